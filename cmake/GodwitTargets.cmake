@@ -1,0 +1,48 @@
+# godwit_library(NAME SOURCES … LIBS …): a static library of one room, alias godwit::NAME.
+# godwit_test(NAME LABEL unit SOURCES … LIBS …): a GoogleTest program; one CTest test per case.
+add_library(godwit_options INTERFACE)
+target_include_directories(godwit_options INTERFACE $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}>)
+target_compile_options(godwit_options INTERFACE
+    -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor -Wno-missing-field-initializers
+    $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>
+    $<$<BOOL:${GODWIT_WERROR}>:-Werror>)
+
+function(godwit_library name)
+    cmake_parse_arguments(arg "" "" "SOURCES;LIBS" ${ARGN})
+    add_library(godwit_${name} STATIC ${arg_SOURCES})
+    add_library(godwit::${name} ALIAS godwit_${name})
+    target_link_libraries(godwit_${name} PUBLIC ${arg_LIBS} PRIVATE godwit_options)
+    target_include_directories(godwit_${name} PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}>)
+endfunction()
+
+function(godwit_program name)
+    cmake_parse_arguments(arg "" "" "SOURCES;LIBS" ${ARGN})
+    add_executable(${name} ${arg_SOURCES})
+    target_link_libraries(${name} PRIVATE ${arg_LIBS} godwit_options)
+endfunction()
+
+# Seconds that one test of a label may take before CTest ends it.
+set(godwit_timeout_unit 60)
+set(godwit_timeout_e2e 300)
+set(godwit_timeout_fault 300)
+set(godwit_timeout_hostile 120)
+set(godwit_timeout_bench-smoke 120)
+
+# Tests of these labels start QEMUs and agents: one at a time, so that they do not starve each other.
+set(godwit_serial_labels e2e fault hostile bench-smoke)
+
+function(godwit_test name)
+    cmake_parse_arguments(arg "" "LABEL" "SOURCES;LIBS" ${ARGN})
+    if(NOT arg_LABEL)
+        set(arg_LABEL unit)
+    endif()
+    add_executable(${name} ${arg_SOURCES})
+    target_link_libraries(${name} PRIVATE ${arg_LIBS} godwit_options GTest::gmock GTest::gtest
+                          GTest::gtest_main)
+    set(properties LABELS ${arg_LABEL} TIMEOUT ${godwit_timeout_${arg_LABEL}}
+        SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
+    if(arg_LABEL IN_LIST godwit_serial_labels)
+        list(APPEND properties RESOURCE_LOCK machine)
+    endif()
+    gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES ${properties})
+endfunction()

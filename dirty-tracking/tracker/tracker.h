@@ -1,0 +1,39 @@
+// DirtyTracker: which guest pages were written. The engine never knows which back end runs.
+#pragma once
+
+#include <string_view>
+
+#include "engine/base/page_bitmap.h"
+#include "engine/base/status.h"
+
+namespace godwit {
+
+// The rule that keeps data: a page is re-armed before its content is read, so that every write is
+// either in what was read or in the next set.
+//
+// Not thread-safe: one thread drives a tracker. After an error from any call the caller must treat
+// every page as dirty (or give up); start() may be called again after stop().
+class DirtyTracker {
+  public:
+    virtual ~DirtyTracker() = default;
+
+    // "uffd-wp" or "kvm-dirty-log".
+    [[nodiscard]] virtual std::string_view name() const = 0;
+
+    // Arms every allocated page. A write after start() returned is reported by a later collect();
+    // a write before it is in what the caller reads after start().
+    virtual absl::Status start() = 0;
+
+    // Adds to `dirty` (one bitmap per RAM block, in the VM's order) the pages written since they
+    // were last armed, and the pages that were allocated since. Never clears a bit of `dirty`.
+    virtual absl::Status collect(PageSet& dirty) = 0;
+
+    // To be called just before the pages of `range` are read. Back ends that re-arm within
+    // collect() do nothing here.
+    virtual absl::Status rearm(BlockIndex block, PageRange range) = 0;
+
+    // Disarms everything: the guest runs at full speed again. Safe to call at any time.
+    virtual absl::Status stop() = 0;
+};
+
+}  // namespace godwit

@@ -1,0 +1,19 @@
+// Time: the monotonic clock, as a seam that tests can replace.
+#pragma once
+
+#include <chrono>
+
+namespace godwit {
+
+using MonotonicTime = std::chrono::steady_clock::time_point;
+using Duration = std::chrono::nanoseconds;
+
+class Clock {
+  public:
+    virtual ~Clock() = default;
+    [[nodiscard]] virtual MonotonicTime now() const = 0;
+    // CLOCK_MONOTONIC of this host; lives for ever, thread-safe.
+    static const Clock& system();
+};
+
+}  // namespace godwit

@@ -1,0 +1,44 @@
+// RamBlock: one piece of guest RAM, backed by a shared named file that QEMU and the agent both use.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <string>
+
+#include "engine/base/page_bitmap.h"
+#include "engine/base/status.h"
+#include "engine/base/unique_fd.h"
+#include "engine/base/units.h"
+
+namespace godwit {
+
+enum class Backing { kTmpfsHuge, kTmpfs4k, kHugetlb2M };
+
+struct RamBlock {
+    std::string name;  // QEMU's memory backend id, the same on both sides
+    std::string path;  // of the file on the agent's mount
+    Bytes size = 0;    // a multiple of 2 MiB
+    Backing backing = Backing::kTmpfsHuge;
+    UniqueFd file;  // read and write
+    dev_t device = 0;
+    ino_t inode = 0;
+
+    [[nodiscard]] uint64_t page_count() const { return size / kPageBytes; }
+    [[nodiscard]] uint64_t chunk_count() const { return size / kChunkBytes; }
+};
+
+// Opens an existing RAM file. Errors: NotFound, PermissionDenied, InvalidArgument when its size is
+// no multiple of 2 MiB.
+absl::StatusOr<RamBlock> open_ram_block(std::string name, std::string path, Backing backing);
+
+// Calls visit for each allocated extent of the file within [begin, end) bytes, ascending, widened
+// to whole pages (SEEK_DATA). A hugetlbfs file is one extent. Errors: lseek's.
+absl::Status for_each_data_extent(int fd, Bytes begin, Bytes end,
+                                  const std::function<void(PageRange)>& visit);
+
+// Reads (writes) exactly `size` bytes at `offset`; past the end of the file is an error.
+absl::Status read_fully(int fd, void* data, size_t size, Bytes offset);
+absl::Status write_fully(int fd, const void* data, size_t size, Bytes offset);
+
+}  // namespace godwit

@@ -1,0 +1,139 @@
+// The seam to the hypervisor: what the engine asks of a running VM, whoever manages it.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/base/clock.h"
+#include "engine/base/ram_block.h"
+#include "engine/base/status.h"
+#include "engine/base/unique_fd.h"
+#include "godwit/v1/vm.pb.h"
+
+namespace godwit {
+
+enum class RunState {
+    kRunning,
+    kPaused,         // by a user, or loaded and not yet resumed
+    kInMigrate,      // waits for or loads an incoming migration
+    kFinishMigrate,  // vCPUs stopped, device state not yet complete
+    kPostMigrate,    // device state complete, at the source
+    kShutdown,       // the guest powered off
+    kOther,          // guest-panicked, io-error, …: see run_state_text
+};
+
+enum class GuestEventKind {
+    kStop,       // vCPUs stopped
+    kResume,     // vCPUs run
+    kMigration,  // QEMU's migration status changed: `detail` is the status
+    kShutdown,   // guest power-off or reset request; `detail` is QEMU's reason
+    kGone,       // the hypervisor process ended
+    kOther,      // any other event; `detail` is its name
+};
+
+struct GuestEvent {
+    GuestEventKind kind = GuestEventKind::kOther;
+    std::string detail;
+    // When it happened, on this host's monotonic clock (QEMU's own stamp, not the time of reading).
+    MonotonicTime at{};
+};
+
+// One VM. Thread-safe, but only one migration may use it at a time. Every call has a deadline
+// (QMP may hang) and fails with DeadlineExceeded when it passes, NotFound when the process is gone,
+// and otherwise with QEMU's own words in the message.
+class Vm {
+  public:
+    virtual ~Vm() = default;
+
+    [[nodiscard]] virtual const v1::VmSpec& spec() const = 0;
+    [[nodiscard]] virtual pid_t pid() const = 0;
+    // Readable when the hypervisor process has ended (a pidfd).
+    [[nodiscard]] virtual int gone_fd() const = 0;
+    [[nodiscard]] virtual std::span<const RamBlock> ram_blocks() const = 0;
+    // Thread ids of the vCPUs.
+    virtual absl::StatusOr<std::vector<pid_t>> vcpu_threads() = 0;
+
+    virtual absl::StatusOr<RunState> run_state() = 0;
+    // The hypervisor's status of its own (device-state) migration: "none", "setup", "active",
+    // "pre-switchover", "device", "completed", "failed", "cancelled", …
+    virtual absl::StatusOr<std::string> migration_status() = 0;
+
+    // Calls `listener` for each event, on the driver's reader thread: it must not block and must not
+    // call back into this Vm. One listener at a time; an empty function removes it, and once that
+    // returns the old one is not running any more.
+    virtual void set_listener(std::function<void(const GuestEvent&)> listener) = 0;
+
+    // Why this VM can't be migrated, one reason per entry in the hypervisor's words; empty: it can.
+    virtual absl::StatusOr<std::vector<std::string>> migration_blockers() = 0;
+    // Names of devices that give memory back behind every tracker's back (balloon, …).
+    [[nodiscard]] virtual std::vector<std::string> discarding_devices() const = 0;
+
+    // Waits until the block layer has no request in flight, while the guest runs on.
+    virtual absl::Status drain_block_io(Duration limit) = 0;
+
+    // Source: freeze and save. begin_device_save() starts the hypervisor's migration of device state
+    // into `out`: vCPUs stop (event kStop) and it halts in "pre-switchover" (event kMigration).
+    // finish_device_save() lets it write the rest: event kMigration "completed" or "failed".
+    virtual absl::Status prepare_device_save() = 0;  // capabilities; before the freeze
+    virtual absl::Status begin_device_save(UniqueFd out) = 0;
+    virtual absl::Status finish_device_save() = 0;
+    // Source: undoes a freeze at any point before COMMIT. The guest runs again when this returns ok
+    // (or stays paused when `run` is false: it was paused before).
+    virtual absl::Status roll_back(bool run, Duration limit) = 0;
+
+    // Destination. begin_device_load() starts to load from `in`: event kMigration "completed" or
+    // "failed" (or kGone). resume() lets the guest run: an error in the hypervisor's words means
+    // that it does not.
+    virtual absl::Status begin_device_load(UniqueFd in) = 0;
+    virtual absl::Status resume(Duration limit) = 0;
+    // Tells the network where the guest is now; best effort.
+    virtual absl::Status announce() = 0;
+
+    // SIGKILL, then waits until the process is gone (and reaped where it is our child).
+    virtual absl::Status kill(Duration limit) = 0;
+    // Asks for an orderly power-off (`force`: kill), then removes what belongs to the VM.
+    virtual absl::Status stop(bool force, Duration limit) = 0;
+
+    // How another process (the guard) reaches the same VM: a driver-specific address.
+    [[nodiscard]] virtual std::string guard_address() const = 0;
+};
+
+enum class StartMode {
+    kRun,
+    kIncoming,  // paused, RAM file empty, waits for begin_device_load()
+};
+
+// What a host can hold and which parts it has.
+struct HypervisorInfo {
+    std::string name;     // "qemu"
+    std::string version;  // "7.2.22"
+    bool has_kvm = false;
+};
+
+class Hypervisor {
+  public:
+    virtual ~Hypervisor() = default;
+
+    virtual absl::StatusOr<HypervisorInfo> info() = 0;
+    // Whether `spec` could start here, without starting it: boot files and disks exist, the
+    // accelerator works, the backing can be mounted. Errors: FailedPrecondition, NotFound,
+    // InvalidArgument, each naming the field.
+    virtual absl::Status check(const v1::VmSpec& spec) = 0;
+    // Starts a VM. Errors: as check(), AlreadyExists (the name), and what the hypervisor printed
+    // when it ended at once. On error nothing is left behind.
+    virtual absl::StatusOr<std::shared_ptr<Vm>> start(const v1::VmSpec& spec, StartMode mode) = 0;
+    // VMs that outlived an earlier agent with the same state directory.
+    virtual absl::StatusOr<std::vector<std::shared_ptr<Vm>>> adopt() = 0;
+    // Removes every file of a VM whose process has ended.
+    virtual absl::Status forget(Vm& vm) = 0;
+    // The file that holds what the guest wrote to its serial port.
+    [[nodiscard]] virtual std::string serial_log_path(const std::string& vm_name) const = 0;
+};
+
+}  // namespace godwit

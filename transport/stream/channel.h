@@ -1,0 +1,28 @@
+// Channel: a reliable, ordered byte stream between two agents; the seam under frames.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "engine/base/status.h"
+
+namespace godwit {
+
+// One thread may send while another receives. shutdown() may be called from any thread and makes
+// every blocked and later call fail with Cancelled or Unavailable; it never blocks.
+class Channel {
+  public:
+    virtual ~Channel() = default;
+
+    // Sends all bytes. After an error nothing is known about how much the peer got.
+    // Errors: Unavailable (connection lost: the cause is in the message), Cancelled.
+    virtual absl::Status send(std::span<const std::byte> bytes) = 0;
+
+    // Fills all of `bytes`. Errors: OutOfRange when the peer closed in an orderly way before the
+    // first byte, Unavailable, Cancelled.
+    virtual absl::Status receive(std::span<std::byte> bytes) = 0;
+
+    virtual void shutdown() = 0;
+};
+
+}  // namespace godwit
