@@ -11,7 +11,8 @@ namespace godwit {
 // The rule that keeps data: a page is re-armed before its content is read, so that every write is
 // either in what was read or in the next set.
 //
-// Not thread-safe: one thread drives a tracker. After an error from any call the caller must treat
+// One thread drives a tracker; only rearm() may be called from several at once, for different
+// ranges, and not during another call. After an error from any call the caller must treat
 // every page as dirty (or give up); start() may be called again after stop().
 class DirtyTracker {
   public:

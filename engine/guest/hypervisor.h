@@ -78,7 +78,9 @@ class Vm {
     virtual absl::Status drain_block_io(Duration limit) = 0;
 
     // Source: freeze and save. begin_device_save() starts the hypervisor's migration of device state
-    // into `out`: vCPUs stop (event kStop) and it halts in "pre-switchover" (event kMigration).
+    // into `out`, a socket whose other end is being read (half a megabyte comes before the freeze, and
+    // QEMU waits for room): vCPUs stop (event kStop) and it halts in "pre-switchover" (event
+    // kMigration).
     // finish_device_save() lets it write the rest: event kMigration "completed" or "failed".
     virtual absl::Status prepare_device_save() = 0;  // capabilities; before the freeze
     virtual absl::Status begin_device_save(UniqueFd out) = 0;

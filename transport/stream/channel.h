@@ -22,6 +22,12 @@ class Channel {
     // first byte, Unavailable, Cancelled.
     virtual absl::Status receive(std::span<std::byte> bytes) = 0;
 
+    // Begins to send `bytes`, which must stay unchanged until finish_send() returned. A send or
+    // start_send that follows finishes this one first. A channel that can't do this sends at once.
+    virtual absl::Status start_send(std::span<const std::byte> bytes) { return send(bytes); }
+    // Waits for what start_send() began; ok when there is nothing. Errors: as send().
+    virtual absl::Status finish_send() { return absl::OkStatus(); }
+
     virtual void shutdown() = 0;
 };
 

@@ -1,0 +1,108 @@
+// UffdWriteProtectTracker: dirty tracking from outside, of every writer of QEMU's mappings.
+#pragma once
+
+#include <sys/types.h>
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "dirty-tracking/tracker/tracker.h"
+#include "dirty-tracking/writeprotect/pagemap_scan.h"
+#include "dirty-tracking/writeprotect/ram_mappings.h"
+#include "engine/base/clock.h"
+#include "engine/base/page_bitmap.h"
+#include "engine/base/ram_block.h"
+#include "engine/base/unique_fd.h"
+
+namespace godwit {
+
+// userfaultfd's asynchronous write-protect with PAGEMAP_SCAN (kernel 6.7): vCPUs under KVM and
+// TCG, and QEMU's own threads. The userfaultfd comes by attach.
+//
+// Only chunks (2 MiB) that hold data are armed, and collect() asks the file for new ones: a sparse
+// guest costs what it uses. A written hugetlb page is 512 pages. Not reported: a discard (it writes
+// zeros into the file, through no mapping), and the end of a DMA write to a page that was pinned
+// before (DESIGN: unsettled pages). A mapping of the file that appears after start() is not
+// tracked until the next start().
+//
+// collect() allocates no memory. Threads: as DirtyTracker; rearm() does nothing.
+class UffdWriteProtectTracker final : public DirtyTracker {
+  public:
+    // Attaches to the process. `blocks` are only used during the call. Errors: those of
+    // attach_userfaultfd() and find_ram_mappings().
+    static absl::StatusOr<std::unique_ptr<UffdWriteProtectTracker>> create(
+        pid_t pid, std::span<const RamBlock> blocks, std::span<const pid_t> vcpu_threads);
+
+    // With a userfaultfd that the process has made already (attach, resident, a test), and the
+    // size of PAGEMAP_SCAN's answer.
+    static absl::StatusOr<std::unique_ptr<UffdWriteProtectTracker>> create_with(
+        pid_t pid, std::span<const RamBlock> blocks, UniqueFd userfaultfd,
+        size_t region_limit = PagemapScan::kRegionLimit);
+
+    // Disarms, if the process still exists.
+    ~UffdWriteProtectTracker() override;
+    UffdWriteProtectTracker(const UffdWriteProtectTracker&) = delete;
+    UffdWriteProtectTracker& operator=(const UffdWriteProtectTracker&) = delete;
+
+    [[nodiscard]] std::string_view name() const override { return "uffd-wp"; }
+
+    // Looks for the mappings again, registers them anew (whatever an earlier agent left) and arms
+    // every chunk with data. Errors: NotFound when the process ended; FailedPrecondition when the
+    // mappings are not what they must be or another userfaultfd has them. After an error nothing
+    // is armed.
+    absl::Status start() override;
+
+    // Errors: InvalidArgument when `dirty` has another shape; FailedPrecondition before start()
+    // and when the memory is not registered any more; NotFound when the process ended. After the
+    // last two every armed page of what could not be scanned is in `dirty`.
+    absl::Status collect(PageSet& dirty) override;
+
+    absl::Status rearm(BlockIndex block, PageRange range) override;
+
+    // Unregisters every mapping. Success when the process has ended: nothing is armed then.
+    absl::Status stop() override;
+
+    // How long attach held a thread of the target; 0 when it adopted an earlier userfaultfd.
+    [[nodiscard]] Duration attach_hold() const { return attach_hold_; }
+    // Its userfaultfd, for post-copy on the same host or another tracker; stays ours.
+    [[nodiscard]] int userfaultfd() const { return userfaultfd_.get(); }
+
+  private:
+    struct TrackedBlock {
+        std::string name;
+        UniqueFd file;
+        dev_t device = 0;
+        ino_t inode = 0;
+        Bytes size = 0;
+        PageBitmap armed;  // one bit per chunk
+        std::vector<RamMapping> mappings;
+    };
+
+    UffdWriteProtectTracker(pid_t pid, UniqueFd process, UniqueFd userfaultfd, PagemapScan pagemap);
+
+    absl::Status find_mappings();
+    absl::Status register_mappings();
+    absl::Status unregister_mappings();
+    // Arms the chunks that hold data and are not armed; with `dirty`, reports what they hold.
+    absl::Status arm_new_data(TrackedBlock& block, PageBitmap* dirty);
+    absl::Status arm_new_data_in(TrackedBlock& block, PageRange chunks, PageBitmap* dirty);
+    absl::Status arm_chunks(TrackedBlock& block, PageRange chunks);
+    absl::Status write_protect(AddressRange range);
+    absl::Status scan_block(TrackedBlock& block, PageBitmap& dirty);
+    absl::Status scan_chunks(const TrackedBlock& block, PageRange chunks, PageBitmap& dirty);
+    absl::Status scan_range(const RamMapping& mapping, AddressRange range, PageBitmap& dirty);
+    [[nodiscard]] absl::Status process_ended() const;
+
+    pid_t pid_;
+    UniqueFd process_;  // pidfd
+    UniqueFd userfaultfd_;
+    PagemapScan pagemap_;
+    std::vector<TrackedBlock> blocks_;
+    Duration attach_hold_{};
+    bool registered_ = false;
+    bool started_ = false;
+};
+
+}  // namespace godwit

@@ -1,0 +1,31 @@
+// RamWriter: puts received pages into the RAM files.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "engine/base/mapping.h"
+#include "engine/base/ram_block.h"
+#include "transport/frame/pages_body.h"
+
+namespace godwit {
+
+// Chunks may be written by several threads at once; one chunk by one thread at a time.
+class RamWriter {
+  public:
+    // `blocks` must outlive it. Errors: mmap's (hugetlbfs has no write(2) and is mapped).
+    static absl::StatusOr<RamWriter> create(std::span<const RamBlock> blocks);
+
+    // Writes the filled pages, whose bytes are `raw` one after another, and zeros the zero pages.
+    // Errors: pwrite's, ResourceExhausted when the host has no memory left.
+    absl::Status write(const PagesBody& pages, std::span<const std::byte> raw);
+
+  private:
+    explicit RamWriter(std::span<const RamBlock> blocks) : blocks_(blocks) {}
+    absl::Status put(BlockIndex block, Bytes offset, std::span<const std::byte> bytes);
+
+    std::span<const RamBlock> blocks_;
+    std::vector<Mapping> mappings_;  // by block; empty where pwrite works
+};
+
+}  // namespace godwit

@@ -1,0 +1,196 @@
+// QemuVm's part in a migration: device state out, device state in, and the way back.
+//
+//   source:       prepare ─► begin: setup ─► active ─► STOP ─► pre-switchover ─► finish: device ─►
+//   completed
+//                              │                │                   │                    │ │
+//   roll_back():               └── migrate_cancel: cancelled, and QEMU resumes by itself ┘ cont
+//   destination:  prepare ─► begin: active ─► completed (paused) ─► resume: cont
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+
+#include "engine/guest/qemu/qemu_vm.h"
+#include "engine/guest/qemu/ram_mount.h"
+
+namespace godwit {
+namespace {
+
+constexpr Duration kCommandLimit = std::chrono::seconds(10);
+// Between two looks at a state whose change brings no event.
+constexpr Duration kLookAgain = std::chrono::milliseconds(10);
+// `cont` that is answered well and leaves the guest paused is not repeated for ever.
+constexpr int kMaxContinues = 3;
+
+constexpr const char* kSaveFd = "godwit-save";
+constexpr const char* kLoadFd = "godwit-load";
+
+bool is_under_way(std::string_view status) {
+    static constexpr std::array<std::string_view, 7> kStates{
+        "setup",      "active",      "pre-switchover", "device",
+        "cancelling", "wait-unplug", "postcopy-active"};
+    return std::find(kStates.begin(), kStates.end(), status) != kStates.end();
+}
+
+Duration left_until(MonotonicTime deadline) {
+    return std::max<Duration>(deadline - Clock::system().now(), Duration::zero());
+}
+
+}  // namespace
+
+absl::Status QemuVm::set_capabilities(std::initializer_list<const char*> names) {
+    Json capabilities = Json::array();
+    for (const char* name : names) capabilities.push_back({{"capability", name}, {"state", true}});
+    return command("migrate-set-capabilities", {{"capabilities", std::move(capabilities)}},
+                   kCommandLimit)
+        .status();
+}
+
+absl::StatusOr<std::string> QemuVm::migration_status_within(Duration limit) {
+    GODWIT_ASSIGN_OR_RETURN(Json reply, command("query-migrate", {}, limit));
+    const std::string status = json_text(reply, "status");
+    return status.empty() ? "none" : status;
+}
+
+absl::StatusOr<std::string> QemuVm::migration_status() {
+    return migration_status_within(kCommandLimit);
+}
+
+absl::Status QemuVm::prepare_device_save() {
+    GODWIT_RETURN_IF_ERROR(set_capabilities(
+        {"events", "x-ignore-shared", "pause-before-switchover", "late-block-activate"}));
+    // Device state is small: QEMU's own pacing and its own downtime estimate must not delay it.
+    return command("migrate-set-parameters",
+                   {{"max-bandwidth", int64_t{1} << 40},
+                    {"downtime-limit", 2'000'000},
+                    {"announce-rounds", 0}},
+                   kCommandLimit)
+        .status();
+}
+
+absl::Status QemuVm::begin_device_save(UniqueFd out) {
+    struct stat info {};
+    if (::fstat(out.get(), &info) != 0 || !S_ISSOCK(info.st_mode))
+        return absl::InvalidArgumentError(
+            "device state must go out by a socket: QEMU cannot be freed from a write to a pipe");
+    UniqueFd copy(::fcntl(out.get(), F_DUPFD_CLOEXEC, 0));
+    if (!copy.valid()) return errno_status(errno, "F_DUPFD_CLOEXEC");
+    {
+        const std::lock_guard lock(event_mutex_);
+        save_socket_ = std::move(copy);
+    }
+    GODWIT_RETURN_IF_ERROR(
+        command("getfd", {{"fdname", kSaveFd}}, kCommandLimit, out.get()).status());
+    return command("migrate", {{"uri", fmt::format("fd:{}", kSaveFd)}}, kCommandLimit).status();
+}
+
+absl::Status QemuVm::finish_device_save() {
+    return command("migrate-continue", {{"state", "pre-switchover"}}, kCommandLimit).status();
+}
+
+void QemuVm::break_save_stream() {
+    const std::lock_guard lock(event_mutex_);
+    if (save_socket_.valid()) ::shutdown(save_socket_.get(), SHUT_RDWR);
+    save_socket_.reset();
+}
+
+absl::Status QemuVm::roll_back(bool run, Duration limit) {
+    const MonotonicTime deadline = Clock::system().now() + limit;
+    break_save_stream();
+    bool cancelled = false;
+    bool was_saving = false;
+    while (true) {
+        const uint64_t seen_count = event_count();
+        GODWIT_ASSIGN_OR_RETURN(std::string status, migration_status_within(left_until(deadline)));
+        GODWIT_ASSIGN_OR_RETURN(std::string state, run_state_text(left_until(deadline)));
+        // In both states QEMU is about to change by itself.
+        if (is_under_way(status) || state == "finish-migrate") {
+            was_saving |= status == "device" || status == "completed";
+            if (is_under_way(status) && !cancelled)
+                GODWIT_RETURN_IF_ERROR(
+                    command("migrate_cancel", {}, left_until(deadline)).status());
+            cancelled = true;
+            if (Clock::system().now() >= deadline)
+                return absl::DeadlineExceededError(
+                    fmt::format("VM {} is not rolled back yet: migration {}, run state {}",
+                                record_.spec.name(), status, state));
+            wait_event(seen_count, std::min(kLookAgain, left_until(deadline)));
+            continue;
+        }
+        if (!run)
+            return state == "running" ? command("stop", {}, left_until(deadline)).status()
+                                      : absl::OkStatus();
+        // A save that had begun gave up the disks: only `cont` is sure to take them back.
+        if (state == "running" && !was_saving) return absl::OkStatus();
+        return cont_and_confirm(deadline);
+    }
+}
+
+absl::Status QemuVm::cont_and_confirm(MonotonicTime deadline) {
+    for (int attempt = 0; attempt < kMaxContinues; ++attempt) {
+        const uint64_t seen_count = event_count();
+        GODWIT_RETURN_IF_ERROR(command("cont", {}, left_until(deadline)).status());
+        while (true) {
+            GODWIT_ASSIGN_OR_RETURN(std::string state, run_state_text(left_until(deadline)));
+            if (state == "running") return absl::OkStatus();
+            if (Clock::system().now() >= deadline)
+                return absl::DeadlineExceededError(fmt::format(
+                    "cont: VM {} is \"{}\" and does not run yet", record_.spec.name(), state));
+            if (state != "inmigrate" && state != "finish-migrate") break;
+            wait_event(seen_count, std::min(kLookAgain, left_until(deadline)));
+        }
+    }
+    GODWIT_ASSIGN_OR_RETURN(std::string state, run_state_text(left_until(deadline)));
+    return absl::FailedPreconditionError(
+        fmt::format("cont: QEMU took it and VM {} is \"{}\"", record_.spec.name(), state));
+}
+
+absl::Status QemuVm::prepare_device_load() {
+    GODWIT_RETURN_IF_ERROR(set_capabilities({"events", "x-ignore-shared", "late-block-activate"}));
+    GODWIT_RETURN_IF_ERROR(
+        command("migrate-set-parameters", {{"announce-rounds", 0}}, kCommandLimit).status());
+    // Whatever QEMU put into RAM while it started is not the guest's.
+    for (const RamBlock& block : ram_blocks_) GODWIT_RETURN_IF_ERROR(punch_all(block));
+    return absl::OkStatus();
+}
+
+absl::Status QemuVm::begin_device_load(UniqueFd in) {
+    {
+        const std::lock_guard lock(event_mutex_);
+        last_migration_.clear();
+    }
+    GODWIT_RETURN_IF_ERROR(
+        command("getfd", {{"fdname", kLoadFd}}, kCommandLimit, in.get()).status());
+    return command("migrate-incoming", {{"uri", fmt::format("fd:{}", kLoadFd)}}, kCommandLimit)
+        .status();
+}
+
+absl::Status QemuVm::resume(Duration limit) {
+    const MonotonicTime deadline = Clock::system().now() + limit;
+    std::string loaded;
+    {
+        const std::lock_guard lock(event_mutex_);
+        loaded = last_migration_;
+    }
+    if (loaded != "completed") {
+        // While it waits for a load, QEMU would take `cont` as a wish for later, which is worse
+        // than a refusal. (Not asked when the load was seen to end: this is within the pause.)
+        GODWIT_ASSIGN_OR_RETURN(std::string state, run_state_text(limit));
+        if (state == "inmigrate")
+            return absl::FailedPreconditionError(
+                fmt::format("VM {} has not loaded its device state", record_.spec.name()));
+    }
+    return cont_and_confirm(deadline);
+}
+
+absl::Status QemuVm::announce() {
+    // QEMU's defaults, said aloud: rounds after 50, 150, 250, 350 and 450 ms.
+    return command("announce-self", {{"initial", 50}, {"max", 550}, {"rounds", 5}, {"step", 100}},
+                   kCommandLimit)
+        .status();
+}
+
+}  // namespace godwit

@@ -1,0 +1,92 @@
+// QmpClient: one QMP session with a QEMU over its unix socket.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "engine/base/clock.h"
+#include "engine/base/status.h"
+#include "engine/base/thread_annotations.h"
+#include "engine/base/unique_fd.h"
+#include "engine/base/wait.h"
+#include "engine/guest/qemu/qmp_message.h"
+
+namespace godwit {
+
+// Thread-safe. A thread named "qmp-reader" reads replies and events. Events are not queued: the
+// reader calls on_event for each, which must not block and must not call execute() or stop().
+class QmpClient {
+  public:
+    using OnEvent = std::function<void(const QmpEvent&, MonotonicTime at)>;
+
+    // No answer that we ask for is near this; a peer that writes more is broken.
+    static constexpr size_t kMaxLineBytes = size_t{16} << 20;
+    // Calls in flight: the engine, the agent's API and a rollback make a handful.
+    static constexpr size_t kMaxPending = 64;
+
+    // Connects, waits for the greeting and negotiates capabilities. Errors: connect's,
+    // DeadlineExceeded, Unavailable when QEMU closes the connection, Internal when it speaks no
+    // QMP.
+    static absl::StatusOr<std::unique_ptr<QmpClient>> connect(const std::string& path,
+                                                              MonotonicTime deadline,
+                                                              OnEvent on_event);
+    // The same on a socket that is connected already.
+    static absl::StatusOr<std::unique_ptr<QmpClient>> handshake(UniqueFd socket,
+                                                                MonotonicTime deadline,
+                                                                OnEvent on_event);
+    ~QmpClient();
+    QmpClient(const QmpClient&) = delete;
+    QmpClient& operator=(const QmpClient&) = delete;
+
+    // Sends a command and waits for its reply; passes `fd_to_pass` along (SCM_RIGHTS; the caller
+    // keeps its own). Errors: QEMU's (see qmp_error), DeadlineExceeded after `limit` (the command
+    // may still be carried out), Unavailable when the connection is lost, ResourceExhausted when
+    // kMaxPending calls wait, Cancelled after stop().
+    absl::StatusOr<Json> execute(std::string_view command, Json arguments, Duration limit,
+                                 int fd_to_pass = -1);
+
+    // Why the session is over; ok while it is not.
+    [[nodiscard]] absl::Status state() const;
+    // Waits until the session is over and every event of it was delivered; false: not within
+    // `limit`.
+    bool wait_closed(Duration limit) const;
+    // Ends the session: every waiter gets Cancelled. Returns when the reader has ended.
+    void stop();
+
+  private:
+    struct Pending {
+        std::optional<QmpReply> reply;
+    };
+
+    QmpClient(UniqueFd socket, Wakeup wakeup, OnEvent on_event);
+    absl::Status negotiate(MonotonicTime deadline);
+    absl::Status send(const std::string& line, MonotonicTime deadline, int fd_to_pass);
+    void read_all();
+    absl::Status take_lines(std::string& buffer);
+    void take(QmpMessage message);
+    void close_with(const absl::Status& reason);
+
+    const UniqueFd socket_;
+    const Wakeup wakeup_;
+    const OnEvent on_event_;
+
+    std::mutex send_mutex_;  // one command's bytes stay together; taken before mutex_
+    mutable std::mutex mutex_;
+    mutable std::condition_variable changed_;
+    bool greeted_ GODWIT_GUARDED_BY(mutex_) = false;
+    bool reader_done_ GODWIT_GUARDED_BY(mutex_) = false;
+    absl::Status closed_ GODWIT_GUARDED_BY(mutex_);
+    uint64_t next_id_ GODWIT_GUARDED_BY(mutex_) = 1;
+    std::map<uint64_t, Pending> pending_ GODWIT_GUARDED_BY(mutex_);
+
+    std::jthread reader_;
+};
+
+}  // namespace godwit

@@ -1,0 +1,34 @@
+#include "engine/handover/decision_word.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "engine/base/unique_fd.h"
+
+namespace godwit {
+
+absl::StatusOr<DecisionWord> DecisionWord::open(const std::string& path) {
+    const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    if (!fd.valid()) return errno_status(errno, fmt::format("Cannot open {}", path));
+    if (::ftruncate(fd.get(), sizeof(uint32_t)) != 0)
+        return errno_status(errno, fmt::format("Cannot size {}", path));
+    GODWIT_ASSIGN_OR_RETURN(Mapping mapping, Mapping::map_shared(fd.get(), sizeof(uint32_t)));
+    return DecisionWord(std::move(mapping));
+}
+
+std::atomic_ref<uint32_t> DecisionWord::word() const {
+    return std::atomic_ref<uint32_t>(*reinterpret_cast<uint32_t*>(mapping_.data()));
+}
+
+Verdict DecisionWord::read() const { return static_cast<Verdict>(word().load()); }
+
+bool DecisionWord::decide(Verdict verdict) {
+    auto seen = static_cast<uint32_t>(Verdict::kOpen);
+    return word().compare_exchange_strong(seen, static_cast<uint32_t>(verdict)) ||
+           seen == static_cast<uint32_t>(verdict);
+}
+
+}  // namespace godwit

@@ -1,0 +1,67 @@
+// The guard: a child process that gives the guest back to the source when its agent can't.
+//
+// Agent and guard share a socket and the decision word. The agent arms the guard before the freeze.
+// When the agent dies (the socket closes) or the freeze deadline passes, the guard moves the word
+// from OPEN to ABORT and, if it was the one to do so, makes the guest run again through a connection
+// of its own. A word that says COMMIT is left alone: the guest then belongs to the destination.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+
+#include "engine/base/clock.h"
+#include "engine/base/status.h"
+#include "engine/base/unique_fd.h"
+
+namespace godwit {
+
+// What the guard asks of the hypervisor; the driver supplies it.
+class GuestRescue {
+  public:
+    virtual ~GuestRescue() = default;
+    // Makes the guest run at the source again (or leaves it paused when `run` is false), from any
+    // point before COMMIT. Idempotent.
+    virtual absl::Status roll_back(bool run, Duration limit) = 0;
+};
+
+// The guard's own side: returns its exit code once it is dismissed or has done its work.
+// `socket` is the connection to the agent. Never blocks longer than the armed deadline without
+// looking at it.
+int run_guard(int socket, const std::string& word_path, bool run, GuestRescue& rescue);
+
+// The agent's side. Not thread-safe.
+class GuardProcess {
+  public:
+    struct Options {
+        std::string program;        // godwit-guard
+        std::string word_path;
+        std::string guest_address;  // Vm::guard_address()
+        bool run = true;            // whether the guest ran before the migration
+        std::string log_path;       // the guard's stderr
+    };
+    // Starts the guard in a session of its own and waits until it has its connection to the guest.
+    // Errors: the guard's own words, or DeadlineExceeded after 5 s.
+    static absl::StatusOr<GuardProcess> start(const Options& options);
+
+    GuardProcess(GuardProcess&&) = default;
+    GuardProcess& operator=(GuardProcess&&) = delete;
+    // Dismisses it if that has not been done.
+    ~GuardProcess();
+
+    // From now on death of the agent, or the deadline, means ABORT. Errors: the guard has died.
+    absl::Status arm(MonotonicTime deadline);
+    // The migration is decided: the guard ends. Waits up to 2 s for it.
+    void dismiss();
+
+    [[nodiscard]] pid_t pid() const { return pid_; }
+
+  private:
+    GuardProcess(pid_t pid, UniqueFd socket) : pid_(pid), socket_(std::move(socket)) {}
+
+    pid_t pid_ = -1;
+    UniqueFd socket_;
+};
+
+}  // namespace godwit

@@ -1,0 +1,37 @@
+// Journal: one small file per migration in the state directory, replaced atomically.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "engine/base/status.h"
+#include "godwit/v1/journal.pb.h"
+
+namespace godwit {
+
+// <state>/migrations/<id>/{journal.json,word}. Not thread-safe per migration.
+class Journal {
+  public:
+    // Creates the migration's folder. Errors: mkdir's, InvalidArgument for a bad id.
+    static absl::StatusOr<Journal> open(const std::string& state_dir, const std::string& id);
+    // The records of all migrations in the state directory; unreadable ones are logged and skipped.
+    static std::vector<v1::JournalRecord> load_all(const std::string& state_dir);
+
+    enum class Durability {
+        kPageCache,  // survives the process
+        kDisk,       // survives the host: fsync; never inside the pause
+    };
+    // Replaces the record. Errors: write's (a full disk among them); the old record then stays.
+    absl::Status write(const v1::JournalRecord& record, Durability durability) const;
+
+    [[nodiscard]] std::string word_path() const { return folder_ + "/word"; }
+
+  private:
+    explicit Journal(std::string folder) : folder_(std::move(folder)) {}
+    std::string folder_;
+};
+
+// 1–64 characters of [A-Za-z0-9._-], the first a letter or digit: safe as a file name.
+bool is_valid_id(const std::string& id);
+
+}  // namespace godwit

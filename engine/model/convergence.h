@@ -1,0 +1,54 @@
+// When to stop the live rounds: a pure function of what was measured. No I/O, no clock.
+//
+// The classical pre-copy model (Clark et al., NSDI'05; its terminations as Xen has them): with P the
+// page size, D the dirty rate and R the page rate, r = P·D/R; r >= 1 never converges.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "engine/base/clock.h"
+#include "engine/base/units.h"
+
+namespace godwit {
+
+struct ConvergenceLimits {
+    Duration downtime_limit = std::chrono::milliseconds(50);
+    Bytes threshold = 0;        // switch when the rest is at most this; 0: by downtime_limit alone
+    uint32_t max_rounds = 30;   // live rounds, round 0 included
+    double max_data = 3.0;      // page bytes looked at, as a multiple of the touched RAM
+    bool stop_and_copy = false;  // what to do when a limit is reached: else give up
+};
+
+// Measured at the end of a round.
+struct RoundObservation {
+    uint32_t rounds_done = 0;
+    Duration duration{};
+    uint64_t dirty_pages = 0;      // distinct pages written since the round began (|D|)
+    uint64_t unsettled_pages = 0;  // pages to read again after a drain; D is part of them
+    double page_rate = 0;          // R: page bytes per second, before compression
+    double check_rate = 0;         // page bytes per second for pages that turn out unchanged
+    Bytes total_page_bytes = 0;    // looked at so far, all rounds
+    Bytes touched = 0;             // allocated guest RAM
+    Duration fixed_cost{};         // device state, load, resume
+};
+
+enum class NextStep {
+    kRound,          // another live round over the dirty pages
+    kSettlingRound,  // the same after a drain of block I/O, unsettled pages included
+    kSwitch,         // the rest fits: freeze
+    kStopAndCopy,    // it will not converge: freeze all the same, as asked
+    kGiveUp,         // it will not converge: the guest stays at the source
+};
+
+struct Decision {
+    NextStep step = NextStep::kRound;
+    double dirty_pages_per_s = 0;  // D
+    double r = 0;                  // P·D/R; 0 when R is unknown
+    Duration expected_downtime{};  // of a switch now, fixed cost included
+    std::string reason;            // for the report, a whole clause
+};
+
+Decision decide(const RoundObservation& seen, const ConvergenceLimits& limits);
+
+}  // namespace godwit

@@ -1,0 +1,43 @@
+// SourceContext: what the phases of one outgoing migration share.
+#pragma once
+
+#include <memory>
+
+#include "dirty-tracking/tracker/tracker.h"
+#include "engine/guest/hypervisor.h"
+#include "engine/handover/decision_word.h"
+#include "engine/handover/guard.h"
+#include "engine/handover/journal.h"
+#include "engine/report/event_log.h"
+#include "engine/source/round_sender.h"
+#include "engine/source/settings.h"
+#include "engine/source/signals.h"
+#include "engine/source/streams.h"
+#include "engine/source/transfer_client.h"
+#include "godwit/v1/journal.pb.h"
+
+namespace godwit {
+
+struct SourceContext {
+    const MigrationSettings& settings;
+    Vm& vm;
+    EventLog& log;
+    SourceSignals& signals;
+    v1::MigrationReport& report;
+    Journal& journal;
+    v1::JournalRecord& record;
+    DecisionWord& word;
+    TransferClient& peer;
+    Duration fixed_cost;      // of a pause, as measured by the agent's last migrations
+    std::string guard_program;
+    std::string state_dir;
+    MonotonicTime started_at;
+    v1::Progress progress;  // what the last round told, for progress events
+
+    // Made by prepare:
+    std::unique_ptr<DirtyTracker> tracker;
+    std::unique_ptr<SourceStreams> streams;
+    std::unique_ptr<RoundSender> sender;
+};
+
+}  // namespace godwit

@@ -1,0 +1,154 @@
+#include "engine/source/handover.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "engine/source/source_verify.h"
+#include "transport/frame/bodies.h"
+
+namespace godwit {
+namespace {
+
+// A freeze that takes longer is undone by the guard. Far above any downtime that anybody wants: the
+// guard is for agents that hang, not for slow links.
+constexpr Duration kFreezeLimit = std::chrono::seconds(10);
+// Verify hashes at memory speed; this is a slow machine under load.
+constexpr double kSlowestHashBytesPerS = 100e6;
+// The destination answers COMMIT in a few ms; after this the source asks by gRPC instead.
+constexpr Duration kAnswerLimit = std::chrono::seconds(10);
+// The agent gives up this much before its guard would.
+constexpr Duration kGuardMargin = std::chrono::seconds(2);
+
+using Seen = SourceSignals::Seen;
+using Mind = SourceSignals::Mind;
+
+absl::Status save_failed(const Seen& seen) {
+    if (seen.has_status("failed")) return absl::AbortedError("QEMU could not save the device state");
+    if (seen.has_status("cancelled")) return absl::AbortedError("QEMU's migration was cancelled");
+    return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status Handover::start_guard(const LiveResult& live) {
+    Duration limit = kFreezeLimit + 4 * live.decision.expected_downtime;
+    if (context_.settings.verify)
+        limit += std::chrono::seconds(static_cast<int64_t>(
+            static_cast<double>(context_.report.touched_bytes()) / kSlowestHashBytesPerS) + 10);
+    const std::string folder =
+        fmt::format("{}/migrations/{}", context_.state_dir, context_.settings.id);
+    GODWIT_ASSIGN_OR_RETURN(GuardProcess guard,
+                            GuardProcess::start({.program = context_.guard_program,
+                                                 .word_path = context_.journal.word_path(),
+                                                 .guest_address = context_.vm.guard_address(),
+                                                 .run = was_running_,
+                                                 .log_path = folder + "/guard.log"}));
+    guard_.emplace(std::move(guard));
+    deadline_ = Clock::system().now() + limit;
+    return guard_->arm(deadline_ + kGuardMargin);
+}
+
+absl::Status Handover::freeze(LiveResult live) {
+    context_.log.message("freeze", live.decision.reason);
+    GODWIT_RETURN_IF_ERROR(annotate(context_.vm.prepare_device_save(), "Cannot prepare the freeze"));
+    context_.record.set_phase(v1::JOURNAL_PHASE_FREEZING);
+    GODWIT_RETURN_IF_ERROR(context_.journal.write(context_.record, Journal::Durability::kDisk));
+    GODWIT_ASSIGN_OR_RETURN(
+        pump_, DeviceStatePump::start(context_.streams->urgent(), context_.signals));
+    GODWIT_RETURN_IF_ERROR(start_guard(live));
+
+    GODWIT_RETURN_IF_ERROR(stop_guest());
+    GODWIT_RETURN_IF_ERROR(send_last_pages(std::move(live)));
+    GODWIT_RETURN_IF_ERROR(save_device_state());
+    verified_at_ = loaded_at_;
+    if (context_.settings.verify) {
+        const absl::Status verified = verify_memory(context_, deadline_);
+        verified_at_ = Clock::system().now();
+        context_.report.set_verify_ms(to_ms(verified_at_ - loaded_at_));
+        GODWIT_RETURN_IF_ERROR(verified);
+    }
+    return absl::OkStatus();
+}
+
+absl::Status Handover::stop_guest() {
+    context_.signals.forget_guest();
+    if (context_.signals.seen().cancelled) return absl::CancelledError("cancelled");
+    stopped_at_ = Clock::system().now();
+    began_ = true;
+    GODWIT_RETURN_IF_ERROR(context_.vm.begin_device_save(pump_->take_guest_end()));
+    GODWIT_ASSIGN_OR_RETURN(
+        const Seen seen, context_.signals.wait("stopping the guest", Mind::kAll, deadline_,
+                                               [](const Seen& s) {
+                                                   return s.has_status("pre-switchover") ||
+                                                          !save_failed(s).ok();
+                                               }));
+    GODWIT_RETURN_IF_ERROR(save_failed(seen));
+    if (seen.stopped_at) stopped_at_ = *seen.stopped_at;
+    quiet_at_ = std::max(seen.migration_status.at("pre-switchover"), stopped_at_);
+    return absl::OkStatus();
+}
+
+// Pre-switchover is a drain of the block layer: what is read from here on is final.
+absl::Status Handover::send_last_pages(LiveResult live) {
+    PageSet last = std::move(live.unsettled);
+    GODWIT_RETURN_IF_ERROR(context_.tracker->collect(last));
+    collected_at_ = Clock::system().now();
+    v1::Round& round = *context_.report.add_rounds();
+    round.set_index(live.next_round);
+    round.set_decision("last pages, the guest is stopped");
+    GODWIT_RETURN_IF_ERROR(send_round(context_, last, round, deadline_));
+    pages_sent_at_ = Clock::system().now();
+    return absl::OkStatus();
+}
+
+absl::Status Handover::save_device_state() {
+    GODWIT_RETURN_IF_ERROR(context_.vm.finish_device_save());
+    GODWIT_ASSIGN_OR_RETURN(
+        const Seen seen,
+        context_.signals.wait("saving and loading the device state", Mind::kAll, deadline_,
+                              [](const Seen& s) {
+                                  return (s.has_status("completed") && s.loaded_at) ||
+                                         !save_failed(s).ok();
+                              }));
+    GODWIT_RETURN_IF_ERROR(save_failed(seen));
+    loaded_at_ = std::max(*seen.loaded_at, seen.migration_status.at("completed"));
+    return absl::OkStatus();
+}
+
+CommitEnd Handover::commit(std::string& why) {
+    if (!context_.word.decide(Verdict::kCommit)) {
+        why = context_.signals.seen().cancelled
+                  ? "cancelled"
+                  : "the freeze deadline passed and the guard gave the guest back";
+        return CommitEnd::kNotSent;
+    }
+    const absl::Status sent =
+        context_.streams->urgent().send(was_running_ ? FrameKind::kCommit : FrameKind::kCommitPaused);
+    const auto answer = context_.signals.wait(
+        "the answer to COMMIT", Mind::kAll,
+        Clock::system().now() + (sent.ok() ? kAnswerLimit : Duration::zero()),
+        [](const Seen& seen) { return seen.resumed_at || seen.refused; });
+    if (!answer.ok()) {
+        why = std::string((sent.ok() ? answer.status() : sent).message());
+        return CommitEnd::kInDoubt;
+    }
+    if (answer->refused) {
+        why = "the destination refused: " + *answer->refused;
+        return CommitEnd::kRefused;
+    }
+    fill_downtime(*answer->resumed_at);
+    return CommitEnd::kResumed;
+}
+
+void Handover::fill_downtime(MonotonicTime resumed_at) {
+    v1::Downtime& parts = *context_.report.mutable_downtime();
+    parts.set_stop_to_quiet_ms(to_ms(quiet_at_ - stopped_at_));
+    parts.set_collect_ms(to_ms(collected_at_ - quiet_at_));
+    parts.set_last_pages_ms(to_ms(pages_sent_at_ - collected_at_));
+    parts.set_device_state_ms(to_ms(loaded_at_ - pages_sent_at_));
+    parts.set_commit_ms(to_ms(resumed_at - verified_at_));
+    context_.report.set_downtime_ms(to_ms(resumed_at - stopped_at_) - context_.report.verify_ms());
+}
+
+}  // namespace godwit

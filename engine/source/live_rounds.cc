@@ -1,0 +1,217 @@
+#include "engine/source/live_rounds.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace godwit {
+namespace {
+
+// A drain waits for the disk; a disk that hangs longer than this hangs the guest as well.
+constexpr Duration kDrainLimit = std::chrono::seconds(30);
+// One round may take long on a slow link, but a link that is silent this long is lost anyway.
+constexpr Duration kRoundLimit = std::chrono::hours(24);
+// Until a settling round was seen: hashing runs at memory speed, this is the low end.
+constexpr double kFirstCheckRate = 2e9;
+// A round with fewer pages says more about latency than about the rate.
+constexpr uint64_t kMinRatePages = 2048;
+
+PageSet empty_set(std::span<const RamBlock> blocks) {
+    PageSet set;
+    for (const RamBlock& block : blocks) set.emplace_back(block.page_count());
+    return set;
+}
+
+absl::StatusOr<PageSet> allocated_set(std::span<const RamBlock> blocks) {
+    PageSet set = empty_set(blocks);
+    for (BlockIndex b = 0; b < blocks.size(); ++b)
+        GODWIT_RETURN_IF_ERROR(
+            for_each_data_extent(blocks[b].file.get(), 0, blocks[b].size,
+                                 [&](PageRange extent) { set[b].set_range(extent); }));
+    return set;
+}
+
+void report_progress(SourceContext& context, const v1::Round& round) {
+    v1::Progress progress = context.progress;
+    progress.set_round(round.index());
+    progress.set_total_pages(round.dirty_pages());
+    progress.set_done_pages(context.sender->done_pages());
+    progress.set_elapsed_ms(to_ms(Clock::system().now() - context.started_at));
+    context.log.progress(progress);
+}
+
+// Waits for the workers; a cancel, a dead guest or a lost stream ends the wait, as does the deadline.
+absl::Status await_workers(SourceContext& context, const v1::Round& round, MonotonicTime deadline) {
+    while (true) {
+        const MonotonicTime now = Clock::system().now();
+        if (context.sender->wait(std::min(deadline, now + std::chrono::milliseconds(100))))
+            return absl::OkStatus();
+        report_progress(context, round);
+        const SourceSignals::Seen seen = context.signals.seen();
+        const bool late = Clock::system().now() >= deadline;
+        if (!late && seen.connection.ok() && !seen.cancelled && !seen.guest_gone) continue;
+        context.streams->shutdown();  // unblocks the workers
+        context.sender->wait(MonotonicTime::max());
+        return late ? absl::DeadlineExceededError("Sending pages took too long")
+                    : absl::UnavailableError("Sending pages was interrupted");
+    }
+}
+
+// Page rate and check rate, from the rounds that can tell.
+class Rates {
+  public:
+    void add(const v1::Round& round) {
+        const double seconds = std::max(round.duration_ms() / 1e3, 1e-6);
+        if (round.drained() && round.index() > 0) {
+            if (round.dirty_pages() >= kMinRatePages) check_rate_ = round.rate_bytes_per_s();
+        } else if (round.sent_pages() >= kMinRatePages) {
+            page_rate_ = static_cast<double>(round.sent_pages() * kPageBytes) / seconds;
+        } else if (page_rate_ == 0) {
+            page_rate_ = round.rate_bytes_per_s();
+        }
+    }
+    [[nodiscard]] double page_rate() const { return page_rate_; }
+    [[nodiscard]] double check_rate() const { return std::max(check_rate_, page_rate_); }
+
+  private:
+    double page_rate_ = 0;
+    double check_rate_ = kFirstCheckRate;
+};
+
+// The rounds of one migration; see live_rounds.h.
+class LiveRounds {
+  public:
+    explicit LiveRounds(SourceContext& context)
+        : context_(context),
+          follows_disk_(context.settings.track_unsettled && context.vm.spec().disks_size() > 0),
+          dirty_(empty_set(context.vm.ram_blocks())),
+          unsettled_(dirty_) {}
+
+    absl::StatusOr<LiveResult> run() {
+        GODWIT_RETURN_IF_ERROR(context_.tracker->start());
+        // A disk read that was under way before the pages were armed may end after they are read.
+        if (follows_disk_) GODWIT_RETURN_IF_ERROR(drain());
+        GODWIT_ASSIGN_OR_RETURN(PageSet set, allocated_set(context_.vm.ram_blocks()));
+        context_.report.set_touched_bytes(count_pages(set) * kPageBytes);
+        bool drained = follows_disk_;
+        for (uint32_t index = 0;; ++index) {
+            GODWIT_ASSIGN_OR_RETURN(const Decision decision, one_round(set, index, drained));
+            switch (decision.step) {
+                case NextStep::kRound:
+                    set = dirty_;
+                    drained = false;
+                    break;
+                case NextStep::kSettlingRound:
+                    // collect() re-armed these pages; the drain; then they are read: settled.
+                    GODWIT_RETURN_IF_ERROR(drain());
+                    set = unsettled_;
+                    clear_pages(unsettled_);
+                    drained = true;
+                    break;
+                case NextStep::kSwitch:
+                case NextStep::kStopAndCopy:
+                    return LiveResult{std::move(unsettled_), index + 1, decision};
+                case NextStep::kGiveUp:
+                    return absl::FailedPreconditionError(fmt::format(
+                        "{}; allow a longer --downtime-limit, or --on-no-converge stop-and-copy",
+                        decision.reason));
+            }
+        }
+    }
+
+  private:
+    absl::Status drain() {
+        context_.report.set_drains(context_.report.drains() + 1);
+        return annotate(context_.vm.drain_block_io(kDrainLimit), "Cannot drain block I/O");
+    }
+
+    absl::StatusOr<Decision> one_round(const PageSet& set, uint32_t index, bool drained) {
+        const MonotonicTime begin = Clock::system().now();
+        v1::Round& round = *context_.report.add_rounds();
+        round.set_index(index);
+        round.set_drained(drained);
+        GODWIT_RETURN_IF_ERROR(send_round(context_, set, round, begin + kRoundLimit));
+        rates_.add(round);
+        total_page_bytes_ += round.dirty_pages() * kPageBytes;
+
+        clear_pages(dirty_);
+        GODWIT_RETURN_IF_ERROR(context_.tracker->collect(dirty_));
+        if (!follows_disk_) clear_pages(unsettled_);
+        add_pages(unsettled_, dirty_);
+
+        const Decision decision = decide(
+            {.rounds_done = index + 1,
+             .duration = Clock::system().now() - begin,
+             .dirty_pages = count_pages(dirty_),
+             .unsettled_pages = count_pages(unsettled_),
+             .page_rate = rates_.page_rate(),
+             .check_rate = rates_.check_rate(),
+             .total_page_bytes = total_page_bytes_,
+             .touched = context_.report.touched_bytes(),
+             .fixed_cost = context_.fixed_cost},
+            context_.settings.limits);
+        note(round, decision);
+        return decision;
+    }
+
+    void note(v1::Round& round, const Decision& decision) {
+        round.set_dirty_pages_per_s(decision.dirty_pages_per_s);
+        round.set_r(decision.r);
+        round.set_expected_downtime_ms(to_ms(decision.expected_downtime));
+        round.set_unsettled_pages(count_pages(unsettled_));
+        round.set_decision(decision.reason);
+        context_.progress.set_rate_bytes_per_s(round.rate_bytes_per_s());
+        context_.progress.set_dirty_pages_per_s(decision.dirty_pages_per_s);
+        context_.progress.set_r(decision.r);
+        context_.progress.set_expected_downtime_ms(round.expected_downtime_ms());
+        context_.log.round(round);
+    }
+
+    SourceContext& context_;
+    const bool follows_disk_;  // whether a disk may write pages behind the tracker's back
+    PageSet dirty_;            // written since they were last read
+    PageSet unsettled_;        // dirty_, and pages that a disk may still be writing
+    Rates rates_;
+    Bytes total_page_bytes_ = 0;
+};
+
+}  // namespace
+
+absl::Status send_round(SourceContext& context, const PageSet& set, v1::Round& round,
+                        MonotonicTime deadline) {
+    const MonotonicTime begin = Clock::system().now();
+    const Bytes wire_before = context.streams->sent_bytes();
+    round.set_dirty_pages(count_pages(set));
+    context.sender->begin(set, round.index());
+    absl::Status sent = await_workers(context, round, deadline);
+    const absl::StatusOr<RoundTotals> totals = context.sender->finish();
+    if (sent.ok()) sent = totals.status();
+    // A failed stream is a symptom; the signals, given a moment, know the cause.
+    const MonotonicTime patience = begin + (Clock::system().now() - begin) + std::chrono::seconds(1);
+    const int64_t index = round.index();
+    const auto confirmed = context.signals.wait(
+        "the destination's confirmation of a round", SourceSignals::Mind::kAll,
+        sent.ok() ? deadline : patience,
+        [&](const SourceSignals::Seen& seen) { return sent.ok() && seen.all_acked(index); });
+    if (!sent.ok() && absl::IsDeadlineExceeded(confirmed.status())) return sent;
+    GODWIT_RETURN_IF_ERROR(confirmed.status());
+
+    const double seconds = std::chrono::duration<double>(Clock::system().now() - begin).count();
+    round.set_sent_pages(totals->sent_pages());
+    round.set_sent_bytes(context.streams->sent_bytes() - wire_before);
+    round.set_duration_ms(seconds * 1e3);
+    round.set_rate_bytes_per_s(static_cast<double>(round.dirty_pages() * kPageBytes) / seconds);
+    round.set_wire_bytes_per_s(static_cast<double>(round.sent_bytes()) / seconds);
+    v1::PageCounts& pages = *context.report.mutable_pages();
+    pages.set_zero(pages.zero() + totals->zero_pages);
+    pages.set_unchanged(pages.unchanged() + totals->unchanged_pages);
+    pages.set_lz4(pages.lz4() + totals->lz4_pages);
+    pages.set_raw(pages.raw() + totals->raw_pages);
+    return absl::OkStatus();
+}
+
+absl::StatusOr<LiveResult> run_live_rounds(SourceContext& context) {
+    return LiveRounds(context).run();
+}
+
+}  // namespace godwit

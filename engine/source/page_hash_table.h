@@ -1,0 +1,30 @@
+// PageHashTable: what the destination holds for each page, as a hash.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/base/hash.h"
+#include "engine/base/ram_block.h"
+
+namespace godwit {
+
+// 16 B per page, allocated for chunks that were touched only. The hash {0, 0} stands for a page of
+// zeros, which is what a fresh destination holds everywhere. Chunks may be used by different
+// threads at once (a chunk belongs to one stream); one chunk by one thread.
+class PageHashTable {
+  public:
+    using Chunk = std::array<Hash128, kPagesPerChunk>;
+
+    explicit PageHashTable(std::span<const RamBlock> blocks);
+
+    // The chunk's hashes, made on first use.
+    Chunk& chunk(BlockIndex block, ChunkIndex index);
+
+  private:
+    std::vector<std::vector<std::unique_ptr<Chunk>>> chunks_;
+};
+
+}  // namespace godwit

@@ -1,0 +1,73 @@
+// RoundSender: reads the pages of a set, drops what the destination has already, sends the rest.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "dirty-tracking/tracker/tracker.h"
+#include "engine/base/page_bitmap.h"
+#include "engine/base/ram_block.h"
+#include "engine/source/page_hash_table.h"
+#include "engine/source/streams.h"
+
+namespace godwit {
+
+struct RoundTotals {
+    uint64_t zero_pages = 0;       // found zero (also those that the destination has as zero)
+    uint64_t unchanged_pages = 0;  // same content as last sent
+    uint64_t lz4_pages = 0;
+    uint64_t raw_pages = 0;
+    uint64_t zero_sent_pages = 0;  // of zero_pages: sent as a bit, because they were not zero before
+
+    [[nodiscard]] uint64_t sent_pages() const { return lz4_pages + raw_pages + zero_sent_pages; }
+    void add(const RoundTotals& other);
+};
+
+// One worker thread per data stream. A chunk always travels on stream `chunk % streams` (+ block),
+// so no newer copy of a page is overtaken by an older one.
+class RoundSender {
+  public:
+    // All three must outlive it. Each range is re-armed in `tracker` just before it is read.
+    RoundSender(std::span<const RamBlock> blocks, SourceStreams& streams, DirtyTracker& tracker);
+    // Ends the workers; the streams must be shut down first if a round may be under way.
+    ~RoundSender();
+
+    // Begins to send the pages of `set` (which must stay unchanged) followed by a marker of `round`
+    // on every stream. One round at a time.
+    void begin(const PageSet& set, uint32_t round);
+    // Pages looked at so far in this round.
+    [[nodiscard]] uint64_t done_pages() const { return done_pages_; }
+    // Waits until the workers are done or `deadline`; true when they are.
+    bool wait(MonotonicTime deadline);
+    // After wait() said true. Errors: of the first stream that failed.
+    absl::StatusOr<RoundTotals> finish();
+
+  private:
+    void work(size_t stream_index, const std::stop_token& stop);
+    absl::StatusOr<RoundTotals> send_share(size_t stream_index);
+    absl::Status send_chunk(PageSender& sender, BlockIndex block, ChunkIndex chunk,
+                            const ChunkMask& wanted, RoundTotals& totals);
+
+    std::span<const RamBlock> blocks_;
+    SourceStreams& streams_;
+    DirtyTracker& tracker_;
+    PageHashTable hashes_;
+    std::atomic<uint64_t> done_pages_{0};
+
+    std::mutex mutex_;
+    std::condition_variable_any changed_;
+    // Guarded by mutex_ while no round runs; constant in a round:
+    const PageSet* set_ = nullptr;
+    uint32_t round_ = 0;
+    uint64_t generation_ = 0;  // counts rounds, so that workers see a new one
+    size_t running_ = 0;
+    std::vector<absl::StatusOr<RoundTotals>> results_;
+
+    std::vector<std::jthread> workers_;
+};
+
+}  // namespace godwit

@@ -1,0 +1,71 @@
+// SourceSignals: everything that can happen to an outgoing migration, in one place to wait on.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/base/clock.h"
+#include "engine/guest/hypervisor.h"
+
+namespace godwit {
+
+// Thread-safe. The urgent stream's reader, the guest's listener and whoever cancels write to it; the
+// migration's thread waits.
+class SourceSignals {
+  public:
+    // What is known; a copy is handed out.
+    struct Seen {
+        std::optional<MonotonicTime> stopped_at;  // vCPUs stopped since forget_guest()
+        std::optional<MonotonicTime> running_at;  // vCPUs run again since forget_guest()
+        std::map<std::string, MonotonicTime> migration_status;  // since forget_guest()
+        std::vector<int64_t> acked_round;  // by data stream; -1: none yet
+        std::optional<MonotonicTime> loaded_at;
+        std::optional<MonotonicTime> resumed_at;
+        std::optional<std::string> load_failed;
+        std::optional<std::string> refused;
+        uint64_t verify_replies = 0;
+        bool guest_gone = false;
+        bool cancelled = false;
+        absl::Status connection;  // an error once a stream to the destination was lost
+
+        [[nodiscard]] bool has_status(const char* status) const {
+            return migration_status.contains(status);
+        }
+        [[nodiscard]] bool all_acked(int64_t round) const;
+    };
+
+    explicit SourceSignals(size_t data_streams) { seen_.acked_round.assign(data_streams, -1); }
+
+    // Applies `change` to what is known and wakes the waiter.
+    void update(const std::function<void(Seen&)>& change);
+    void on_guest_event(const GuestEvent& event);
+    // Forgets guest events: of an earlier migration of the same QEMU.
+    void forget_guest();
+
+    [[nodiscard]] Seen seen() const;
+
+    // Which bad news end a wait.
+    enum class Mind {
+        kAll,        // a lost connection, a refusal, a cancel, a dead guest
+        kGuestOnly,  // a dead guest only: while rolling back, or in doubt
+    };
+    // Waits until `done` holds. Errors: Cancelled; NotFound (the guest's process has ended);
+    // Unavailable (connection lost); Aborted (load failed or refused, with the peer's words);
+    // DeadlineExceeded ("<what> took longer than …").
+    absl::StatusOr<Seen> wait(const char* what, Mind mind, MonotonicTime deadline,
+                              const std::function<bool(const Seen&)>& done);
+
+  private:
+    static absl::Status bad_news(const Seen& seen, Mind mind);
+
+    mutable std::mutex mutex_;
+    std::condition_variable changed_;
+    Seen seen_;  // guarded by mutex_
+};
+
+}  // namespace godwit

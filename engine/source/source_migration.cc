@@ -1,0 +1,278 @@
+#include "engine/source/source_migration.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "engine/base/hash.h"
+#include "engine/base/log.h"
+#include "engine/source/handover.h"
+#include "engine/source/in_doubt.h"
+#include "engine/verify/ram_hash.h"
+#include "transport/frame/frame_header.h"
+
+namespace godwit {
+namespace {
+
+// The destination's QEMU is ready 26–50 ms after its start; a loaded host takes longer.
+constexpr Duration kPrepareLimit = std::chrono::seconds(30);
+constexpr Duration kConnectLimit = std::chrono::seconds(5);
+constexpr Duration kRollbackLimit = std::chrono::seconds(30);
+constexpr Duration kKillLimit = std::chrono::seconds(10);
+
+uint64_t unix_ms() {
+    return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(
+                                     std::chrono::system_clock::now().time_since_epoch())
+                                     .count());
+}
+
+// Removes the listener when the migration ends, however it ends.
+class Listening {
+  public:
+    Listening(Vm& vm, SourceSignals& signals) : vm_(vm) {
+        vm_.set_listener([&signals](const GuestEvent& event) { signals.on_guest_event(event); });
+    }
+    ~Listening() { vm_.set_listener({}); }
+    Listening(const Listening&) = delete;
+    Listening& operator=(const Listening&) = delete;
+
+  private:
+    Vm& vm_;
+};
+
+}  // namespace
+
+SourceMigration::SourceMigration(MigrationSettings settings, SourceDependencies dependencies)
+    : settings_(std::move(settings)),
+      dependencies_(std::move(dependencies)),
+      vm_name_(dependencies_.vm->spec().name()),
+      signals_(settings_.streams) {}
+
+absl::Status SourceMigration::cancel() {
+    {
+        const std::lock_guard lock(word_mutex_);
+        if (!word_) {
+            cancelled_early_ = true;
+        } else if (!word_->decide(Verdict::kAbort)) {
+            return absl::FailedPreconditionError(
+                "COMMIT was sent: the guest belongs to the destination");
+        }
+    }
+    signals_.update([](SourceSignals::Seen& seen) { seen.cancelled = true; });
+    return absl::OkStatus();
+}
+
+v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
+    v1::MigrationReport report;
+    report.set_migration_id(settings_.id);
+    report.set_vm(vm_name_);
+    report.set_strategy(settings_.strategy);
+    report.set_source(dependencies_.own_address);
+    report.set_destination(settings_.destination.to_string());
+    report.set_streams(settings_.streams);
+    report.set_started_unix_ms(unix_ms());
+    report.set_retry_safe(true);
+
+    absl::StatusOr<Journal> journal = Journal::open(dependencies_.state_dir, settings_.id);
+    absl::StatusOr<DecisionWord> word =
+        journal.ok() ? DecisionWord::open(journal->word_path()) : journal.status();
+    if (!word.ok()) {
+        report.set_outcome(v1::OUTCOME_REFUSED);
+        report.set_reason(std::string(word.status().message()));
+        return report;
+    }
+    {
+        const std::lock_guard lock(word_mutex_);
+        word_.emplace(std::move(*word));
+        if (cancelled_early_) word_->decide(Verdict::kAbort);
+    }
+    v1::JournalRecord record;
+    record.set_migration_id(settings_.id);
+    record.set_vm(vm_name_);
+    record.set_peer(settings_.destination.to_string());
+    TransferClient peer(settings_.destination);
+    SourceContext context{.settings = settings_,
+                          .vm = *dependencies_.vm,
+                          .log = log_,
+                          .signals = signals_,
+                          .report = report,
+                          .journal = *journal,
+                          .record = record,
+                          .word = *word_,
+                          .peer = peer,
+                          .fixed_cost = dependencies_.fixed_cost,
+                          .guard_program = dependencies_.guard_program,
+                          .state_dir = dependencies_.state_dir,
+                          .started_at = Clock::system().now()};
+    const std::stop_callback on_stop(stop, [this] { static_cast<void>(cancel()); });
+    {
+        const Listening listening(context.vm, signals_);
+        migrate(context, stop);
+    }
+    report.set_total_ms(to_ms(Clock::system().now() - context.started_at));
+    if (report.outcome() != v1::OUTCOME_IN_DOUBT) {
+        record.set_phase(v1::JOURNAL_PHASE_ENDED);
+    }
+    *record.mutable_report() = report;
+    if (const absl::Status status = journal->write(record, Journal::Durability::kPageCache);
+        !status.ok())
+        spdlog::error("migration {}: {}", settings_.id, std::string(status.message()));
+    return report;
+}
+
+void SourceMigration::migrate(SourceContext& context, const std::stop_token& stop) {
+    log_.message("prepare", fmt::format("{} goes to {}", vm_name_,
+                                        settings_.destination.to_string()));
+    absl::Status status = prepare(context);
+    if (!status.ok()) return undo(context, status, false);
+
+    absl::StatusOr<LiveResult> live = run_live_rounds(context);
+    if (!live.ok()) return undo(context, live.status(), false);
+    context.report.set_switch_reason(live->decision.reason);
+
+    Handover handover(context, was_running_);
+    status = handover.freeze(std::move(*live));
+    if (!status.ok()) return undo(context, status, handover.began());
+    log_.message("handover", "device state loaded at the destination");
+
+    std::string why;
+    CommitEnd end = handover.commit(why);
+    if (end == CommitEnd::kInDoubt) {
+        log_.message("handover", fmt::format("in doubt: COMMIT was sent, but {}; asking {}", why,
+                                             settings_.destination.to_string()));
+        const std::optional<Fate> fate = ask_until_known(context.peer, settings_.id, stop);
+        if (!fate) {
+            context.report.set_outcome(v1::OUTCOME_IN_DOUBT);
+            context.report.set_guest_at(v1::GUEST_AT_NEEDS_OPERATOR);
+            context.report.set_retry_safe(false);
+            context.report.set_reason(
+                "COMMIT was sent and the destination has not answered: " + why);
+            return;
+        }
+        end = *fate == Fate::kAtDestination ? CommitEnd::kResumed : CommitEnd::kRefused;
+    }
+    if (end == CommitEnd::kResumed) return finish_at_destination(context);
+    undo(context, absl::AbortedError(why), true);
+}
+
+absl::Status SourceMigration::prepare(SourceContext& context) {
+    Vm& vm = context.vm;
+    GODWIT_ASSIGN_OR_RETURN(const RunState state, vm.run_state());
+    if (state != RunState::kRunning && state != RunState::kPaused)
+        return absl::FailedPreconditionError(
+            fmt::format("VM {} neither runs nor is paused", vm_name_));
+    was_running_ = state == RunState::kRunning;
+    context.record.set_was_running(was_running_);
+    GODWIT_ASSIGN_OR_RETURN(const std::vector<std::string> blockers, vm.migration_blockers());
+    if (!blockers.empty())
+        return absl::FailedPreconditionError(
+            fmt::format("QEMU can't migrate this VM: {}", fmt::join(blockers, "; ")));
+    for (const std::string& device : vm.discarding_devices())
+        context.report.add_warnings(fmt::format(
+            "{} gives memory back unseen: pages that it discards are not checked by verify",
+            device));
+    for (const RamBlock& block : vm.ram_blocks())
+        context.report.set_ram_bytes(context.report.ram_bytes() + block.size);
+
+    GODWIT_ASSIGN_OR_RETURN(context.tracker, dependencies_.make_tracker(vm, settings_.tracker));
+    context.report.set_tracker(std::string(context.tracker->name()));
+    GODWIT_ASSIGN_OR_RETURN(const v1::PrepareRequest request, prepare_request(context));
+    *context.record.mutable_report() = context.report;
+    GODWIT_RETURN_IF_ERROR(context.journal.write(context.record, Journal::Durability::kPageCache));
+
+    const MonotonicTime begin = Clock::system().now();
+    GODWIT_ASSIGN_OR_RETURN(const v1::PrepareResponse response,
+                            context.peer.prepare(request, kPrepareLimit, untouched_));
+    untouched_ = false;
+    prepared_ = true;
+    context.report.set_prepare_ms(to_ms(Clock::system().now() - begin));
+    if (signals_.seen().cancelled) return absl::CancelledError("cancelled");
+    GODWIT_ASSIGN_OR_RETURN(context.streams,
+                            SourceStreams::connect(settings_, response, signals_,
+                                                   Clock::system().now() + kConnectLimit));
+    context.sender =
+        std::make_unique<RoundSender>(vm.ram_blocks(), *context.streams, *context.tracker);
+    return absl::OkStatus();
+}
+
+absl::StatusOr<v1::PrepareRequest> SourceMigration::prepare_request(const SourceContext& context) {
+    v1::PrepareRequest request;
+    request.set_protocol_version(kProtocolVersion);
+    request.set_migration_id(settings_.id);
+    *request.mutable_spec() = context.vm.spec();
+    for (const std::string& path : {context.vm.spec().kernel(), context.vm.spec().initrd(),
+                                    context.vm.spec().firmware()}) {
+        if (path.empty()) continue;
+        GODWIT_ASSIGN_OR_RETURN(const Hash128 hash, hash_file(path));
+        v1::BootFile& file = *request.add_boot_files();
+        file.set_path(path);
+        file.set_hash(to_hex(hash));
+    }
+    for (const RamBlock& block : context.vm.ram_blocks()) {
+        v1::RamBlockInfo& info = *request.add_blocks();
+        info.set_name(block.name);
+        info.set_size_bytes(block.size);
+    }
+    GODWIT_ASSIGN_OR_RETURN(const uint64_t touched, allocated_pages(context.vm.ram_blocks()));
+    request.set_touched_bytes(touched * kPageBytes);
+    request.set_streams(settings_.streams);
+    request.set_hypervisor_version(dependencies_.hypervisor_version);
+    request.set_source(dependencies_.own_address);
+    return request;
+}
+
+// Before COMMIT, or after REFUSED: the guest first, everything else after it.
+void SourceMigration::undo(SourceContext& context, const absl::Status& cause, bool frozen) {
+    v1::MigrationReport& report = context.report;
+    context.word.decide(Verdict::kAbort);
+    absl::Status rolled_back;
+    if (frozen) rolled_back = context.vm.roll_back(was_running_, kRollbackLimit);
+    if (context.tracker) {
+        if (const absl::Status stopped = context.tracker->stop(); !stopped.ok())
+            spdlog::warn("migration {}: {}", settings_.id, std::string(stopped.message()));
+    }
+    if (context.streams) {
+        report.set_wire_bytes(context.streams->sent_bytes());
+        context.streams->shutdown();
+    }
+    if (prepared_) {
+        const absl::Status told = context.peer.abort(settings_.id, std::string(cause.message()));
+        if (!told.ok())
+            spdlog::warn("migration {}: the destination was not told: {}", settings_.id,
+                         std::string(told.message()));
+    }
+    const bool cancelled = signals_.seen().cancelled;
+    report.set_reason(std::string(cause.message()));
+    if (const auto state = context.vm.run_state();
+        signals_.seen().guest_gone || absl::IsNotFound(state.status())) {
+        report.set_outcome(v1::OUTCOME_GUEST_DIED);
+        report.set_guest_at(v1::GUEST_AT_NONE);
+        report.set_retry_safe(false);
+        return;
+    }
+    report.set_guest_at(v1::GUEST_AT_SOURCE);
+    report.set_retry_safe(true);
+    report.set_outcome(cancelled                ? v1::OUTCOME_CANCELLED
+                       : untouched_ && !prepared_ ? v1::OUTCOME_REFUSED
+                                                  : v1::OUTCOME_FAILED);
+    if (!rolled_back.ok()) {
+        report.set_outcome(v1::OUTCOME_FAILED);
+        report.set_guest_at(v1::GUEST_AT_NEEDS_OPERATOR);
+        report.set_reason(fmt::format("{}; and the guest could not be resumed at the source: {}",
+                                      report.reason(), std::string(rolled_back.message())));
+    }
+}
+
+void SourceMigration::finish_at_destination(SourceContext& context) {
+    v1::MigrationReport& report = context.report;
+    report.set_wire_bytes(context.streams->sent_bytes());
+    report.set_outcome(v1::OUTCOME_DONE);
+    report.set_guest_at(v1::GUEST_AT_DESTINATION);
+    report.set_retry_safe(false);
+    // Nobody may start a second guest from this QEMU.
+    if (const absl::Status killed = context.vm.kill(kKillLimit); !killed.ok())
+        report.add_warnings(fmt::format("the source's QEMU (pid {}) could not be ended: {}",
+                                        context.vm.pid(), std::string(killed.message())));
+    context.streams->shutdown();
+}
+
+}  // namespace godwit

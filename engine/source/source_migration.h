@@ -1,0 +1,72 @@
+// SourceMigration: one outgoing migration, from the first check to the report.
+//
+//   PREPARE ─► ROUNDS ─► FREEZE ─► HANDOVER ─► DONE
+//      │          │         │          ├─► refused: rolled back, the guest at the source
+//      └──────────┴─────────┴─► undone └─► in doubt: asks the destination until it knows
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <stop_token>
+#include <string>
+
+#include "dirty-tracking/tracker/tracker.h"
+#include "engine/guest/hypervisor.h"
+#include "engine/handover/decision_word.h"
+#include "engine/report/event_log.h"
+#include "engine/source/context.h"
+#include "engine/source/settings.h"
+
+namespace godwit {
+
+using TrackerFactory =
+    std::function<absl::StatusOr<std::unique_ptr<DirtyTracker>>(Vm&, const std::string& name)>;
+
+struct SourceDependencies {
+    std::shared_ptr<Vm> vm;
+    std::string state_dir;
+    std::string guard_program;
+    std::string own_address;  // for logs and reports
+    std::string hypervisor_version;
+    Duration fixed_cost = std::chrono::milliseconds(15);  // DESIGN: 9–12 ms seen
+    TrackerFactory make_tracker;
+};
+
+// run() is called once, on the migration's own thread; cancel() and log() from any.
+class SourceMigration {
+  public:
+    SourceMigration(MigrationSettings settings, SourceDependencies dependencies);
+
+    // Returns how it ended. The guest is where the report says. When `stop` is asked for it is
+    // cancelled if it can be, and a doubt is left to the agent's successor.
+    v1::MigrationReport run(const std::stop_token& stop);
+
+    // Ok: the migration will end with the guest at the source. Errors: FailedPrecondition when it
+    // is too late (COMMIT was sent) or it has ended.
+    absl::Status cancel();
+
+    [[nodiscard]] EventLog& log() { return log_; }
+    [[nodiscard]] const MigrationSettings& settings() const { return settings_; }
+    [[nodiscard]] const std::string& vm_name() const { return vm_name_; }
+
+  private:
+    absl::Status prepare(SourceContext& context);
+    absl::StatusOr<v1::PrepareRequest> prepare_request(const SourceContext& context);
+    void migrate(SourceContext& context, const std::stop_token& stop);
+    void undo(SourceContext& context, const absl::Status& cause, bool frozen);
+    void finish_at_destination(SourceContext& context);
+
+    const MigrationSettings settings_;
+    const SourceDependencies dependencies_;
+    const std::string vm_name_;
+    EventLog log_;
+    SourceSignals signals_;
+    std::mutex word_mutex_;
+    std::optional<DecisionWord> word_;  // guarded by word_mutex_ until run() has opened it
+    bool cancelled_early_ = false;      // guarded by word_mutex_
+    bool was_running_ = true;
+    bool prepared_ = false;   // the destination holds something of ours
+    bool untouched_ = true;   // nothing was touched anywhere yet
+};
+
+}  // namespace godwit

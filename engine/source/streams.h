@@ -1,0 +1,63 @@
+// SourceStreams: the source's ends of a migration's connections.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "engine/source/settings.h"
+#include "engine/source/signals.h"
+#include "godwit/v1/transfer.pb.h"
+#include "transport/frame/bodies.h"
+#include "transport/stream/frame_reader.h"
+#include "transport/stream/frame_writer.h"
+#include "transport/stream/page_sender.h"
+#include "transport/stream/rate_limiter.h"
+#include "transport/stream/tcp_channel.h"
+
+namespace godwit {
+
+// N data streams and the urgent stream, which has index N. Acknowledgements and the destination's
+// answers go to `signals`.
+class SourceStreams {
+  public:
+    // Connects and greets on every stream. Errors: connect_tcp's, client_hello's.
+    static absl::StatusOr<std::unique_ptr<SourceStreams>> connect(
+        const MigrationSettings& settings, const v1::PrepareResponse& prepared,
+        SourceSignals& signals, MonotonicTime deadline);
+    ~SourceStreams();
+    SourceStreams(const SourceStreams&) = delete;
+    SourceStreams& operator=(const SourceStreams&) = delete;
+
+    struct DataStream {
+        std::unique_ptr<TcpChannel> channel;
+        std::unique_ptr<FrameWriter> writer;
+        std::optional<PageSender> sender;
+    };
+    [[nodiscard]] std::vector<DataStream>& data() { return data_; }
+    [[nodiscard]] FrameWriter& urgent() { return *urgent_writer_; }
+    [[nodiscard]] Bytes sent_bytes() const;
+
+    // Verify answers of the destination since the last call, in order. Any thread.
+    std::vector<FrameBytes> take_verify_replies();
+
+    // Makes every blocked send and receive fail. Any thread.
+    void shutdown();
+
+  private:
+    explicit SourceStreams(SourceSignals& signals, Bytes rate) : signals_(signals), limiter_(rate) {}
+    void read_urgent(FrameReader& reader);
+    bool handle(const Frame& frame);
+
+    SourceSignals& signals_;
+    RateLimiter limiter_;
+    std::vector<DataStream> data_;
+    std::unique_ptr<TcpChannel> urgent_channel_;
+    std::unique_ptr<FrameWriter> urgent_writer_;
+    std::mutex replies_mutex_;
+    std::vector<FrameBytes> replies_;  // guarded by replies_mutex_
+    std::jthread reader_;
+};
+
+}  // namespace godwit

@@ -1,0 +1,64 @@
+#include "engine/source/transfer_client.h"
+
+#include <fmt/format.h>
+
+#include "transport/control/error_detail.h"
+
+namespace godwit {
+namespace {
+
+constexpr Duration kConnectLimit = std::chrono::seconds(5);
+constexpr Duration kCallLimit = std::chrono::seconds(5);
+
+void set_deadline(grpc::ClientContext& context, Duration limit) {
+    context.set_deadline(std::chrono::system_clock::now() + limit);
+}
+
+}  // namespace
+
+TransferClient::TransferClient(HostPort peer)
+    : peer_(std::move(peer)),
+      channel_(open_agent_channel(peer_)),
+      stub_(v1::Transfer::NewStub(channel_)) {}
+
+absl::StatusOr<v1::PrepareResponse> TransferClient::prepare(const v1::PrepareRequest& request,
+                                                            Duration limit, bool& untouched) {
+    untouched = true;
+    GODWIT_RETURN_IF_ERROR(await_agent(*channel_, peer_, kConnectLimit));
+    grpc::ClientContext context;
+    set_deadline(context, limit);
+    v1::PrepareResponse response;
+    const grpc::Status status = stub_->Prepare(&context, request, &response);
+    if (status.ok()) return response;
+    const v1::ErrorDetail detail = detail_of(status);
+    untouched = detail.reason() != "START_FAILED" && !detail.reason().empty();
+    if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
+        untouched = true;
+        return absl::FailedPreconditionError(fmt::format(
+            "{} answers, but is no Godwit agent of this protocol version", peer_.to_string()));
+    }
+    return annotate(from_grpc(status), fmt::format("The destination {}", peer_.to_string()));
+}
+
+absl::Status TransferClient::abort(const std::string& migration_id, const std::string& reason) {
+    grpc::ClientContext context;
+    set_deadline(context, kCallLimit);
+    v1::AbortRequest request;
+    request.set_migration_id(migration_id);
+    request.set_reason(reason);
+    v1::AbortResponse response;
+    return from_grpc(stub_->Abort(&context, request, &response));
+}
+
+absl::StatusOr<v1::QueryResponse> TransferClient::query(const std::string& migration_id) {
+    grpc::ClientContext context;
+    set_deadline(context, kCallLimit);
+    v1::QueryRequest request;
+    request.set_migration_id(migration_id);
+    v1::QueryResponse response;
+    const grpc::Status status = stub_->Query(&context, request, &response);
+    if (!status.ok()) return from_grpc(status);
+    return response;
+}
+
+}  // namespace godwit

@@ -1,0 +1,222 @@
+#include "transport/stream/tcp_channel.h"
+
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <thread>
+#include <vector>
+
+#include "engine/base/wait.h"
+#include "tests/unit/transport/random_bytes.h"
+#include "tests/unit/transport/stream/channel_pairs.h"
+
+namespace godwit {
+namespace {
+
+bool is_lost(const absl::Status& status) {
+    return absl::IsCancelled(status) || absl::IsUnavailable(status) || absl::IsOutOfRange(status);
+}
+
+TEST(TcpChannel, BytesArriveInBothDirectionsAtOnceAndAreCounted) {
+    Random random(1);
+    const ChannelPair pair = tcp_pair();
+    TcpChannel* const client = pair.first.get();
+    TcpChannel* const server = pair.second.get();
+    const auto there = random_bytes(random, size_t{4} << 20);
+    const auto back = random_bytes(random, size_t{3} << 20);
+    std::vector<std::byte> got_there(there.size());
+    std::vector<std::byte> got_back(back.size());
+    {
+        std::jthread a([&] { EXPECT_TRUE(client->send(there).ok()); });
+        std::jthread b([&] { EXPECT_TRUE(server->send(back).ok()); });
+        std::jthread c([&] { EXPECT_TRUE(client->receive(got_back).ok()); });
+        EXPECT_TRUE(server->receive(got_there).ok());
+    }
+    EXPECT_EQ(got_there, there);
+    EXPECT_EQ(got_back, back);
+    EXPECT_EQ(client->sent_bytes(), there.size());
+    EXPECT_EQ(client->received_bytes(), back.size());
+    EXPECT_EQ(server->received_bytes(), there.size());
+}
+
+TEST(TcpChannel, AnAsynchronousSendArrivesWholeAndBeforeTheNext) {
+    Random random(2);
+    const ChannelPair pair = tcp_pair();
+    TcpChannel* const client = pair.first.get();
+    TcpChannel* const server = pair.second.get();
+    const auto first = random_bytes(random, size_t{4} << 20);
+    const auto second = random_bytes(random, 1000);
+    std::vector<std::byte> got(first.size() + second.size());
+    std::jthread sender([&] {
+        EXPECT_TRUE(client->start_send(first).ok());
+        EXPECT_TRUE(client->send(second).ok());
+        EXPECT_TRUE(client->finish_send().ok());
+    });
+    ASSERT_TRUE(server->receive(got).ok());
+    EXPECT_TRUE(std::equal(first.begin(), first.end(), got.begin()));
+    EXPECT_TRUE(std::equal(second.rbegin(), second.rend(), got.rbegin()));
+}
+
+TEST(TcpChannel, WhatWasSentBeforeTheChannelWasDestroyedStillArrives) {
+    auto [client, server] = tcp_pair();
+    const std::vector<std::byte> bytes(50'000, std::byte{3});
+    ASSERT_TRUE(client->send(bytes).ok());
+    client.reset();
+    std::vector<std::byte> got(bytes.size());
+    EXPECT_TRUE(server->receive(got).ok());
+    EXPECT_EQ(got, bytes);
+    EXPECT_TRUE(absl::IsOutOfRange(server->receive(got)));
+}
+
+TEST(TcpChannel, OptionsReachTheSocket) {
+    const auto [client, server] = tcp_pair({.user_timeout = std::chrono::milliseconds(7000),
+                                            .send_buffer_bytes = 65536,
+                                            .receive_buffer_bytes = 32768});
+    const auto option = [](int socket, int level, int name) {
+        int value = 0;
+        socklen_t size = sizeof value;
+        EXPECT_EQ(::getsockopt(socket, level, name, &value, &size), 0);
+        return value;
+    };
+    for (const int socket : {client->fd(), server->fd()}) {
+        EXPECT_EQ(option(socket, IPPROTO_TCP, TCP_NODELAY), 1);
+        EXPECT_EQ(option(socket, IPPROTO_TCP, TCP_USER_TIMEOUT), 7000);
+        EXPECT_EQ(option(socket, SOL_SOCKET, SO_KEEPALIVE), 1);
+        // The kernel doubles both for its own bookkeeping (socket(7)).
+        EXPECT_EQ(option(socket, SOL_SOCKET, SO_SNDBUF), 2 * 65536);
+        EXPECT_EQ(option(socket, SOL_SOCKET, SO_RCVBUF), 2 * 32768);
+    }
+}
+
+TEST(TcpChannel, ShutdownEndsABlockedReceive) {
+    for (const bool tcp : {true, false}) {
+        const ChannelPair pair = tcp ? tcp_pair() : unix_pair();
+        TcpChannel* const client = pair.first.get();
+        TcpChannel* const server = pair.second.get();
+        std::jthread receiver([&] {
+            std::vector<std::byte> bytes(10);
+            EXPECT_TRUE(absl::IsCancelled(client->receive(bytes)));
+        });
+        client->shutdown();
+        receiver.join();
+        std::vector<std::byte> bytes(10);
+        EXPECT_TRUE(absl::IsCancelled(client->receive(bytes)));
+        EXPECT_TRUE(absl::IsOutOfRange(server->receive(bytes)));
+    }
+}
+
+TEST(TcpChannel, ShutdownEndsABlockedSend) {
+    for (const bool tcp : {true, false}) {
+        const ChannelPair pair = tcp ? tcp_pair() : unix_pair();
+        TcpChannel* const client = pair.first.get();
+        TcpChannel* const server = pair.second.get();
+        const std::vector<std::byte> bytes(size_t{64} << 20);  // more than any socket buffer
+        std::jthread sender([&] { EXPECT_TRUE(absl::IsCancelled(client->send(bytes))); });
+        std::vector<std::byte> got(1);
+        ASSERT_TRUE(server->receive(got).ok());  // it has begun
+        client->shutdown();
+        sender.join();
+        EXPECT_TRUE(absl::IsCancelled(client->send(bytes)));
+    }
+}
+
+TEST(TcpChannel, ShutdownEndsAnAsynchronousSendThatNobodyReads) {
+    const ChannelPair pair = tcp_pair();
+    TcpChannel* const client = pair.first.get();
+    const std::vector<std::byte> bytes(size_t{64} << 20);
+    ASSERT_TRUE(client->start_send(bytes).ok());
+    std::jthread other([&] { client->shutdown(); });
+    EXPECT_TRUE(absl::IsCancelled(client->finish_send()));
+}
+
+TEST(TcpChannel, TheEndOfThePeerEndsBothDirections) {
+    ChannelPair pair = tcp_pair();
+    TcpChannel* const client = pair.first.get();
+    const std::vector<std::byte> bytes(size_t{64} << 20);
+    std::jthread sender([&] { EXPECT_TRUE(is_lost(client->send(bytes))); });
+    std::vector<std::byte> got(1);
+    ASSERT_TRUE(pair.second->receive(got).ok());
+    pair.second.reset();
+    sender.join();
+    EXPECT_TRUE(is_lost(client->receive(got)));
+}
+
+TEST(TcpListener, AcceptEndsAtItsDeadlineAndWhenItIsCancelled) {
+    auto listener = TcpListener::bind("localhost", 0);
+    ASSERT_TRUE(listener.ok()) << listener.status();
+    EXPECT_NE(listener->port(), 0);
+    EXPECT_TRUE(absl::IsDeadlineExceeded(listener->accept(Clock::system().now()).status()));
+    const auto cancel = Wakeup::create();
+    ASSERT_TRUE(cancel.ok());
+    std::jthread other([&] { cancel->notify(); });
+    EXPECT_TRUE(absl::IsCancelled(listener->accept(std::nullopt, cancel->fd()).status()));
+}
+
+TEST(TcpListener, APortThatIsTakenIsNamed) {
+    const auto first = TcpListener::bind("127.0.0.1", 0);
+    ASSERT_TRUE(first.ok());
+    const auto second = TcpListener::bind("127.0.0.1", first->port());
+    EXPECT_TRUE(absl::IsAlreadyExists(second.status())) << second.status();
+    EXPECT_NE(second.status().message().find(std::to_string(first->port())), std::string::npos);
+}
+
+// A listener whose queue is full: the next connect() waits.
+class FullListener {
+  public:
+    FullListener() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        socklen_t size = sizeof address;
+        EXPECT_EQ(::bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), size), 0);
+        EXPECT_EQ(::listen(socket_.get(), 0), 0);
+        EXPECT_EQ(::getsockname(socket_.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
+        port_ = ntohs(address.sin_port);
+        for (size_t i = 0; i < 4; ++i) {
+            UniqueFd peer(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+            (void)::connect(peer.get(), reinterpret_cast<sockaddr*>(&address), size);
+            peers_.push_back(std::move(peer));
+        }
+    }
+    [[nodiscard]] uint16_t port() const { return port_; }
+
+  private:
+    UniqueFd socket_;
+    uint16_t port_ = 0;
+    std::vector<UniqueFd> peers_;
+};
+
+TEST(ConnectTcp, EndsAtItsDeadlineAndWhenItIsCancelled) {
+    const FullListener listener;
+    const auto late = connect_tcp("127.0.0.1", listener.port(), Clock::system().now());
+    EXPECT_TRUE(absl::IsDeadlineExceeded(late.status())) << late.status();
+    const auto cancel = Wakeup::create();
+    ASSERT_TRUE(cancel.ok());
+    std::jthread other([&] { cancel->notify(); });
+    const auto cancelled = connect_tcp("127.0.0.1", listener.port(), far_deadline(), cancel->fd());
+    EXPECT_TRUE(absl::IsCancelled(cancelled.status())) << cancelled.status();
+}
+
+TEST(ConnectTcp, ARefusedConnectionNamesTheAddressAndTheReason) {
+    uint16_t port = 0;
+    {
+        const auto listener = TcpListener::bind("127.0.0.1", 0);
+        ASSERT_TRUE(listener.ok());
+        port = listener->port();
+    }
+    const auto status = connect_tcp("127.0.0.1", port, far_deadline()).status();
+    EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+    EXPECT_NE(status.message().find("ECONNREFUSED"), std::string::npos);
+    EXPECT_NE(status.message().find(std::to_string(port)), std::string::npos);
+}
+
+TEST(ConnectTcp, AHostThatIsNoneIsNotFound) {
+    const auto status = connect_tcp("999.1.1.1.invalid", 1, far_deadline()).status();
+    EXPECT_TRUE(absl::IsNotFound(status)) << status;
+}
+
+}  // namespace
+}  // namespace godwit

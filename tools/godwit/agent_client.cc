@@ -1,0 +1,121 @@
+#include "tools/godwit/agent_client.h"
+
+#include "transport/control/error_detail.h"
+
+namespace godwit {
+namespace {
+
+constexpr Duration kConnectLimit = std::chrono::seconds(3);
+constexpr Duration kCallLimit = std::chrono::seconds(60);
+
+}  // namespace
+
+// One unary call with a deadline, once the agent answers.
+template <typename Response, typename Method, typename Request>
+absl::StatusOr<Response> AgentClient::call(Method method, const Request& request, Duration limit) {
+    GODWIT_RETURN_IF_ERROR(await_agent(*channel_, address_, kConnectLimit));
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + limit);
+    Response response;
+    const grpc::Status status = (stub_.get()->*method)(&context, request, &response);
+    if (!status.ok()) return from_grpc(status);
+    return response;
+}
+
+AgentClient::AgentClient(HostPort address)
+    : address_(std::move(address)),
+      channel_(open_agent_channel(address_)),
+      stub_(v1::Agent::NewStub(channel_)) {}
+
+absl::StatusOr<std::unique_ptr<AgentClient>> AgentClient::connect(const std::string& address) {
+    GODWIT_ASSIGN_OR_RETURN(HostPort parsed, parse_host_port(address));
+    std::unique_ptr<AgentClient> client(new AgentClient(std::move(parsed)));
+    return client;
+}
+
+absl::StatusOr<v1::Host> AgentClient::host() {
+    return call<v1::Host>(&v1::Agent::Stub::GetHost, v1::GetHostRequest(), kCallLimit);
+}
+
+absl::StatusOr<v1::VmInfo> AgentClient::start_vm(const v1::VmSpec& spec) {
+    v1::StartVmRequest request;
+    *request.mutable_spec() = spec;
+    return call<v1::VmInfo>(&v1::Agent::Stub::StartVm, request, kCallLimit);
+}
+
+absl::Status AgentClient::stop_vm(const std::string& name, bool force, Duration timeout) {
+    v1::StopVmRequest request;
+    request.set_name(name);
+    request.set_force(force);
+    request.set_timeout_ms(static_cast<uint64_t>(to_ms(timeout)));
+    return call<v1::StopVmResponse>(&v1::Agent::Stub::StopVm, request, timeout + kCallLimit)
+        .status();
+}
+
+absl::StatusOr<v1::ListVmsResponse> AgentClient::list_vms() {
+    return call<v1::ListVmsResponse>(&v1::Agent::Stub::ListVms, v1::ListVmsRequest(), kCallLimit);
+}
+
+absl::StatusOr<v1::VmInfo> AgentClient::get_vm(const std::string& name) {
+    v1::GetVmRequest request;
+    request.set_name(name);
+    return call<v1::VmInfo>(&v1::Agent::Stub::GetVm, request, kCallLimit);
+}
+
+absl::Status AgentClient::read_log(const std::string& name, bool follow,
+                                   const std::function<void(const std::string&)>& write) {
+    GODWIT_RETURN_IF_ERROR(await_agent(*channel_, address_, kConnectLimit));
+    grpc::ClientContext context;
+    v1::ReadVmLogRequest request;
+    request.set_name(name);
+    request.set_follow(follow);
+    const auto reader = stub_->ReadVmLog(&context, request);
+    v1::VmLogChunk chunk;
+    while (reader->Read(&chunk)) write(chunk.data());
+    return from_grpc(reader->Finish());
+}
+
+absl::StatusOr<std::string> AgentClient::migrate(const v1::MigrateRequest& request) {
+    GODWIT_ASSIGN_OR_RETURN(
+        const v1::MigrateResponse response,
+        call<v1::MigrateResponse>(&v1::Agent::Stub::Migrate, request, kCallLimit));
+    return response.migration_id();
+}
+
+absl::Status AgentClient::watch(const std::string& migration,
+                                const std::function<bool(const v1::MigrationEvent&)>& visit) {
+    GODWIT_RETURN_IF_ERROR(await_agent(*channel_, address_, kConnectLimit));
+    grpc::ClientContext context;
+    v1::WatchRequest request;
+    request.set_migration(migration);
+    const auto reader = stub_->Watch(&context, request);
+    v1::MigrationEvent event;
+    while (reader->Read(&event)) {
+        if (visit(event)) continue;
+        context.TryCancel();
+        while (reader->Read(&event)) {
+        }
+        reader->Finish();
+        return absl::OkStatus();
+    }
+    return from_grpc(reader->Finish());
+}
+
+absl::Status AgentClient::cancel(const std::string& migration) {
+    v1::CancelRequest request;
+    request.set_migration(migration);
+    return call<v1::CancelResponse>(&v1::Agent::Stub::Cancel, request, kCallLimit).status();
+}
+
+absl::StatusOr<v1::MigrationReport> AgentClient::report(const std::string& migration) {
+    v1::GetReportRequest request;
+    request.set_migration(migration);
+    return call<v1::MigrationReport>(&v1::Agent::Stub::GetReport, request, kCallLimit);
+}
+
+absl::StatusOr<v1::ListMigrationsResponse> AgentClient::list_migrations() {
+    return call<v1::ListMigrationsResponse>(&v1::Agent::Stub::ListMigrations,
+                                            v1::ListMigrationsRequest(), kCallLimit);
+}
+
+}  // namespace godwit

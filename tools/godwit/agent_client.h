@@ -1,0 +1,49 @@
+// AgentClient: the command line's connection to one agent.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "engine/base/status.h"
+#include "engine/base/units.h"
+#include "godwit/v1/agent.grpc.pb.h"
+#include "transport/control/peer.h"
+
+namespace godwit {
+
+// Thread-safe. Errors of every call: Unavailable when the agent can't be reached, and the agent's own
+// words.
+class AgentClient {
+  public:
+    // Connects at the first call. Errors: InvalidArgument for a malformed address.
+    static absl::StatusOr<std::unique_ptr<AgentClient>> connect(const std::string& address);
+
+    absl::StatusOr<v1::Host> host();
+    absl::StatusOr<v1::VmInfo> start_vm(const v1::VmSpec& spec);
+    absl::Status stop_vm(const std::string& name, bool force, Duration timeout);
+    absl::StatusOr<v1::ListVmsResponse> list_vms();
+    absl::StatusOr<v1::VmInfo> get_vm(const std::string& name);
+    absl::Status read_log(const std::string& name, bool follow,
+                          const std::function<void(const std::string&)>& write);
+    absl::StatusOr<std::string> migrate(const v1::MigrateRequest& request);
+    // Calls `visit` for every event until the last, or until it returns false.
+    absl::Status watch(const std::string& migration,
+                       const std::function<bool(const v1::MigrationEvent&)>& visit);
+    absl::Status cancel(const std::string& migration);
+    absl::StatusOr<v1::MigrationReport> report(const std::string& migration);
+    absl::StatusOr<v1::ListMigrationsResponse> list_migrations();
+
+    [[nodiscard]] const HostPort& address() const { return address_; }
+
+  private:
+    explicit AgentClient(HostPort address);
+    template <typename Response, typename Method, typename Request>
+    absl::StatusOr<Response> call(Method method, const Request& request, Duration limit);
+
+    const HostPort address_;
+    std::shared_ptr<grpc::Channel> channel_;
+    std::unique_ptr<v1::Agent::Stub> stub_;
+};
+
+}  // namespace godwit

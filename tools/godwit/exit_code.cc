@@ -1,0 +1,29 @@
+#include "tools/godwit/exit_code.h"
+
+namespace godwit {
+
+ExitCode exit_code_of(const v1::MigrationReport& report) {
+    if (report.guest_at() == v1::GUEST_AT_NONE) return ExitCode::kGuestDied;
+    if (report.guest_at() == v1::GUEST_AT_NEEDS_OPERATOR) return ExitCode::kNeedsOperator;
+    switch (report.outcome()) {
+        case v1::OUTCOME_DONE:
+            return ExitCode::kDone;
+        case v1::OUTCOME_CANCELLED:
+            return ExitCode::kCancelled;
+        case v1::OUTCOME_REFUSED:
+            return ExitCode::kRefused;
+        case v1::OUTCOME_IN_DOUBT:
+            return ExitCode::kNeedsOperator;
+        case v1::OUTCOME_GUEST_DIED:
+            return ExitCode::kGuestDied;
+        default:
+            return ExitCode::kFailed;
+    }
+}
+
+ExitCode exit_code_of(const absl::Status& status) {
+    if (status.ok()) return ExitCode::kDone;
+    return absl::IsInvalidArgument(status) ? ExitCode::kUsage : ExitCode::kRefused;
+}
+
+}  // namespace godwit

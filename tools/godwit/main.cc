@@ -1,0 +1,326 @@
+// godwit: the command line; a thin client of an agent's public API.
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <iostream>
+
+#include "engine/base/units.h"
+#include "engine/guest/vm_file/vm_file.h"
+#include "engine/report/json.h"
+#include "tools/godwit/migrate_command.h"
+#include "tools/godwit/render.h"
+
+namespace godwit {
+namespace {
+
+// What was typed.
+struct Words {
+    std::string agent = "127.0.0.1:7654";
+    bool json = false;
+    std::string file;
+    std::string name;
+    std::string migration;
+    bool follow = false;
+    bool force = false;
+    bool detach = false;
+    std::string timeout = "30s";
+    std::string to;
+    std::string id;
+    std::string strategy = "precopy";
+    std::string tracker = "auto";
+    std::string downtime_limit = "50ms";
+    std::string threshold;
+    uint32_t max_rounds = 30;
+    std::string max_data = "3x";
+    std::string on_no_converge = "fail";
+    std::string bandwidth;
+    uint32_t streams = 2;
+    bool verify = false;
+    bool takes_signals = false;  // the command handles Ctrl-C itself
+};
+
+using Action = std::function<ExitCode(AgentClient&)>;
+
+ExitCode print_json(const google::protobuf::Message& message) {
+    std::cout << to_json(message).dump(2) << std::endl;
+    return ExitCode::kDone;
+}
+
+// Prints an answer as JSON or as text.
+template <typename Answer>
+ExitCode print_answer(const absl::StatusOr<Answer>& answer, bool json,
+                      std::string (*render)(const Answer&)) {
+    if (!answer.ok()) return print_error(answer.status());
+    if (json) return print_json(*answer);
+    std::cout << render(*answer) << std::flush;
+    return ExitCode::kDone;
+}
+
+ExitCode print_done(const absl::Status& status, bool json) {
+    if (!status.ok()) return print_error(status);
+    if (json) std::cout << "{}" << std::endl;
+    return ExitCode::kDone;
+}
+
+std::string started_text(const v1::VmInfo& vm) {
+    return fmt::format("{} runs ({}, pid {})\n", vm.spec().name(), enum_word(vm.spec().accel()),
+                       vm.pid());
+}
+
+absl::StatusOr<double> parse_factor(std::string text) {
+    if (!text.empty() && (text.back() == 'x' || text.back() == 'X')) text.pop_back();
+    char* end = nullptr;
+    const double factor = std::strtod(text.c_str(), &end);
+    if (text.empty() || *end != '\0' || !(factor > 0) || factor > 1e6)
+        return absl::InvalidArgumentError("write it as 3x: a multiple of the touched RAM");
+    return factor;
+}
+
+absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
+    v1::MigrateRequest request;
+    request.set_vm(words.name);
+    GODWIT_RETURN_IF_ERROR(annotate(parse_host_port(words.to).status(), "--to"));
+    request.set_destination(words.to);
+    request.set_migration_id(words.id);
+    request.set_strategy(words.strategy);
+    request.set_tracker(words.tracker);
+    const auto limit = parse_duration(words.downtime_limit);
+    if (!limit.ok()) return annotate(limit.status(), "--downtime-limit");
+    const auto limit_us = std::chrono::duration_cast<std::chrono::microseconds>(*limit).count();
+    if (limit_us < 1)
+        return absl::InvalidArgumentError("--downtime-limit: it must be at least 1us");
+    request.set_downtime_limit_us(static_cast<uint64_t>(limit_us));
+    if (!words.threshold.empty()) {
+        const auto threshold = parse_bytes(words.threshold);
+        if (!threshold.ok()) return annotate(threshold.status(), "--threshold");
+        request.set_threshold_bytes(*threshold);
+    }
+    request.set_max_rounds(words.max_rounds);
+    const auto max_data = parse_factor(words.max_data);
+    if (!max_data.ok()) return annotate(max_data.status(), "--max-data");
+    request.set_max_data(*max_data);
+    request.set_on_no_converge(words.on_no_converge == "fail" ? v1::ON_NO_CONVERGE_FAIL
+                                                              : v1::ON_NO_CONVERGE_STOP_AND_COPY);
+    if (!words.bandwidth.empty()) {
+        const auto bandwidth = parse_rate(words.bandwidth);
+        if (!bandwidth.ok()) return annotate(bandwidth.status(), "--bandwidth");
+        if (*bandwidth < 1024)
+            return absl::InvalidArgumentError("--bandwidth: it must be at least 1KiB/s");
+        request.set_bandwidth_bytes_per_s(*bandwidth);
+    }
+    request.set_streams(words.streams);
+    request.set_verify(words.verify);
+    return request;
+}
+
+void add_vm_commands(CLI::App& app, Words& words, Action& action) {
+    CLI::App* vm = app.add_subcommand("vm", "Start, list, show and stop VMs");
+    vm->require_subcommand(1);
+    vm->fallthrough();
+
+    CLI::App* start = vm->add_subcommand("start", "Start the VM that a VM file describes");
+    start->footer("Example:\n  godwit vm start web.yaml");
+    start->add_option("FILE", words.file, "The VM file (YAML)")->required();
+    start->callback([&] {
+        action = [&words](AgentClient& agent) {
+            const absl::StatusOr<v1::VmSpec> spec = read_vm_file(words.file);
+            if (!spec.ok()) {
+                print_error(spec.status());
+                return ExitCode::kUsage;
+            }
+            return print_answer(agent.start_vm(*spec), words.json, started_text);
+        };
+    });
+
+    vm->add_subcommand("list", "VMs of the agent")->callback([&] {
+        action = [&words](AgentClient& agent) {
+            return print_answer(agent.list_vms(), words.json, vm_table);
+        };
+    });
+
+    CLI::App* show = vm->add_subcommand("show", "All about one VM");
+    show->add_option("NAME", words.name)->required();
+    show->callback([&] {
+        action = [&words](AgentClient& agent) {
+            return print_answer(agent.get_vm(words.name), words.json, vm_text);
+        };
+    });
+
+    CLI::App* log = vm->add_subcommand("log", "What the guest wrote to its serial port");
+    log->add_option("NAME", words.name)->required();
+    log->add_flag("-f,--follow", words.follow, "Go on until the VM ends");
+    log->callback([&] {
+        action = [&words](AgentClient& agent) {
+            std::string all;
+            const absl::Status status =
+                agent.read_log(words.name, words.follow, [&](const std::string& data) {
+                    if (words.json && !words.follow)
+                        all += data;
+                    else if (words.json)
+                        std::cout << nlohmann::json{{"data", data}}.dump(
+                                         -1, ' ', false, nlohmann::json::error_handler_t::replace)
+                                  << std::endl;
+                    else
+                        std::cout << data << std::flush;
+                });
+            if (!status.ok()) return print_error(status);
+            if (words.json && !words.follow)
+                std::cout << nlohmann::json{{"data", all}}.dump(
+                                 -1, ' ', false, nlohmann::json::error_handler_t::replace)
+                          << std::endl;
+            return ExitCode::kDone;
+        };
+    });
+
+    CLI::App* stop = vm->add_subcommand("stop", "Power a VM off");
+    stop->footer("Example:\n  godwit vm stop web --force");
+    stop->add_option("NAME", words.name)->required();
+    stop->add_flag("--force", words.force, "At once, without asking the guest");
+    stop->add_option("--timeout", words.timeout, "How long the guest may take")
+        ->capture_default_str();
+    stop->callback([&] {
+        action = [&words](AgentClient& agent) {
+            const auto timeout = parse_duration(words.timeout);
+            if (!timeout.ok() || timeout->count() < 1'000'000) {
+                print_error(annotate(timeout.ok() ? absl::InvalidArgumentError("at least 1ms")
+                                                  : timeout.status(),
+                                     "--timeout"));
+                return ExitCode::kUsage;
+            }
+            return print_done(agent.stop_vm(words.name, words.force, *timeout), words.json);
+        };
+    });
+}
+
+void add_migrate_command(CLI::App& app, Words& words, Action& action) {
+    CLI::App* migrate = app.add_subcommand("migrate", "Move a running VM to another agent");
+    migrate->footer(
+        "Example:\n  godwit migrate web --to 10.0.0.2:7654 --verify\n\n"
+        "Exit codes: 0 done, 1 failed and the guest runs at the source, 2 usage, 3 refused before\n"
+        "anything was touched, 4 needs an operator, 5 cancelled, 6 the guest died.\n"
+        "Ctrl-C cancels before COMMIT and detaches after it.");
+    migrate->add_option("NAME", words.name, "The VM")->required();
+    migrate->add_option("--to", words.to, "HOST:PORT of the destination's agent")->required();
+    migrate->add_option("--id", words.id, "Id for this migration; the same id twice is one migration");
+    migrate->add_option("--strategy", words.strategy)
+        ->check(CLI::IsMember({"precopy"}))
+        ->capture_default_str();
+    migrate->add_option("--tracker", words.tracker)
+        ->check(CLI::IsMember({"auto", "uffd-wp"}))
+        ->capture_default_str();
+    migrate->add_option("--downtime-limit", words.downtime_limit, "Longest pause, fixed costs included")
+        ->capture_default_str();
+    migrate->add_option("--threshold", words.threshold, "Also switch when this little is left: 4MiB");
+    migrate->add_option("--max-rounds", words.max_rounds, "Most live rounds")
+        ->check(CLI::Range(1, 1000))
+        ->capture_default_str();
+    migrate->add_option("--max-data", words.max_data, "Most data, as a multiple of the touched RAM")
+        ->capture_default_str();
+    migrate->add_option("--on-no-converge", words.on_no_converge,
+                        "What to do when the rounds don't converge")
+        ->check(CLI::IsMember({"fail", "stop-and-copy"}))
+        ->capture_default_str();
+    migrate->add_option("--bandwidth", words.bandwidth, "Limit, as 1Gbit or 100MiB/s");
+    migrate->add_option("--streams", words.streams, "TCP streams for pages")
+        ->check(CLI::Range(1, 16))
+        ->capture_default_str();
+    migrate->add_flag("--verify", words.verify,
+                      "Compare all RAM while the guest is frozen, before it is handed over");
+    migrate->add_flag("--detach", words.detach, "Print the migration's id and return at once");
+    migrate->callback([&] {
+        words.takes_signals = true;
+        action = [&words](AgentClient& agent) {
+            const absl::StatusOr<v1::MigrateRequest> request = migrate_request(words);
+            if (!request.ok()) {
+                print_error(request.status());
+                return ExitCode::kUsage;
+            }
+            return run_migrate(agent, *request, words.detach, words.json);
+        };
+    });
+}
+
+void add_migration_commands(CLI::App& app, Words& words, Action& action) {
+    const auto add = [&](const char* name, const char* help) {
+        CLI::App* command = app.add_subcommand(name, help);
+        command->add_option("MIGRATION", words.migration, "Its id, or the VM's name")->required();
+        return command;
+    };
+    add("watch", "Follow a migration from its start")->callback([&] {
+        words.takes_signals = true;
+        action = [&words](AgentClient& agent) {
+            return follow(agent, words.migration, {.json = words.json});
+        };
+    });
+    add("cancel", "End a migration; the guest stays at the source")->callback([&] {
+        action = [&words](AgentClient& agent) {
+            const absl::Status status = agent.cancel(words.migration);
+            if (absl::IsFailedPrecondition(status)) {
+                print_error(status);
+                return ExitCode::kFailed;
+            }
+            return print_done(status, words.json);
+        };
+    });
+    add("report", "What happened in a migration")->callback([&] {
+        action = [&words](AgentClient& agent) {
+            const absl::StatusOr<v1::MigrationReport> report = agent.report(words.migration);
+            if (!report.ok()) return print_error(report.status());
+            return print_report(*report, words.json);
+        };
+    });
+    app.add_subcommand("list", "Migrations of the agent")->callback([&] {
+        action = [&words](AgentClient& agent) {
+            return print_answer(agent.list_migrations(), words.json, migration_table);
+        };
+    });
+    app.add_subcommand("host", "Versions, room and trackers of the agent's host")->callback([&] {
+        action = [&words](AgentClient& agent) {
+            return print_answer(agent.host(), words.json, host_text);
+        };
+    });
+}
+
+ExitCode run(int argc, char** argv) {
+    CLI::App app(
+        "Godwit: moves running virtual machines between hosts.\n\n"
+        "Example:\n  godwit --agent 10.0.0.1:7654 migrate web --to 10.0.0.2:7654");
+    Words words;
+    Action action;
+    app.add_option("--agent", words.agent, "HOST:PORT of the agent to talk to")
+        ->envname("GODWIT_AGENT")
+        ->capture_default_str();
+    app.add_flag("--json", words.json, "Print JSON");
+    app.set_version_flag("--version", GODWIT_VERSION);
+    app.require_subcommand(1);
+    app.fallthrough();
+    add_vm_commands(app, words, action);
+    add_migrate_command(app, words, action);
+    add_migration_commands(app, words, action);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error) == 0 ? ExitCode::kDone : ExitCode::kUsage;
+    }
+    if (words.takes_signals) {
+        // follow() reads these from a descriptor; blocked before gRPC makes its threads.
+        sigset_t signals;
+        ::sigemptyset(&signals);
+        ::sigaddset(&signals, SIGINT);
+        ::sigaddset(&signals, SIGTERM);
+        ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    }
+    const absl::StatusOr<std::unique_ptr<AgentClient>> agent = AgentClient::connect(words.agent);
+    if (!agent.ok()) {
+        print_error(annotate(agent.status(), "--agent"));
+        return ExitCode::kUsage;
+    }
+    return action(**agent);
+}
+
+}  // namespace
+}  // namespace godwit
+
+int main(int argc, char** argv) { return static_cast<int>(godwit::run(argc, argv)); }

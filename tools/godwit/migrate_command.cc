@@ -1,0 +1,153 @@
+#include "tools/godwit/migrate_command.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <iostream>
+#include <thread>
+
+#include "engine/base/wait.h"
+#include "engine/report/json.h"
+#include "tools/godwit/render.h"
+
+namespace godwit {
+namespace {
+
+// After COMMIT a migration ends within ms; this long we wait for its report before we detach.
+constexpr Duration kDetachPatience = std::chrono::seconds(3);
+
+// Writes the line that is rewritten in place on a terminal; plain lines elsewhere.
+class ProgressPrinter {
+  public:
+    explicit ProgressPrinter(bool quiet) : quiet_(quiet), terminal_(::isatty(STDERR_FILENO) != 0) {}
+
+    void show(const v1::MigrationEvent& event) {
+        if (quiet_) return;
+        if (event.has_progress()) {
+            if (terminal_) std::cerr << "\r\033[K" << progress_line(event.progress()) << std::flush;
+            open_line_ = terminal_;
+            return;
+        }
+        close_line();
+        if (event.has_round()) std::cerr << round_line(event.round()) << std::endl;
+        if (event.what_case() == v1::MigrationEvent::kMessage)
+            std::cerr << event.phase() << ": " << event.message() << std::endl;
+    }
+    void close_line() {
+        if (open_line_) std::cerr << "\r\033[K" << std::flush;
+        open_line_ = false;
+    }
+
+  private:
+    const bool quiet_;
+    const bool terminal_;
+    bool open_line_ = false;
+};
+
+// SIGINT and SIGTERM as a descriptor; they are blocked in main before any thread exists.
+class Interrupts {
+  public:
+    Interrupts() {
+        sigset_t signals;
+        ::sigemptyset(&signals);
+        ::sigaddset(&signals, SIGINT);
+        ::sigaddset(&signals, SIGTERM);
+        fd_.reset(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+    }
+    [[nodiscard]] int fd() const { return fd_.get(); }
+    void drain() const {
+        signalfd_siginfo info{};
+        while (::read(fd_.get(), &info, sizeof info) > 0) {
+        }
+    }
+
+  private:
+    UniqueFd fd_;
+};
+
+}  // namespace
+
+ExitCode print_error(const absl::Status& status) {
+    std::cerr << "godwit: " << status.message() << std::endl;
+    return exit_code_of(status);
+}
+
+ExitCode print_report(const v1::MigrationReport& report, bool json) {
+    if (json)
+        std::cout << to_json(report).dump(2) << std::endl;
+    else if (report.rounds_size() > 0)
+        std::cout << summary(report) << std::flush;
+    if (report.outcome() == v1::OUTCOME_DONE && !json)
+        std::cout << fmt::format("{} is at {}\n", report.vm(), report.destination()) << std::flush;
+    else if (report.outcome() != v1::OUTCOME_DONE && report.outcome() != v1::OUTCOME_RUNNING)
+        std::cerr << "godwit: " << verdict(report) << std::endl;
+    return report.outcome() == v1::OUTCOME_RUNNING ? ExitCode::kDone : exit_code_of(report);
+}
+
+ExitCode follow(AgentClient& agent, const std::string& migration, const FollowOptions& options) {
+    const Interrupts interrupts;
+    absl::StatusOr<Wakeup> finished = Wakeup::create();
+    if (!finished.ok()) return print_error(finished.status());
+    std::atomic<bool> detach{false};
+    std::jthread watcher_of_signals([&] {
+        while (wait_readable(interrupts.fd(), finished->fd(), std::nullopt).ok()) {
+            interrupts.drain();
+            if (!options.cancel_on_signal) break;
+            std::cerr << "\ncancelling" << std::endl;
+            const absl::Status status = agent.cancel(migration);
+            if (status.ok()) continue;
+            std::cerr << "godwit: " << status.message() << std::endl;
+            // Too late to cancel: the report is on its way, or we leave.
+            if (absl::IsCancelled(wait_readable(interrupts.fd(), finished->fd(),
+                                                Clock::system().now() + kDetachPatience)))
+                return;
+            break;
+        }
+        detach = true;
+    });
+    ProgressPrinter printer(options.json);
+    v1::MigrationReport report;
+    bool ended = false;
+    const absl::Status status = agent.watch(migration, [&](const v1::MigrationEvent& event) {
+        printer.show(event);
+        if (event.has_report()) {
+            report = event.report();
+            ended = true;
+        }
+        return !detach;
+    });
+    printer.close_line();
+    finished->notify();
+    if (ended) return print_report(report, options.json);
+    if (detach) {
+        std::cerr << fmt::format("godwit: detached; the migration goes on: godwit watch {}\n",
+                                 migration);
+        return options.cancel_on_signal ? ExitCode::kNeedsOperator : ExitCode::kDone;
+    }
+    if (!status.ok()) {
+        std::cerr << fmt::format(
+            "godwit: the agent went away: {}; it goes on, or its successor tells: godwit report {}\n",
+            std::string(status.message()), migration);
+        return absl::IsNotFound(status) ? ExitCode::kRefused : ExitCode::kNeedsOperator;
+    }
+    std::cerr << "godwit: the agent is ending; ask again: godwit report " << migration << std::endl;
+    return ExitCode::kNeedsOperator;
+}
+
+ExitCode run_migrate(AgentClient& agent, v1::MigrateRequest request, bool detach, bool json) {
+    const absl::StatusOr<std::string> id = agent.migrate(request);
+    if (!id.ok()) return print_error(id.status());
+    if (detach) {
+        if (json)
+            std::cout << nlohmann::ordered_json{{"migration_id", *id}}.dump() << std::endl;
+        else
+            std::cout << *id << std::endl;
+        return ExitCode::kDone;
+    }
+    return follow(agent, *id, {.json = json, .cancel_on_signal = true});
+}
+
+}  // namespace godwit

@@ -1,0 +1,130 @@
+#include "tools/godwit/render.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "engine/base/units.h"
+#include "engine/report/json.h"
+
+namespace godwit {
+namespace {
+
+constexpr int kBarWidth = 20;
+
+std::string rate(double bytes_per_s) {
+    return format_bytes(static_cast<Bytes>(std::max(bytes_per_s, 0.0))) + "/s";
+}
+
+std::string part(const char* name, double ms) { return fmt::format("  {:<34}{:>10.2f} ms\n", name, ms); }
+
+}  // namespace
+
+std::string progress_line(const v1::Progress& progress) {
+    const double total = static_cast<double>(std::max<uint64_t>(progress.total_pages(), 1));
+    const double share = std::min(static_cast<double>(progress.done_pages()) / total, 1.0);
+    const int filled = static_cast<int>(share * kBarWidth);
+    std::string line = fmt::format("round {:<3} [{:#<{}}{:.<{}}] {:3.0f} %", progress.round(), "",
+                                   filled, "", kBarWidth - filled, share * 100);
+    if (progress.rate_bytes_per_s() > 0)
+        line += fmt::format("  {}  dirty {:.0f} pages/s  r {:.2f}  expected downtime {:.0f} ms",
+                            rate(progress.rate_bytes_per_s()), progress.dirty_pages_per_s(),
+                            progress.r(), progress.expected_downtime_ms());
+    return line;
+}
+
+std::string round_line(const v1::Round& round) {
+    return fmt::format(
+        "round {:<3} {:>9} pages  {:>11} sent  {:>9.1f} ms  {:>13}  dirty {:>7.0f} pages/s  "
+        "r {:5.2f}  expected downtime {:.1f} ms",
+        round.index(), round.dirty_pages(), format_bytes(round.sent_bytes()), round.duration_ms(),
+        rate(round.rate_bytes_per_s()), round.dirty_pages_per_s(), round.r(),
+        round.expected_downtime_ms());
+}
+
+std::string summary(const v1::MigrationReport& report) {
+    std::string text = fmt::format(
+        "{:>5} {:>10} {:>10} {:>12} {:>10} {:>14} {:>12} {:>6}\n", "round", "pages", "sent",
+        "wire", "ms", "rate", "dirtied/s", "r");
+    for (const v1::Round& round : report.rounds())
+        text += fmt::format("{:>5} {:>10} {:>10} {:>12} {:>10.1f} {:>14} {:>12.0f} {:>6.2f}\n",
+                            round.index(), round.dirty_pages(), round.sent_pages(),
+                            format_bytes(round.sent_bytes()), round.duration_ms(),
+                            rate(round.rate_bytes_per_s()), round.dirty_pages_per_s(), round.r());
+    if (!report.switch_reason().empty())
+        text += fmt::format("switched because: {}\n", report.switch_reason());
+    const v1::Downtime& parts = report.downtime();
+    if (report.outcome() == v1::OUTCOME_DONE) {
+        text += fmt::format("{:<36}{:>10.2f} ms\n", "downtime", report.downtime_ms());
+        text += part("stop to block layer drained", parts.stop_to_quiet_ms());
+        text += part("last dirty set", parts.collect_ms());
+        text += part("last pages", parts.last_pages_ms());
+        text += part("device state", parts.device_state_ms());
+        text += part("commit to resumed", parts.commit_ms());
+    }
+    text += fmt::format("{:<36}{:>10.2f} ms (destination's QEMU: {:.1f} ms)\n", "total",
+                        report.total_ms(), report.prepare_ms());
+    text += fmt::format("{} on the wire for {} touched of {} RAM; pages: {} raw, {} lz4, {} zero, {} "
+                        "unchanged\n",
+                        format_bytes(report.wire_bytes()), format_bytes(report.touched_bytes()),
+                        format_bytes(report.ram_bytes()), report.pages().raw(),
+                        report.pages().lz4(), report.pages().zero(), report.pages().unchanged());
+    if (report.verify_ms() > 0)
+        text += fmt::format("verify: {} pages compared, {} mismatches ({:.1f} ms, not in downtime)\n",
+                            report.verify().pages(), report.verify().mismatches(),
+                            report.verify_ms());
+    for (const std::string& warning : report.warnings())
+        text += fmt::format("warning: {}\n", warning);
+    return text;
+}
+
+std::string verdict(const v1::MigrationReport& report) {
+    std::string where = "needs an operator: see the reason above and the agents' logs";
+    if (report.guest_at() == v1::GUEST_AT_SOURCE)
+        where = fmt::format("is at the source {}", report.source());
+    if (report.guest_at() == v1::GUEST_AT_DESTINATION)
+        where = fmt::format("is at the destination {}", report.destination());
+    if (report.guest_at() == v1::GUEST_AT_NONE) where = "is gone: its QEMU ended";
+    return fmt::format("migration {} {}{}{}; the guest {}; a retry is {}", report.migration_id(),
+                       enum_word(report.outcome()), report.reason().empty() ? "" : ": ",
+                       report.reason(), where, report.retry_safe() ? "safe" : "not safe");
+}
+
+std::string vm_table(const v1::ListVmsResponse& vms) {
+    std::string text =
+        fmt::format("{:<24} {:<12} {:>5} {:>12} {:<6} {:>8}  {}\n", "NAME", "STATE", "VCPUS",
+                    "MEMORY", "ACCEL", "PID", "MIGRATION");
+    for (const v1::VmInfo& vm : vms.vms())
+        text += fmt::format("{:<24} {:<12} {:>5} {:>12} {:<6} {:>8}  {}\n", vm.spec().name(),
+                            vm.state(), vm.spec().vcpus(), format_bytes(vm.spec().memory_bytes()),
+                            enum_word(vm.spec().accel()), vm.pid(), vm.migration_id());
+    return text;
+}
+
+std::string migration_table(const v1::ListMigrationsResponse& migrations) {
+    std::string text = fmt::format("{:<20} {:<20} {:<11} {:<15} {:>10} {:>12}  {}\n", "ID", "VM",
+                                   "OUTCOME", "GUEST AT", "TOTAL ms", "DOWNTIME ms", "TO");
+    for (const v1::MigrationReport& report : migrations.migrations())
+        text += fmt::format("{:<20} {:<20} {:<11} {:<15} {:>10.1f} {:>12.2f}  {}\n",
+                            report.migration_id(), report.vm(), enum_word(report.outcome()),
+                            enum_word(report.guest_at()), report.total_ms(), report.downtime_ms(),
+                            report.destination());
+    return text;
+}
+
+std::string vm_text(const v1::VmInfo& vm) { return to_json(vm).dump(2) + "\n"; }
+
+std::string host_text(const v1::Host& host) {
+    std::string text = fmt::format(
+        "godwit {} (transfer protocol {}), {} {}, kernel {}, KVM {}\n{} CPUs, {} memory, {} "
+        "available, {} VMs\n",
+        host.godwit_version(), host.protocol_version(), host.hypervisor(),
+        host.hypervisor_version(), host.kernel(), host.kvm() ? "yes" : "no", host.cpus(),
+        format_bytes(host.memory_bytes()), format_bytes(host.available_bytes()), host.vm_count());
+    for (const std::string& tracker : host.trackers()) text += fmt::format("tracker {}\n", tracker);
+    for (const std::string& problem : host.tracker_problems())
+        text += fmt::format("missing: {}\n", problem);
+    return text;
+}
+
+}  // namespace godwit

@@ -1,0 +1,197 @@
+#include "tools/godwitd/agent_service.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <condition_variable>
+#include <thread>
+#include <vector>
+
+#include "dirty-tracking/writeprotect/write_protect_problems.h"
+#include "engine/guest/vm_file/validate_spec.h"
+#include "tools/godwitd/host_memory.h"
+#include "transport/control/error_detail.h"
+#include "transport/frame/frame_header.h"
+
+namespace godwit {
+namespace {
+
+constexpr Duration kStopLimit = std::chrono::seconds(30);
+constexpr Duration kLogPoll = std::chrono::milliseconds(100);
+
+std::string_view word_of(RunState state) {
+    switch (state) {
+        case RunState::kRunning:
+            return "running";
+        case RunState::kPaused:
+            return "paused";
+        case RunState::kInMigrate:
+            return "incoming";
+        case RunState::kFinishMigrate:
+        case RunState::kPostMigrate:
+            return "migrating";
+        case RunState::kShutdown:
+            return "shut down";
+        case RunState::kOther:
+            break;
+    }
+    return "other";
+}
+
+// The stable word for an error of the API, from its code.
+grpc::Status api_error(const absl::Status& status) {
+    if (status.ok()) return grpc::Status::OK;
+    switch (status.code()) {
+        case absl::StatusCode::kNotFound:
+            return to_grpc(status, untouched("NOT_FOUND"));
+        case absl::StatusCode::kAlreadyExists:
+            return to_grpc(status, untouched("NAME_TAKEN"));
+        case absl::StatusCode::kInvalidArgument:
+            return to_grpc(status, untouched("BAD_REQUEST"));
+        case absl::StatusCode::kResourceExhausted:
+            return to_grpc(status, untouched("NO_ROOM"));
+        default:
+            return to_grpc(status, untouched("REFUSED"));
+    }
+}
+
+}  // namespace
+
+grpc::Status AgentService::GetHost(grpc::ServerContext*, const v1::GetHostRequest*,
+                                   v1::Host* host) {
+    const absl::StatusOr<HypervisorInfo> info = hypervisor_.info();
+    if (!info.ok()) return api_error(info.status());
+    const absl::StatusOr<HostMemory> memory = read_host_memory();
+    if (!memory.ok()) return api_error(memory.status());
+    utsname kernel{};
+    ::uname(&kernel);
+    host->set_godwit_version(GODWIT_VERSION);
+    host->set_protocol_version(kProtocolVersion);
+    host->set_hypervisor(info->name);
+    host->set_hypervisor_version(info->version);
+    host->set_kernel(kernel.release);
+    host->set_kvm(info->has_kvm);
+    host->set_cpus(std::thread::hardware_concurrency());
+    host->set_memory_bytes(memory->total);
+    host->set_available_bytes(memory->available);
+    host->set_memory_limit_bytes(memory_limit_bytes_);
+    host->set_vm_count(static_cast<uint32_t>(vms_.list().size()));
+    const std::vector<std::string> problems = write_protect_problems();
+    if (problems.empty()) host->add_trackers("uffd-wp");
+    for (const std::string& problem : problems)
+        host->add_tracker_problems("uffd-wp: " + problem);
+    return grpc::Status::OK;
+}
+
+void AgentService::describe(Vm& vm, v1::VmInfo& info) {
+    *info.mutable_spec() = vm.spec();
+    const absl::StatusOr<RunState> state = vm.run_state();
+    info.set_state(state.ok() ? std::string(word_of(*state)) : "unreachable");
+    info.set_pid(vm.pid());
+    for (const RamBlock& block : vm.ram_blocks()) info.add_ram_files(block.path);
+    info.set_migration_id(vms_.holder(vm.spec().name()));
+}
+
+grpc::Status AgentService::StartVm(grpc::ServerContext*, const v1::StartVmRequest* request,
+                                   v1::VmInfo* info) {
+    if (const absl::Status status = validate_spec(request->spec()); !status.ok())
+        return api_error(status);
+    const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.start(request->spec());
+    if (!vm.ok()) return api_error(vm.status());
+    describe(**vm, *info);
+    return grpc::Status::OK;
+}
+
+grpc::Status AgentService::StopVm(grpc::ServerContext*, const v1::StopVmRequest* request,
+                                  v1::StopVmResponse*) {
+    const Duration limit = request->timeout_ms() == 0
+                               ? kStopLimit
+                               : Duration(std::chrono::milliseconds(request->timeout_ms()));
+    return api_error(vms_.stop(request->name(), request->force(), limit));
+}
+
+grpc::Status AgentService::ListVms(grpc::ServerContext*, const v1::ListVmsRequest*,
+                                   v1::ListVmsResponse* response) {
+    for (const std::shared_ptr<Vm>& vm : vms_.list()) describe(*vm, *response->add_vms());
+    return grpc::Status::OK;
+}
+
+grpc::Status AgentService::GetVm(grpc::ServerContext*, const v1::GetVmRequest* request,
+                                 v1::VmInfo* info) {
+    const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.find(request->name());
+    if (!vm.ok()) return api_error(vm.status());
+    describe(**vm, *info);
+    return grpc::Status::OK;
+}
+
+grpc::Status AgentService::ReadVmLog(grpc::ServerContext* context,
+                                     const v1::ReadVmLogRequest* request,
+                                     grpc::ServerWriter<v1::VmLogChunk>* writer) {
+    if (const auto vm = vms_.find(request->name()); !vm.ok()) return api_error(vm.status());
+    const std::string path = hypervisor_.serial_log_path(request->name());
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file.valid())
+        return api_error(errno_status(errno, fmt::format("Cannot open the log {}", path)));
+    std::vector<char> buffer(64 << 10);
+    std::mutex mutex;
+    std::condition_variable timer;
+    while (!context->IsCancelled() && !ending_) {
+        const ssize_t got = ::read(file.get(), buffer.data(), buffer.size());
+        if (got < 0 && errno != EINTR) return api_error(errno_status(errno, "read of a log"));
+        if (got > 0) {
+            v1::VmLogChunk chunk;
+            chunk.set_data(buffer.data(), static_cast<size_t>(got));
+            if (!writer->Write(chunk)) break;
+        } else if (!request->follow()) {
+            break;
+        } else {
+            // QEMU appends without telling anybody; a reader of a log does not mind 100 ms.
+            std::unique_lock lock(mutex);
+            timer.wait_for(lock, kLogPoll);
+            if (got == 0 && !vms_.find(request->name()).ok()) break;
+        }
+    }
+    return grpc::Status::OK;
+}
+
+grpc::Status AgentService::Migrate(grpc::ServerContext*, const v1::MigrateRequest* request,
+                                   v1::MigrateResponse* response) {
+    const absl::StatusOr<std::string> id = migrations_.start(*request);
+    if (!id.ok()) return api_error(id.status());
+    response->set_migration_id(*id);
+    return grpc::Status::OK;
+}
+
+grpc::Status AgentService::Watch(grpc::ServerContext* context, const v1::WatchRequest* request,
+                                 grpc::ServerWriter<v1::MigrationEvent>* writer) {
+    return api_error(migrations_.watch(request->migration(), [&](const v1::MigrationEvent* event) {
+        if (context->IsCancelled()) return false;
+        if (event == nullptr) return !ending_;
+        return writer->Write(*event);
+    }));
+}
+
+grpc::Status AgentService::Cancel(grpc::ServerContext*, const v1::CancelRequest* request,
+                                  v1::CancelResponse*) {
+    return api_error(migrations_.cancel(request->migration()));
+}
+
+grpc::Status AgentService::GetReport(grpc::ServerContext*, const v1::GetReportRequest* request,
+                                     v1::MigrationReport* report) {
+    absl::StatusOr<v1::MigrationReport> found = migrations_.report(request->migration());
+    if (!found.ok()) return api_error(found.status());
+    *report = *std::move(found);
+    return grpc::Status::OK;
+}
+
+grpc::Status AgentService::ListMigrations(grpc::ServerContext*, const v1::ListMigrationsRequest*,
+                                          v1::ListMigrationsResponse* response) {
+    for (v1::MigrationReport& report : migrations_.list())
+        *response->add_migrations() = std::move(report);
+    return grpc::Status::OK;
+}
+
+}  // namespace godwit

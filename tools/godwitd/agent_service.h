@@ -1,0 +1,59 @@
+// AgentService: the public API (agent.proto) over gRPC.
+#pragma once
+
+#include <atomic>
+#include <string>
+
+#include "engine/guest/hypervisor.h"
+#include "godwit/v1/agent.grpc.pb.h"
+#include "tools/godwitd/migration_registry.h"
+#include "tools/godwitd/vm_registry.h"
+
+namespace godwit {
+
+// Thread-safe, as gRPC calls it.
+class AgentService final : public v1::Agent::Service {
+  public:
+    AgentService(Hypervisor& hypervisor, VmRegistry& vms, MigrationRegistry& migrations,
+                 Bytes memory_limit_bytes)
+        : hypervisor_(hypervisor),
+          vms_(vms),
+          migrations_(migrations),
+          memory_limit_bytes_(memory_limit_bytes) {}
+
+    // Ends streams that follow something, so that the server can shut down.
+    void end_followers() { ending_ = true; }
+
+    grpc::Status GetHost(grpc::ServerContext*, const v1::GetHostRequest*, v1::Host* host) override;
+    grpc::Status StartVm(grpc::ServerContext*, const v1::StartVmRequest* request,
+                         v1::VmInfo* info) override;
+    grpc::Status StopVm(grpc::ServerContext*, const v1::StopVmRequest* request,
+                        v1::StopVmResponse*) override;
+    grpc::Status ListVms(grpc::ServerContext*, const v1::ListVmsRequest*,
+                         v1::ListVmsResponse* response) override;
+    grpc::Status GetVm(grpc::ServerContext*, const v1::GetVmRequest* request,
+                       v1::VmInfo* info) override;
+    grpc::Status ReadVmLog(grpc::ServerContext* context, const v1::ReadVmLogRequest* request,
+                           grpc::ServerWriter<v1::VmLogChunk>* writer) override;
+    grpc::Status Migrate(grpc::ServerContext*, const v1::MigrateRequest* request,
+                         v1::MigrateResponse* response) override;
+    grpc::Status Watch(grpc::ServerContext* context, const v1::WatchRequest* request,
+                       grpc::ServerWriter<v1::MigrationEvent>* writer) override;
+    grpc::Status Cancel(grpc::ServerContext*, const v1::CancelRequest* request,
+                        v1::CancelResponse*) override;
+    grpc::Status GetReport(grpc::ServerContext*, const v1::GetReportRequest* request,
+                           v1::MigrationReport* report) override;
+    grpc::Status ListMigrations(grpc::ServerContext*, const v1::ListMigrationsRequest*,
+                                v1::ListMigrationsResponse* response) override;
+
+  private:
+    void describe(Vm& vm, v1::VmInfo& info);
+
+    Hypervisor& hypervisor_;
+    VmRegistry& vms_;
+    MigrationRegistry& migrations_;
+    const Bytes memory_limit_bytes_;
+    std::atomic<bool> ending_{false};
+};
+
+}  // namespace godwit

@@ -1,0 +1,23 @@
+#include "tools/godwitd/host_memory.h"
+
+#include <fstream>
+#include <string>
+
+namespace godwit {
+
+absl::StatusOr<HostMemory> read_host_memory() {
+    std::ifstream file("/proc/meminfo");
+    HostMemory memory;
+    std::string field, unit;
+    Bytes kibibytes = 0;
+    while (file >> field >> kibibytes) {
+        std::getline(file, unit);
+        if (field == "MemTotal:") memory.total = kibibytes << 10;
+        if (field == "MemAvailable:") memory.available = kibibytes << 10;
+    }
+    if (memory.total == 0 || memory.available == 0)
+        return absl::InternalError("/proc/meminfo has no MemTotal or MemAvailable");
+    return memory;
+}
+
+}  // namespace godwit

@@ -1,0 +1,17 @@
+// How much memory this host has, and has left for guests.
+#pragma once
+
+#include "engine/base/status.h"
+#include "engine/base/units.h"
+
+namespace godwit {
+
+struct HostMemory {
+    Bytes total = 0;      // MemTotal
+    Bytes available = 0;  // MemAvailable
+};
+
+// From /proc/meminfo. Errors: open's, Internal when a field is missing.
+absl::StatusOr<HostMemory> read_host_memory();
+
+}  // namespace godwit

@@ -1,0 +1,58 @@
+// IncomingRegistry: incoming migrations of this agent, waiting, here, or refused.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "engine/destination/incoming_migration.h"
+#include "tools/godwitd/vm_registry.h"
+
+namespace godwit {
+
+// Why Prepare was refused: a word for programs, and whether anything was touched.
+struct PrepareRefusal {
+    std::string reason;
+    absl::Status status;
+};
+
+// Thread-safe.
+class IncomingRegistry {
+  public:
+    struct Options {
+        std::string state_dir;
+        std::string listen_host;
+        std::string hypervisor_version;
+    };
+    IncomingRegistry(VmRegistry& vms, Hypervisor& hypervisor, Options options)
+        : vms_(vms), hypervisor_(hypervisor), options_(std::move(options)) {}
+    // Aborts what waits.
+    ~IncomingRegistry();
+
+    // Finishes or refuses what an earlier agent had begun. Call once, after the VMs were adopted.
+    void recover();
+
+    // Fills `response`, or says why not.
+    PrepareRefusal prepare(const v1::PrepareRequest& request, v1::PrepareResponse& response);
+    absl::Status abort(const std::string& id, const std::string& reason);
+    v1::QueryResponse query(const std::string& id);
+
+    // Waiting at once: each has a QEMU, threads and buffers.
+    static constexpr size_t kMaxWaiting = 32;
+
+  private:
+    PrepareRefusal check(const v1::PrepareRequest& request);
+    void recover_one(v1::JournalRecord record);
+    void drop_ended();
+
+    VmRegistry& vms_;
+    Hypervisor& hypervisor_;
+    const Options options_;
+    std::mutex mutex_;
+    // Guarded by mutex_:
+    std::map<std::string, std::shared_ptr<IncomingMigration>> incoming_;
+    std::map<std::string, v1::QueryResponse> ended_;
+};
+
+}  // namespace godwit

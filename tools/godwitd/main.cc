@@ -1,0 +1,211 @@
+// godwitd: the agent of a host.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+
+#include "dirty-tracking/writeprotect/uffd_write_protect_tracker.h"
+#include "dirty-tracking/writeprotect/write_protect_problems.h"
+#include "engine/base/log.h"
+#include "engine/base/wait.h"
+#include "engine/guest/qemu/qemu_hypervisor.h"
+#include "tools/godwitd/agent_service.h"
+#include "tools/godwitd/incoming_registry.h"
+#include "tools/godwitd/transfer_service.h"
+#include "transport/control/peer.h"
+
+namespace godwit {
+namespace {
+
+struct Flags {
+    std::string listen = "127.0.0.1:7654";
+    std::string state_dir = "/var/lib/godwit";
+    std::string qemu = "qemu-system-x86_64";
+    std::string memory_limit = "0";
+    std::string log_level = "info";
+    std::string guard;
+    bool insecure = false;
+    bool unsafe_no_unsettled = false;
+};
+
+constexpr int kUsage = 2;
+constexpr int kRefused = 3;
+
+// The guard stands beside the agent in a build tree and in libexec when installed.
+std::string find_guard() {
+    std::error_code error;
+    const auto self = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
+    for (const auto& path : {self / "godwit-guard", self / "../libexec/godwit/godwit-guard"})
+        if (std::filesystem::exists(path, error)) return path.lexically_normal().string();
+    return {};
+}
+
+// One agent per state directory.
+absl::StatusOr<UniqueFd> lock_state_dir(const std::string& state_dir) {
+    std::error_code error;
+    std::filesystem::create_directories(state_dir, error);
+    if (error)
+        return errno_status(error.value(), fmt::format("Cannot create {}", state_dir));
+    const std::string path = state_dir + "/lock";
+    UniqueFd lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    if (!lock.valid()) return errno_status(errno, fmt::format("Cannot open {}", path));
+    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0)
+        return absl::FailedPreconditionError(
+            fmt::format("Another agent uses the state directory {}", state_dir));
+    return lock;
+}
+
+absl::StatusOr<std::unique_ptr<DirtyTracker>> make_tracker(Vm& vm, const std::string&) {
+    GODWIT_ASSIGN_OR_RETURN(const std::vector<pid_t> vcpus, vm.vcpu_threads());
+    GODWIT_ASSIGN_OR_RETURN(std::unique_ptr<DirtyTracker> tracker,
+                            UffdWriteProtectTracker::create(vm.pid(), vm.ram_blocks(), vcpus));
+    return tracker;
+}
+
+int refuse(const absl::Status& status) {
+    std::cerr << "godwitd: " << status.message() << std::endl;
+    return kRefused;
+}
+
+// For scripts that let the kernel choose the port: <state>/address holds HOST:PORT.
+void write_address(const std::string& state_dir, const HostPort& address) {
+    const std::string path = state_dir + "/address";
+    std::ofstream(path + ".new") << address.to_string() << "\n";
+    std::error_code error;
+    std::filesystem::rename(path + ".new", path, error);
+    if (error) spdlog::warn("cannot write {}: {}", path, error.message());
+}
+
+int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit) {
+    const absl::StatusOr<UniqueFd> lock = lock_state_dir(flags.state_dir);
+    if (!lock.ok()) return refuse(lock.status());
+    // Threads made from here on must not take the signals that signalfd waits for.
+    sigset_t signals;
+    ::sigemptyset(&signals);
+    ::sigaddset(&signals, SIGINT);
+    ::sigaddset(&signals, SIGTERM);
+    ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    const UniqueFd signal_fd(::signalfd(-1, &signals, SFD_CLOEXEC));
+    ::signal(SIGPIPE, SIG_IGN);
+
+    QemuHypervisor hypervisor({.state_dir = flags.state_dir,
+                               .qemu_binary = flags.qemu,
+                               .memory_limit_bytes = memory_limit});
+    const absl::StatusOr<HypervisorInfo> info = hypervisor.info();
+    if (!info.ok()) return refuse(info.status());
+    VmRegistry vms(hypervisor);
+    if (const absl::Status status = vms.adopt(); !status.ok()) return refuse(status);
+    for (const std::string& problem : write_protect_problems())
+        spdlog::warn("tracker uffd-wp: {}", problem);
+
+    IncomingRegistry incoming(vms, hypervisor,
+                              {.state_dir = flags.state_dir,
+                               .listen_host = listen.host,
+                               .hypervisor_version = info->version});
+    incoming.recover();
+    MigrationRegistry migrations(vms, {.state_dir = flags.state_dir,
+                                       .guard_program = flags.guard,
+                                       .hypervisor_version = info->version,
+                                       .make_tracker = make_tracker,
+                                       .track_unsettled = !flags.unsafe_no_unsettled});
+    migrations.recover();
+    AgentService agent(hypervisor, vms, migrations, memory_limit);
+    TransferService transfer(incoming);
+
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    grpc::ServerBuilder builder;
+    int port = 0;
+    builder.AddListeningPort(listen.to_string(), grpc::InsecureServerCredentials(), &port);
+    // A second agent on the same port must fail, not share it.
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    builder.RegisterService(&agent);
+    builder.RegisterService(&transfer);
+    const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+    if (!server || port == 0)
+        return refuse(absl::UnavailableError(
+            fmt::format("Cannot listen on {}: is the port in use?", listen.to_string())));
+    spdlog::info("godwitd {} listens on {}:{}, {} {}, state in {}", GODWIT_VERSION, listen.host,
+                 port, info->name, info->version, flags.state_dir);
+
+    const HostPort address{listen.host, static_cast<uint16_t>(port)};
+    migrations.set_own_address(address.to_string());
+    write_address(flags.state_dir, address);
+
+    wait_readable(signal_fd.get(), -1, std::nullopt).IgnoreError();
+    spdlog::info("ending; VMs run on");
+    agent.end_followers();
+    server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
+    return 0;
+}
+
+int run(int argc, char** argv) {
+    CLI::App app(
+        "The Godwit agent: runs VMs, and moves them to and from other agents.\n\n"
+        "Example:\n  godwitd --listen 127.0.0.1:7654 --state-dir /var/lib/godwit");
+    Flags flags;
+    app.add_option("--listen", flags.listen, "HOST:PORT to listen on")->capture_default_str();
+    app.add_option("--state-dir", flags.state_dir, "Where VMs, RAM mounts and journals are kept")
+        ->capture_default_str();
+    app.add_option("--qemu", flags.qemu, "The QEMU to start VMs with")->capture_default_str();
+    app.add_option("--memory-limit", flags.memory_limit,
+                   "Most guest memory for all VMs together, as 64GiB; 0: no limit")
+        ->capture_default_str();
+    app.add_option("--log-level", flags.log_level, "debug, info, warn or error")
+        ->capture_default_str();
+    app.add_option("--guard", flags.guard, "Path of godwit-guard (default: beside godwitd)");
+    app.add_flag("--insecure", flags.insecure,
+                 "Listen beyond loopback without encryption: only on a network that you trust");
+    app.add_flag("--unsafe-no-unsettled", flags.unsafe_no_unsettled,
+                 "For tests: do not read pages again that a disk may still have been writing")
+        ->group("");
+    app.set_version_flag("--version", GODWIT_VERSION);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error) == 0 ? 0 : kUsage;
+    }
+
+    const auto usage = [](const absl::Status& status) {
+        std::cerr << "godwitd: " << status.message() << std::endl;
+        return kUsage;
+    };
+    if (!start_logging("godwitd", flags.log_level))
+        return usage(absl::InvalidArgumentError(
+            fmt::format("--log-level {}: use debug, info, warn or error", flags.log_level)));
+    const absl::StatusOr<HostPort> listen = parse_host_port(flags.listen);
+    if (!listen.ok()) return usage(annotate(listen.status(), "--listen"));
+    if (!listen->is_loopback() && !flags.insecure)
+        return usage(absl::InvalidArgumentError(fmt::format(
+            "--listen {}: not loopback, and connections are not encrypted yet; say --insecure if "
+            "everybody on that network may control this host's VMs",
+            flags.listen)));
+    const absl::StatusOr<Bytes> limit = parse_bytes(flags.memory_limit);
+    if (!limit.ok()) return usage(annotate(limit.status(), "--memory-limit"));
+    std::error_code error;
+    flags.state_dir = std::filesystem::absolute(flags.state_dir, error).lexically_normal().string();
+    while (flags.state_dir.size() > 1 && flags.state_dir.back() == '/') flags.state_dir.pop_back();
+    if (flags.guard.empty()) flags.guard = find_guard();
+    if (flags.guard.empty() || ::access(flags.guard.c_str(), X_OK) != 0)
+        return usage(absl::NotFoundError(
+            "godwit-guard is not beside godwitd, nor in ../libexec/godwit: say --guard PATH"));
+    return serve(flags, *listen, *limit);
+}
+
+}  // namespace
+}  // namespace godwit
+
+int main(int argc, char** argv) { return godwit::run(argc, argv); }

@@ -1,0 +1,250 @@
+#include "tools/godwitd/migration_registry.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "engine/base/hash.h"
+#include "engine/base/log.h"
+#include "engine/base/wait.h"
+
+namespace godwit {
+namespace {
+
+constexpr size_t kFixedCostSamples = 5;
+constexpr Duration kFirstFixedCost = std::chrono::milliseconds(15);
+constexpr auto kLongestDowntimeLimit = std::chrono::hours(1);
+
+std::string make_id(const std::string& vm) {
+    const auto now = std::chrono::system_clock::now().time_since_epoch().count();
+    const std::string seed = fmt::format("{} {}", vm, now);
+    return fmt::format("m-{}", to_hex(hash_bytes(std::as_bytes(std::span(seed)))).substr(0, 12));
+}
+
+template <typename Value>
+absl::Status check_range(const char* field, Value value, Value least, Value most) {
+    if (value >= least && value <= most) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        fmt::format("{} is {}; it must be {} to {}", field, value, least, most));
+}
+
+v1::MigrationEvent last_event(const v1::MigrationReport& report) {
+    v1::MigrationEvent event;
+    event.set_sequence(1);
+    event.set_phase("done");
+    *event.mutable_report() = report;
+    return event;
+}
+
+}  // namespace
+
+MigrationRegistry::MigrationRegistry(VmRegistry& vms, Options options)
+    : vms_(vms), options_(std::move(options)), fixed_costs_{kFirstFixedCost} {}
+
+MigrationRegistry::~MigrationRegistry() {
+    std::vector<std::shared_ptr<Entry>> entries;
+    {
+        const std::lock_guard lock(mutex_);
+        entries = entries_;
+    }
+    for (const auto& entry : entries) entry->thread.request_stop();
+    for (const auto& entry : entries)
+        if (entry->thread.joinable()) entry->thread.join();
+}
+
+void MigrationRegistry::set_own_address(const std::string& address) {
+    const std::lock_guard lock(mutex_);
+    own_address_ = address;
+}
+
+absl::StatusOr<MigrationSettings> MigrationRegistry::settings_of(
+    const v1::MigrateRequest& request) const {
+    MigrationSettings settings;
+    settings.id = request.migration_id().empty() ? make_id(request.vm()) : request.migration_id();
+    if (!is_valid_id(settings.id))
+        return absl::InvalidArgumentError(
+            fmt::format("migration_id \"{}\" must be 1 to 64 letters, digits, '.', '_' or '-', the "
+                        "first a letter or digit",
+                        settings.id));
+    GODWIT_ASSIGN_OR_RETURN(settings.destination, parse_host_port(request.destination()));
+    if (!request.strategy().empty() && request.strategy() != "precopy")
+        return absl::InvalidArgumentError(
+            fmt::format("strategy \"{}\" is unknown; this agent has: precopy", request.strategy()));
+    if (!request.tracker().empty() && request.tracker() != "auto" &&
+        request.tracker() != "uffd-wp")
+        return absl::InvalidArgumentError(fmt::format(
+            "tracker \"{}\" is unknown; this agent has: auto, uffd-wp", request.tracker()));
+    if (request.downtime_limit_us() > 0)
+        settings.limits.downtime_limit = std::chrono::microseconds(request.downtime_limit_us());
+    GODWIT_RETURN_IF_ERROR(check_range<int64_t>(
+        "downtime_limit_us", static_cast<int64_t>(request.downtime_limit_us()), 0,
+        std::chrono::microseconds(kLongestDowntimeLimit).count()));
+    settings.limits.threshold = request.threshold_bytes();
+    if (request.max_rounds() > 0) settings.limits.max_rounds = request.max_rounds();
+    GODWIT_RETURN_IF_ERROR(check_range<uint32_t>("max_rounds", request.max_rounds(), 0, kMaxRounds));
+    if (request.max_data() > 0) settings.limits.max_data = request.max_data();
+    GODWIT_RETURN_IF_ERROR(check_range<double>("max_data", request.max_data(), 0, 1e6));
+    settings.limits.stop_and_copy = request.on_no_converge() == v1::ON_NO_CONVERGE_STOP_AND_COPY;
+    settings.bandwidth_bytes_per_s = request.bandwidth_bytes_per_s();
+    if (request.streams() > 0) settings.streams = static_cast<uint16_t>(request.streams());
+    GODWIT_RETURN_IF_ERROR(check_range<uint32_t>("streams", request.streams(), 0, kMaxDataStreams));
+    settings.verify = request.verify();
+    settings.track_unsettled = options_.track_unsettled;
+    return settings;
+}
+
+Duration MigrationRegistry::fixed_cost() {
+    std::deque<Duration> sorted = fixed_costs_;
+    std::sort(sorted.begin(), sorted.end());
+    return sorted[sorted.size() / 2];
+}
+
+absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& request) {
+    GODWIT_ASSIGN_OR_RETURN(MigrationSettings settings, settings_of(request));
+    const std::lock_guard lock(mutex_);
+    size_t running = 0;
+    for (const auto& entry : entries_) {
+        if (entry->id == settings.id) {
+            if (entry->vm == request.vm()) return entry->id;
+            return absl::AlreadyExistsError(fmt::format("migration {} is one of VM {}", entry->id,
+                                                        entry->vm));
+        }
+        running += entry->ended ? 0 : 1;
+    }
+    if (running >= kMaxRunning)
+        return absl::ResourceExhaustedError(
+            fmt::format("{} migrations are running; that is the limit", running));
+    GODWIT_ASSIGN_OR_RETURN(std::shared_ptr<Vm> vm, vms_.hold(request.vm(), settings.id));
+    auto entry = std::make_shared<Entry>();
+    entry->id = settings.id;
+    entry->vm = request.vm();
+    entry->migration = std::make_shared<SourceMigration>(
+        std::move(settings), SourceDependencies{.vm = std::move(vm),
+                                                .state_dir = options_.state_dir,
+                                                .guard_program = options_.guard_program,
+                                                .own_address = own_address_,
+                                                .hypervisor_version = options_.hypervisor_version,
+                                                .fixed_cost = fixed_cost(),
+                                                .make_tracker = options_.make_tracker});
+    entry->thread = std::jthread([this, entry](const std::stop_token& stop) {
+        set_thread_name("migration");
+        run(entry, stop);
+    });
+    entries_.push_back(entry);
+    return entry->id;
+}
+
+void MigrationRegistry::run(const std::shared_ptr<Entry>& entry, const std::stop_token& stop) {
+    spdlog::info("migration {}: VM {} to {}", entry->id, entry->vm,
+                 entry->migration->settings().destination.to_string());
+    const v1::MigrationReport report = entry->migration->run(stop);
+    end(*entry, report);
+}
+
+void MigrationRegistry::end(Entry& entry, const v1::MigrationReport& report) {
+    spdlog::info("migration {}: {}; the guest is at: {}{}{}", entry.id,
+                 v1::Outcome_Name(report.outcome()), v1::GuestAt_Name(report.guest_at()),
+                 report.reason().empty() ? "" : "; ", report.reason());
+    if (report.guest_at() == v1::GUEST_AT_DESTINATION || report.guest_at() == v1::GUEST_AT_NONE)
+        vms_.remove(entry.vm);
+    else if (report.outcome() != v1::OUTCOME_IN_DOUBT)
+        vms_.release(entry.vm);
+    {
+        const std::lock_guard lock(mutex_);
+        entry.report = report;
+        entry.ended = true;
+        if (report.outcome() == v1::OUTCOME_DONE) {
+            const v1::Downtime& parts = report.downtime();
+            const double fixed_ms = parts.stop_to_quiet_ms() + parts.collect_ms() +
+                                    parts.device_state_ms() + parts.commit_ms();
+            if (fixed_ms > 0) {
+                fixed_costs_.push_back(Duration(static_cast<int64_t>(fixed_ms * 1e6)));
+                if (fixed_costs_.size() > kFixedCostSamples) fixed_costs_.pop_front();
+            }
+        }
+        while (entries_.size() > kMaxKept && entries_.front()->ended &&
+               entries_.front().get() != &entry) {
+            std::error_code ignored;
+            std::filesystem::remove_all(
+                fmt::format("{}/migrations/{}", options_.state_dir, entries_.front()->id), ignored);
+            entries_.erase(entries_.begin());
+        }
+    }
+    if (entry.migration) entry.migration->log().finish(report);
+}
+
+std::shared_ptr<MigrationRegistry::Entry> MigrationRegistry::find(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    for (const auto& entry : entries_)
+        if (entry->id == name) return entry;
+    for (auto entry = entries_.rbegin(); entry != entries_.rend(); ++entry)
+        if ((*entry)->vm == name) return *entry;
+    return nullptr;
+}
+
+namespace {
+
+absl::Status unknown(const std::string& name) {
+    return absl::NotFoundError(
+        fmt::format("This agent knows no migration of that id or VM name: {}", name));
+}
+
+}  // namespace
+
+absl::Status MigrationRegistry::cancel(const std::string& name) {
+    const std::shared_ptr<Entry> entry = find(name);
+    if (!entry) return unknown(name);
+    {
+        const std::lock_guard lock(mutex_);
+        if (entry->ended || !entry->migration)
+            return absl::FailedPreconditionError(
+                fmt::format("Migration {} has ended already", entry->id));
+    }
+    return entry->migration->cancel();
+}
+
+v1::MigrationReport MigrationRegistry::report_of(const Entry& entry) {
+    const std::lock_guard lock(mutex_);
+    v1::MigrationReport report = entry.report;
+    if (!entry.ended) {
+        report.set_migration_id(entry.id);
+        report.set_vm(entry.vm);
+        report.set_outcome(v1::OUTCOME_RUNNING);
+        if (entry.migration)
+            report.set_destination(entry.migration->settings().destination.to_string());
+    }
+    return report;
+}
+
+absl::StatusOr<v1::MigrationReport> MigrationRegistry::report(const std::string& name) {
+    const std::shared_ptr<Entry> entry = find(name);
+    if (!entry) return unknown(name);
+    return report_of(*entry);
+}
+
+std::vector<v1::MigrationReport> MigrationRegistry::list() {
+    std::vector<std::shared_ptr<Entry>> entries;
+    {
+        const std::lock_guard lock(mutex_);
+        entries = entries_;
+    }
+    std::vector<v1::MigrationReport> reports;
+    for (const auto& entry : entries) reports.push_back(report_of(*entry));
+    return reports;
+}
+
+absl::Status MigrationRegistry::watch(
+    const std::string& name, const std::function<bool(const v1::MigrationEvent*)>& visit) {
+    const std::shared_ptr<Entry> entry = find(name);
+    if (!entry) return unknown(name);
+    if (entry->migration) {
+        entry->migration->log().follow(visit);
+        return absl::OkStatus();
+    }
+    const v1::MigrationEvent event = last_event(report_of(*entry));
+    visit(&event);
+    return absl::OkStatus();
+}
+
+}  // namespace godwit

@@ -1,0 +1,84 @@
+// MigrationRegistry: outgoing migrations of this agent, running and finished.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/source/source_migration.h"
+#include "godwit/v1/agent.pb.h"
+#include "tools/godwitd/vm_registry.h"
+
+namespace godwit {
+
+// Thread-safe.
+class MigrationRegistry {
+  public:
+    struct Options {
+        std::string state_dir;
+        std::string guard_program;
+        std::string hypervisor_version;
+        TrackerFactory make_tracker;
+        bool track_unsettled = true;
+    };
+    MigrationRegistry(VmRegistry& vms, Options options);
+    // Cancels what can be cancelled and waits for all.
+    ~MigrationRegistry();
+
+    // HOST:PORT of this agent, for reports; known once it listens.
+    void set_own_address(const std::string& address);
+
+    // Reads the journals of an earlier agent: reports of finished migrations, and unfinished ones,
+    // which it finishes or undoes. Call once, after the VMs were adopted.
+    void recover();
+
+    // Returns the id. The same id again is the same migration. Errors: InvalidArgument, NotFound
+    // (the VM), FailedPrecondition (it is being migrated), ResourceExhausted.
+    absl::StatusOr<std::string> start(const v1::MigrateRequest& request);
+    // By id, or by VM name: its newest migration. Errors: NotFound.
+    absl::Status cancel(const std::string& name);
+    absl::StatusOr<v1::MigrationReport> report(const std::string& name);
+    std::vector<v1::MigrationReport> list();
+    // As EventLog::follow; a finished migration of an earlier agent has its report only.
+    absl::Status watch(const std::string& name,
+                       const std::function<bool(const v1::MigrationEvent*)>& visit);
+
+    // The newest migrations that are kept; older ones are forgotten with their files.
+    static constexpr size_t kMaxKept = 1000;
+    // Running at once; each has its own threads and buffers.
+    static constexpr size_t kMaxRunning = 32;
+
+  private:
+    struct Entry {
+        std::string id;
+        std::string vm;
+        std::shared_ptr<SourceMigration> migration;  // null: of an earlier agent
+        v1::MigrationReport report;                  // once ended
+        bool ended = false;
+        bool cancel_asked = false;
+        std::jthread thread;
+    };
+
+    absl::StatusOr<MigrationSettings> settings_of(const v1::MigrateRequest& request) const;
+    void run(const std::shared_ptr<Entry>& entry, const std::stop_token& stop);
+    void end(Entry& entry, const v1::MigrationReport& report);
+    void recover_one(v1::JournalRecord record);
+    void finish_doubt(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
+                      const std::shared_ptr<Vm>& vm, const std::stop_token& stop);
+    std::shared_ptr<Entry> find(const std::string& name);
+    v1::MigrationReport report_of(const Entry& entry);
+    Duration fixed_cost();
+
+    VmRegistry& vms_;
+    const Options options_;
+    std::mutex mutex_;
+    std::vector<std::shared_ptr<Entry>> entries_;  // oldest first; guarded by mutex_
+    std::string own_address_;                      // guarded by mutex_
+    std::deque<Duration> fixed_costs_;             // of the last migrations; guarded by mutex_
+};
+
+}  // namespace godwit

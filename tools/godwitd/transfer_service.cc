@@ -1,0 +1,28 @@
+#include "tools/godwitd/transfer_service.h"
+
+#include "engine/guest/vm_file/validate_spec.h"
+#include "transport/control/error_detail.h"
+
+namespace godwit {
+
+grpc::Status TransferService::Prepare(grpc::ServerContext*, const v1::PrepareRequest* request,
+                                      v1::PrepareResponse* response) {
+    if (const absl::Status status = validate_spec(request->spec()); !status.ok())
+        return to_grpc(status, untouched("BAD_REQUEST"));
+    const PrepareRefusal refusal = incoming_.prepare(*request, *response);
+    return to_grpc(refusal.status, untouched(refusal.reason));
+}
+
+grpc::Status TransferService::Abort(grpc::ServerContext*, const v1::AbortRequest* request,
+                                    v1::AbortResponse*) {
+    return to_grpc(incoming_.abort(request->migration_id(), request->reason()),
+                   untouched("COMMITTED"));
+}
+
+grpc::Status TransferService::Query(grpc::ServerContext*, const v1::QueryRequest* request,
+                                    v1::QueryResponse* response) {
+    *response = incoming_.query(request->migration_id());
+    return grpc::Status::OK;
+}
+
+}  // namespace godwit

@@ -1,0 +1,24 @@
+// TransferService: what other agents call (transfer.proto).
+#pragma once
+
+#include "godwit/v1/transfer.grpc.pb.h"
+#include "tools/godwitd/incoming_registry.h"
+
+namespace godwit {
+
+class TransferService final : public v1::Transfer::Service {
+  public:
+    explicit TransferService(IncomingRegistry& incoming) : incoming_(incoming) {}
+
+    grpc::Status Prepare(grpc::ServerContext*, const v1::PrepareRequest* request,
+                         v1::PrepareResponse* response) override;
+    grpc::Status Abort(grpc::ServerContext*, const v1::AbortRequest* request,
+                       v1::AbortResponse*) override;
+    grpc::Status Query(grpc::ServerContext*, const v1::QueryRequest* request,
+                       v1::QueryResponse* response) override;
+
+  private:
+    IncomingRegistry& incoming_;
+};
+
+}  // namespace godwit

@@ -1,0 +1,138 @@
+#include "tools/godwitd/vm_registry.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+
+#include "engine/base/log.h"
+
+namespace godwit {
+namespace {
+
+bool is_gone(const Vm& vm) {
+    pollfd fd{vm.gone_fd(), POLLIN, 0};
+    return ::poll(&fd, 1, 0) > 0;
+}
+
+absl::Status name_taken(const std::string& name) {
+    return absl::AlreadyExistsError(
+        fmt::format("This agent already has a VM named {}; choose another name, or stop that one",
+                    name));
+}
+
+}  // namespace
+
+absl::Status VmRegistry::adopt() {
+    GODWIT_ASSIGN_OR_RETURN(const auto vms, hypervisor_.adopt());
+    const std::lock_guard lock(mutex_);
+    for (const std::shared_ptr<Vm>& vm : vms) {
+        spdlog::info("VM {}: adopted, pid {}", vm->spec().name(), vm->pid());
+        entries_[vm->spec().name()] = {vm, ""};
+    }
+    return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<Vm>> VmRegistry::start(const v1::VmSpec& spec) {
+    GODWIT_RETURN_IF_ERROR(reserve(spec.name(), ""));
+    absl::StatusOr<std::shared_ptr<Vm>> vm = hypervisor_.start(spec, StartMode::kRun);
+    settle(spec.name(), vm.ok() ? *vm : nullptr);
+    return vm;
+}
+
+absl::Status VmRegistry::stop(const std::string& name, bool force, Duration limit) {
+    GODWIT_ASSIGN_OR_RETURN(const std::shared_ptr<Vm> vm, hold(name, "(being stopped)"));
+    const absl::Status status = vm->stop(force, limit);
+    release(name);
+    if (status.ok() || is_gone(*vm)) remove(name);
+    return status;
+}
+
+absl::StatusOr<std::shared_ptr<Vm>> VmRegistry::find_locked(const std::string& name) {
+    const auto entry = entries_.find(name);
+    if (entry == entries_.end() || !entry->second.vm)
+        return absl::NotFoundError(fmt::format("This agent has no VM named {}", name));
+    return entry->second.vm;
+}
+
+absl::StatusOr<std::shared_ptr<Vm>> VmRegistry::find(const std::string& name) {
+    sweep();
+    const std::lock_guard lock(mutex_);
+    return find_locked(name);
+}
+
+std::vector<std::shared_ptr<Vm>> VmRegistry::list() {
+    sweep();
+    const std::lock_guard lock(mutex_);
+    std::vector<std::shared_ptr<Vm>> vms;
+    for (const auto& [name, entry] : entries_)
+        if (entry.vm) vms.push_back(entry.vm);
+    return vms;
+}
+
+absl::StatusOr<std::shared_ptr<Vm>> VmRegistry::hold(const std::string& name,
+                                                     const std::string& migration_id) {
+    sweep();
+    const std::lock_guard lock(mutex_);
+    GODWIT_ASSIGN_OR_RETURN(std::shared_ptr<Vm> vm, find_locked(name));
+    std::string& holder = entries_[name].migration_id;
+    if (!holder.empty())
+        return absl::FailedPreconditionError(
+            fmt::format("VM {} is in use by migration {}", name, holder));
+    holder = migration_id;
+    return vm;
+}
+
+void VmRegistry::release(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    if (const auto entry = entries_.find(name); entry != entries_.end())
+        entry->second.migration_id.clear();
+}
+
+std::string VmRegistry::holder(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    const auto entry = entries_.find(name);
+    return entry == entries_.end() ? std::string() : entry->second.migration_id;
+}
+
+absl::Status VmRegistry::reserve(const std::string& name, const std::string& migration_id) {
+    sweep();
+    const std::lock_guard lock(mutex_);
+    const auto [entry, fresh] = entries_.try_emplace(name, Entry{nullptr, migration_id});
+    return fresh ? absl::OkStatus() : name_taken(name);
+}
+
+void VmRegistry::settle(const std::string& name, std::shared_ptr<Vm> vm) {
+    const std::lock_guard lock(mutex_);
+    if (vm)
+        entries_[name].vm = std::move(vm);
+    else
+        entries_.erase(name);
+}
+
+void VmRegistry::remove(const std::string& name) {
+    std::shared_ptr<Vm> vm;
+    {
+        const std::lock_guard lock(mutex_);
+        const auto entry = entries_.find(name);
+        if (entry == entries_.end()) return;
+        vm = std::move(entry->second.vm);
+        entries_.erase(entry);
+    }
+    if (!vm) return;
+    if (const absl::Status status = hypervisor_.forget(*vm); !status.ok())
+        spdlog::warn("VM {}: {}", name, std::string(status.message()));
+}
+
+void VmRegistry::sweep() {
+    std::vector<std::string> dead;
+    {
+        const std::lock_guard lock(mutex_);
+        for (const auto& [name, entry] : entries_)
+            if (entry.vm && entry.migration_id.empty() && is_gone(*entry.vm)) dead.push_back(name);
+    }
+    for (const std::string& name : dead) {
+        spdlog::warn("VM {}: its QEMU has ended", name);
+        remove(name);
+    }
+}
+
+}  // namespace godwit

@@ -1,0 +1,62 @@
+// VmRegistry: the VMs of this agent by name.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "engine/guest/hypervisor.h"
+
+namespace godwit {
+
+// Thread-safe. A VM whose process has ended by itself is forgotten at the next sweep(), unless a
+// migration holds it.
+class VmRegistry {
+  public:
+    explicit VmRegistry(Hypervisor& hypervisor) : hypervisor_(hypervisor) {}
+
+    // VMs that outlived an earlier agent.
+    absl::Status adopt();
+    // Errors: AlreadyExists, and Hypervisor::start's.
+    absl::StatusOr<std::shared_ptr<Vm>> start(const v1::VmSpec& spec);
+    // Errors: NotFound, FailedPrecondition while a migration holds it, DeadlineExceeded.
+    absl::Status stop(const std::string& name, bool force, Duration limit);
+    // Errors: NotFound.
+    absl::StatusOr<std::shared_ptr<Vm>> find(const std::string& name);
+    std::vector<std::shared_ptr<Vm>> list();
+
+    // A migration takes the VM: one at a time. `migration_id` is told to whoever comes second.
+    // Errors: NotFound, FailedPrecondition.
+    absl::StatusOr<std::shared_ptr<Vm>> hold(const std::string& name,
+                                             const std::string& migration_id);
+    void release(const std::string& name);
+    // The migration that holds it, or empty.
+    std::string holder(const std::string& name);
+
+    // Reserves the name for an incoming VM. Errors: AlreadyExists.
+    absl::Status reserve(const std::string& name, const std::string& migration_id);
+    // The reserved VM is here (or, with nullptr, will never be).
+    void settle(const std::string& name, std::shared_ptr<Vm> vm);
+    // Takes a VM out whose process is dead: its files are removed.
+    void remove(const std::string& name);
+
+    // Forgets VMs whose process has ended.
+    void sweep();
+
+  private:
+    struct Entry {
+        std::shared_ptr<Vm> vm;  // null: reserved
+        std::string migration_id;
+    };
+
+    absl::StatusOr<std::shared_ptr<Vm>> find_locked(const std::string& name);
+
+    Hypervisor& hypervisor_;
+    std::mutex mutex_;
+    std::map<std::string, Entry> entries_;  // guarded by mutex_
+};
+
+}  // namespace godwit

@@ -1,0 +1,64 @@
+// PagesBody: pages of one chunk of guest RAM, the body of a kPages frame.
+//
+//   offset size field
+//        0    4 block index
+//        4    4 raw bytes: length of the payload before compression
+//        8    8 chunk index in the block
+//       16   64 present: bit i of word i/64 = page i of the chunk is in this frame
+//       80   64 zero: subset of present; these pages are all zero and have no payload
+//      144    1 codec
+//      145    3 reserved, zero
+//      148    … payload: the present pages that are not zero, ascending, encoded
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+
+#include "engine/base/page_bitmap.h"
+#include "engine/base/status.h"
+#include "engine/base/units.h"
+
+namespace godwit {
+
+inline constexpr size_t kPagesHeadBytes = 148;
+inline constexpr size_t kMaxPagesBodyBytes = kPagesHeadBytes + kChunkBytes;
+
+enum class PageCodec : uint8_t { kRaw = 0, kLz4 = 1 };
+
+// The pages of one chunk: page 0 in bit 0 of word 0, as in PageBitmap::words().
+using ChunkMask = std::array<uint64_t, kPagesPerChunk / 64>;
+
+uint32_t count_pages(const ChunkMask& mask);
+// The eight words of `bitmap` that belong to `chunk` (bits past its end are zero).
+ChunkMask chunk_mask(const PageBitmap& bitmap, ChunkIndex chunk);
+// Calls visit for each maximal run of set pages, ascending; indices are within the chunk.
+void for_each_run(const ChunkMask& mask, const std::function<void(PageRange)>& visit);
+
+// `payload` points into the frame's body and is not owned.
+struct PagesBody {
+    BlockIndex block = 0;
+    ChunkIndex chunk = 0;
+    ChunkMask present{};
+    ChunkMask zero{};
+    PageCodec codec = PageCodec::kRaw;
+    uint32_t raw_bytes = 0;
+    std::span<const std::byte> payload;
+
+    // Pages that have a payload: present and not zero.
+    [[nodiscard]] ChunkMask filled() const;
+};
+
+// Writes everything but the payload to the first kPagesHeadBytes of `body`.
+void encode_pages_head(const PagesBody& pages, std::span<std::byte, kPagesHeadBytes> body);
+
+// Decodes and checks everything that can be checked without decompressing: the chunk exists
+// (`chunk_counts[block]` chunks in each block), at least one page, zero ⊆ present, raw_bytes is
+// 4096 times the filled pages, the payload is exactly raw_bytes long (raw) or shorter and not empty
+// (lz4). Errors: InvalidArgument, naming what is wrong.
+absl::StatusOr<PagesBody> decode_pages(std::span<const std::byte> body,
+                                       std::span<const uint64_t> chunk_counts);
+
+}  // namespace godwit

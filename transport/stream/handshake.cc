@@ -1,0 +1,88 @@
+#include "transport/stream/handshake.h"
+
+#include <fmt/format.h>
+
+#include <array>
+
+#include "engine/base/wait.h"
+#include "transport/stream/frame_reader.h"
+#include "transport/stream/frame_writer.h"
+
+namespace godwit {
+namespace {
+
+constexpr uint64_t kGreetingSequence = 0;
+
+absl::Status send_greeting(Channel& channel, const FrameRoute& route, const SessionToken& token) {
+    FrameWriter writer(channel, route, kGreetingSequence);
+    return writer.send(FrameKind::kHello, HelloBody{token}.encode());
+}
+
+absl::Status receive_answer(Channel& channel, const FrameRoute& route) {
+    FrameReader reader(channel, route, kGreetingSequence);
+    const absl::StatusOr<Frame> answer = reader.next();
+    if (absl::IsOutOfRange(answer.status()))
+        return absl::PermissionDeniedError(fmt::format(
+            "the destination closed stream {} without an answer: it does not expect this "
+            "migration, stream or session token",
+            route.stream));
+    if (!answer.ok())
+        return annotate(answer.status(),
+                        fmt::format("no answer to the greeting of stream {}", route.stream));
+    if (answer->kind() == FrameKind::kHelloAck) return absl::OkStatus();
+    return absl::InvalidArgumentError(fmt::format("the destination answered the greeting with {}",
+                                                  frame_kind_name(answer->kind())));
+}
+
+}  // namespace
+
+absl::Status client_hello(Channel& channel, const FrameRoute& route, const SessionToken& token) {
+    GODWIT_RETURN_IF_ERROR(send_greeting(channel, route, token));
+    return receive_answer(channel, route);
+}
+
+absl::Status client_hello(TcpChannel& channel, const FrameRoute& route, const SessionToken& token,
+                          MonotonicTime deadline, int cancel_fd) {
+    GODWIT_RETURN_IF_ERROR(send_greeting(channel, route, token));
+    // The answer is 64 bytes sent at once: with the first of them the rest is there.
+    GODWIT_RETURN_IF_ERROR(
+        annotate(wait_readable(channel.fd(), cancel_fd, deadline),
+                 fmt::format("The destination did not answer on stream {}", route.stream)));
+    return receive_answer(channel, route);
+}
+
+absl::StatusOr<uint16_t> check_hello(std::span<const std::byte, kHelloFrameBytes> bytes,
+                                     const HelloExpectation& expected) {
+    GODWIT_ASSIGN_OR_RETURN(const FrameHeader header,
+                            decode_header(bytes.first<kFrameHeaderBytes>()));
+    if (header.kind != FrameKind::kHello)
+        return absl::InvalidArgumentError(
+            fmt::format("a stream begins with {}", frame_kind_name(header.kind)));
+    const auto body = bytes.subspan<kFrameHeaderBytes>();
+    GODWIT_RETURN_IF_ERROR(check_body(header, body));
+    // The stream is whatever it says, if there is one.
+    const FrameRoute route{expected.migration_id, header.route.stream, expected.generation};
+    GODWIT_RETURN_IF_ERROR(check_route(header, route, kGreetingSequence));
+    GODWIT_ASSIGN_OR_RETURN(const HelloBody hello, HelloBody::decode(body));
+    if (!equal_tokens(hello.token, expected.token))
+        return absl::PermissionDeniedError("a stream came with a wrong session token");
+    if (header.route.stream >= expected.stream_count)
+        return absl::InvalidArgumentError(fmt::format("stream {} of a migration with {} streams",
+                                                      header.route.stream, expected.stream_count));
+    return header.route.stream;
+}
+
+absl::Status acknowledge_hello(Channel& channel, const FrameRoute& route) {
+    return FrameWriter(channel, route, kGreetingSequence).send(FrameKind::kHelloAck);
+}
+
+absl::StatusOr<FrameRoute> server_hello(Channel& channel, const HelloExpectation& expected) {
+    std::array<std::byte, kHelloFrameBytes> bytes{};
+    GODWIT_RETURN_IF_ERROR(channel.receive(bytes));
+    GODWIT_ASSIGN_OR_RETURN(const uint16_t stream, check_hello(bytes, expected));
+    const FrameRoute route{expected.migration_id, stream, expected.generation};
+    GODWIT_RETURN_IF_ERROR(acknowledge_hello(channel, route));
+    return route;
+}
+
+}  // namespace godwit

@@ -1,0 +1,66 @@
+// RateLimiter: one bandwidth limit for all streams of a migration (a token bucket).
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+
+#include "engine/base/clock.h"
+#include "engine/base/status.h"
+#include "engine/base/thread_annotations.h"
+#include "engine/base/units.h"
+
+namespace godwit {
+
+// The arithmetic, without waiting. Not thread-safe. Time must not run backwards between calls.
+class TokenBucket {
+  public:
+    // What may be sent in one go after a pause: a few frames, 10 ms of a 3 Gbit/s link.
+    static constexpr Bytes kBurstBytes = Bytes{4} << 20;
+
+    // 0: no limit.
+    TokenBucket(Bytes bytes_per_second, MonotonicTime now);
+
+    void set_rate(Bytes bytes_per_second, MonotonicTime now);
+    // Takes `bytes` if the bucket is not in debt, and returns zero; it may be in debt afterwards,
+    // so that a frame larger than the burst gets through. Else takes nothing and returns how long
+    // the debt lasts at this rate.
+    Duration take(Bytes bytes, MonotonicTime now);
+
+  private:
+    void refill(MonotonicTime now);
+
+    Bytes rate_;
+    double tokens_;
+    MonotonicTime filled_at_;
+};
+
+// Thread-safe.
+class RateLimiter {
+  public:
+    // 0: no limit. `clock` measures; the waiting itself is real.
+    explicit RateLimiter(Bytes bytes_per_second, const Clock& clock = Clock::system());
+
+    // Takes effect at once, also for those who wait.
+    void set_rate(Bytes bytes_per_second);
+
+    // Waits until `bytes` may be sent. Errors: Cancelled after stop() or when `stop` is asked for,
+    // DeadlineExceeded (nothing was taken in either case).
+    absl::Status acquire(Bytes bytes, const std::stop_token& stop = {},
+                         std::optional<MonotonicTime> deadline = std::nullopt);
+
+    // Ends every acquire(), now and later.
+    void stop();
+
+  private:
+    const Clock& clock_;
+    std::mutex mutex_;
+    std::condition_variable_any changed_;
+    TokenBucket bucket_ GODWIT_GUARDED_BY(mutex_);
+    uint64_t rate_changes_ GODWIT_GUARDED_BY(mutex_) = 0;
+    bool stopped_ GODWIT_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace godwit

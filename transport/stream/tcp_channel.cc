@@ -1,0 +1,162 @@
+#include "transport/stream/tcp_channel.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "engine/base/wait.h"
+#include "transport/stream/socket_address.h"
+
+namespace godwit {
+namespace {
+
+// One transfer at a time for each ring.
+constexpr unsigned kRingEntries = 2;
+
+absl::Status set_option(int socket, int level, int name, int value, const char* what) {
+    if (::setsockopt(socket, level, name, &value, sizeof value) == 0) return absl::OkStatus();
+    return errno_status(errno, fmt::format("setsockopt {}", what));
+}
+
+absl::Status set_timeouts(int socket, std::chrono::milliseconds timeout) {
+    // Three probes within the timeout; TCP_USER_TIMEOUT then ends the connection.
+    const int seconds = std::max(1, static_cast<int>(timeout.count() / 3000));
+    GODWIT_RETURN_IF_ERROR(set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1, "SO_KEEPALIVE"));
+    GODWIT_RETURN_IF_ERROR(set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, seconds, "TCP_KEEPIDLE"));
+    GODWIT_RETURN_IF_ERROR(
+        set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, seconds, "TCP_KEEPINTVL"));
+    GODWIT_RETURN_IF_ERROR(set_option(socket, IPPROTO_TCP, TCP_KEEPCNT, 3, "TCP_KEEPCNT"));
+    return set_option(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(timeout.count()),
+                      "TCP_USER_TIMEOUT");
+}
+
+int clamp_to_int(Bytes bytes) { return static_cast<int>(std::min<Bytes>(bytes, 1u << 30)); }
+
+// Waits until a connect() that was begun has ended, and says how.
+absl::Status finish_connect(int socket, MonotonicTime deadline, int cancel_fd) {
+    // An epoll is readable when what it watches is ready: this turns "writable" into "readable".
+    const UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
+    if (!epoll.valid()) return errno_status(errno, "epoll_create1");
+    epoll_event event{.events = EPOLLOUT, .data = {.fd = socket}};
+    if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, socket, &event) != 0)
+        return errno_status(errno, "epoll_ctl");
+    GODWIT_RETURN_IF_ERROR(wait_readable(epoll.get(), cancel_fd, deadline));
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (::getsockopt(socket, SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
+    if (error == 0) return absl::OkStatus();
+    return absl::UnavailableError(errno_status(error, "connect").message());
+}
+
+absl::StatusOr<UniqueFd> connect_to(const addrinfo& address, MonotonicTime deadline, int cancel_fd,
+                                    const TcpOptions& options) {
+    UniqueFd socket(
+        ::socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP));
+    if (!socket.valid()) return errno_status(errno, "socket");
+    GODWIT_RETURN_IF_ERROR(apply_tcp_options(socket.get(), options));
+    if (::connect(socket.get(), address.ai_addr, address.ai_addrlen) != 0) {
+        if (errno != EINPROGRESS && errno != EINTR)
+            return absl::UnavailableError(errno_status(errno, "connect").message());
+        GODWIT_RETURN_IF_ERROR(finish_connect(socket.get(), deadline, cancel_fd));
+    }
+    // io_uring waits by itself only on sockets in blocking mode.
+    const int flags = ::fcntl(socket.get(), F_GETFL);
+    if (flags < 0 || ::fcntl(socket.get(), F_SETFL, flags & ~O_NONBLOCK) != 0)
+        return errno_status(errno, "fcntl");
+    return socket;
+}
+
+}  // namespace
+
+absl::Status apply_tcp_options(int socket, const TcpOptions& options) {
+    GODWIT_RETURN_IF_ERROR(set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY"));
+    if (options.user_timeout.count() > 0)
+        GODWIT_RETURN_IF_ERROR(set_timeouts(socket, options.user_timeout));
+    if (options.send_buffer_bytes > 0)
+        GODWIT_RETURN_IF_ERROR(set_option(socket, SOL_SOCKET, SO_SNDBUF,
+                                          clamp_to_int(options.send_buffer_bytes), "SO_SNDBUF"));
+    if (options.receive_buffer_bytes > 0)
+        GODWIT_RETURN_IF_ERROR(set_option(socket, SOL_SOCKET, SO_RCVBUF,
+                                          clamp_to_int(options.receive_buffer_bytes), "SO_RCVBUF"));
+    return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<TcpChannel>> connect_tcp(const std::string& host, uint16_t port,
+                                                        MonotonicTime deadline, int cancel_fd,
+                                                        const TcpOptions& options) {
+    GODWIT_ASSIGN_OR_RETURN(const AddressList addresses, resolve_address(host, port, false));
+    absl::Status failure = absl::UnavailableError("no address");
+    for (const addrinfo* address = addresses.get(); address != nullptr;
+         address = address->ai_next) {
+        absl::StatusOr<UniqueFd> socket = connect_to(*address, deadline, cancel_fd, options);
+        if (socket.ok()) return TcpChannel::create(*std::move(socket));
+        failure = socket.status();
+        if (absl::IsCancelled(failure) || absl::IsDeadlineExceeded(failure)) break;
+    }
+    return annotate(failure, fmt::format("Cannot connect to {} port {}", host, port));
+}
+
+TcpChannel::TcpChannel(UniqueFd socket, Ring send_ring, Ring receive_ring)
+    : socket_(std::move(socket)),
+      send_ring_(std::move(send_ring)),
+      receive_ring_(std::move(receive_ring)) {}
+
+absl::StatusOr<std::unique_ptr<TcpChannel>> TcpChannel::create(UniqueFd socket) {
+    GODWIT_ASSIGN_OR_RETURN(Ring send_ring, Ring::create(kRingEntries));
+    GODWIT_ASSIGN_OR_RETURN(Ring receive_ring, Ring::create(kRingEntries));
+    return std::unique_ptr<TcpChannel>(
+        new TcpChannel(std::move(socket), std::move(send_ring), std::move(receive_ring)));
+}
+
+TcpChannel::~TcpChannel() {
+    shutdown();
+    (void)finish_send();
+}
+
+absl::Status TcpChannel::explain(const absl::Status& status, const char* what) const {
+    if (status.ok() || absl::IsOutOfRange(status)) return status;
+    if (shut_down_) return absl::CancelledError(fmt::format("{}: the channel was shut down", what));
+    return annotate(status, what);
+}
+
+absl::Status TcpChannel::start_send(std::span<const std::byte> bytes) {
+    GODWIT_RETURN_IF_ERROR(finish_send());
+    return explain(send_ring_.start_send(socket_.get(), bytes), "Cannot send");
+}
+
+absl::Status TcpChannel::finish_send() {
+    if (!send_ring_.in_flight()) return absl::OkStatus();
+    const absl::Status status = send_ring_.finish();
+    sent_bytes_ += send_ring_.transferred();
+    return explain(status, "Cannot send");
+}
+
+absl::Status TcpChannel::send(std::span<const std::byte> bytes) {
+    GODWIT_RETURN_IF_ERROR(start_send(bytes));
+    return finish_send();
+}
+
+absl::Status TcpChannel::receive(std::span<std::byte> bytes) {
+    GODWIT_RETURN_IF_ERROR(
+        explain(receive_ring_.start_receive(socket_.get(), bytes), "Cannot receive"));
+    const absl::Status status = receive_ring_.finish();
+    received_bytes_ += receive_ring_.transferred();
+    // After our own shutdown the kernel reports an end like the peer's.
+    if (absl::IsOutOfRange(status) && shut_down_)
+        return absl::CancelledError("Cannot receive: the channel was shut down");
+    return explain(status, "Cannot receive");
+}
+
+void TcpChannel::shutdown() {
+    shut_down_ = true;
+    ::shutdown(socket_.get(), SHUT_RDWR);
+}
+
+}  // namespace godwit

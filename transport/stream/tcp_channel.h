@@ -1,0 +1,75 @@
+// TcpChannel: a Channel over a connected stream socket, driven by io_uring (a ring per direction).
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "engine/base/clock.h"
+#include "engine/base/status.h"
+#include "engine/base/unique_fd.h"
+#include "engine/base/units.h"
+#include "transport/ring/ring.h"
+#include "transport/stream/channel.h"
+
+namespace godwit {
+
+struct TcpOptions {
+    // How long sent data may stay unacknowledged, and a silent peer unanswered, before the
+    // connection counts as lost (TCP_USER_TIMEOUT and keepalive); 0: the kernel's own, minutes.
+    std::chrono::milliseconds user_timeout{30'000};
+    // Upper bounds of the kernel's socket buffers; 0: the kernel sizes them itself up to its
+    // net.ipv4.tcp_wmem and tcp_rmem, which is best for bulk data.
+    Bytes send_buffer_bytes = 0;
+    Bytes receive_buffer_bytes = 0;
+};
+
+class TcpChannel : public Channel {
+  public:
+    // Takes a connected stream socket in blocking mode (TCP or unix). Errors: Ring::create's.
+    static absl::StatusOr<std::unique_ptr<TcpChannel>> create(UniqueFd socket);
+    // Shuts down, waits for what is in flight, closes. What was sent before still goes out, unless
+    // received bytes were left unread: then TCP resets the connection.
+    ~TcpChannel() override;
+    TcpChannel(const TcpChannel&) = delete;
+    TcpChannel& operator=(const TcpChannel&) = delete;
+
+    absl::Status send(std::span<const std::byte> bytes) override;
+    absl::Status receive(std::span<std::byte> bytes) override;
+    absl::Status start_send(std::span<const std::byte> bytes) override;
+    absl::Status finish_send() override;
+    void shutdown() override;
+
+    // Bytes that the kernel took (gave). Any thread.
+    [[nodiscard]] Bytes sent_bytes() const { return sent_bytes_; }
+    [[nodiscard]] Bytes received_bytes() const { return received_bytes_; }
+    [[nodiscard]] int fd() const { return socket_.get(); }
+
+  private:
+    TcpChannel(UniqueFd socket, Ring send_ring, Ring receive_ring);
+    [[nodiscard]] absl::Status explain(const absl::Status& status, const char* what) const;
+
+    UniqueFd socket_;
+    Ring send_ring_;
+    Ring receive_ring_;
+    std::atomic<bool> shut_down_{false};
+    std::atomic<Bytes> sent_bytes_{0};
+    std::atomic<Bytes> received_bytes_{0};
+};
+
+// Connects to `host` (a numeric address or a name) and sets TCP_NODELAY and the options. Tries
+// every address of a name in turn; looking the name up is not bounded by the deadline, so pass
+// addresses where that matters. Errors: DeadlineExceeded, Cancelled when `cancel_fd` (-1: none)
+// became readable, NotFound (the name), Unavailable with the kernel's reason.
+absl::StatusOr<std::unique_ptr<TcpChannel>> connect_tcp(const std::string& host, uint16_t port,
+                                                        MonotonicTime deadline, int cancel_fd = -1,
+                                                        const TcpOptions& options = {});
+
+// Sets TCP_NODELAY, timeouts and buffers on a TCP socket.
+absl::Status apply_tcp_options(int socket, const TcpOptions& options);
+
+}  // namespace godwit
