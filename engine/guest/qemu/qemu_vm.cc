@@ -77,22 +77,28 @@ QemuVm::~QemuVm() {
     watcher_.request_stop();
     wakeup_.notify();
     watcher_.join();
-    session_.reset();
+    session_.reset();  // joins the reader, which calls into us
 }
 
 // --- the connection -------------------------------------------------------------------------
 
 absl::StatusOr<std::shared_ptr<QmpClient>> QemuVm::session(MonotonicTime deadline) {
-    const std::unique_lock lock(session_mutex_, deadline);
-    if (!lock.owns_lock()) return absl::DeadlineExceededError("QEMU's QMP does not answer");
+    std::unique_lock lock(session_mutex_);
+    if (!connected_.wait_until(lock, deadline, [&] { return !connecting_; }))
+        return absl::DeadlineExceededError("QEMU's QMP does not answer");
     if (session_ && session_->state().ok()) return session_;
-    session_.reset();
-    GODWIT_ASSIGN_OR_RETURN(std::unique_ptr<QmpClient> client,
-                            QmpClient::connect(paths_.qmp_socket(), deadline,
-                                               [this](const QmpEvent& event, MonotonicTime at) {
-                                                   on_qmp_event(event, at);
-                                               }));
-    session_ = std::move(client);
+    std::shared_ptr<QmpClient> lost = std::move(session_);
+    connecting_ = true;
+    lock.unlock();
+    lost.reset();
+    absl::StatusOr<std::unique_ptr<QmpClient>> client = QmpClient::connect(
+        paths_.qmp_socket(), deadline,
+        [this](const QmpEvent& event, MonotonicTime at) { on_qmp_event(event, at); });
+    lock.lock();
+    connecting_ = false;
+    connected_.notify_all();
+    if (!client.ok()) return client.status();
+    session_ = *std::move(client);
     return session_;
 }
 
@@ -172,7 +178,10 @@ void QemuVm::watch_process(const std::stop_token& stop) {
     }
     const GuestEvent gone{GuestEventKind::kGone, end_reason(), Clock::system().now()};
     std::shared_ptr<QmpClient> client;
-    if (const std::unique_lock lock(session_mutex_, kExitLag); lock.owns_lock()) client = session_;
+    {
+        const std::lock_guard lock(session_mutex_);
+        client = session_;
+    }
     // What QEMU said last (SHUTDOWN, say) comes before the news of its end.
     if (client) client->wait_closed(kExitLag);
     client.reset();

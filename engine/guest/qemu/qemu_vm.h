@@ -107,7 +107,9 @@ class QemuVm final : public Vm {
     bool removed_ GODWIT_GUARDED_BY(end_mutex_) = false;
     std::function<void()> on_removed_ GODWIT_GUARDED_BY(end_mutex_);
 
-    std::timed_mutex session_mutex_;  // held while connecting
+    std::mutex session_mutex_;
+    std::condition_variable connected_;
+    bool connecting_ GODWIT_GUARDED_BY(session_mutex_) = false;  // by one caller, without the mutex
     std::shared_ptr<QmpClient> session_ GODWIT_GUARDED_BY(session_mutex_);
 
     std::jthread watcher_;
