@@ -10,11 +10,13 @@ out=$(readlink -f "$out")
 rm -f "$out/report.json"
 state=$(mktemp -d /tmp/godwit-demo-XXXXXX)
 agents=()
+sampler=""
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
 clean_up() {
     trap - EXIT INT TERM
+    [ -z "$sampler" ] || kill -TERM "$sampler" 2>/dev/null || true
     for side in a b; do
         [ -s "$state/$side/address" ] && on "$side" vm stop demo --force >/dev/null 2>&1 || true
     done
@@ -42,12 +44,14 @@ start_agent() {
     # A session of its own: Ctrl-C reaches this script, which then ends things in order.
     setsid "$bin/godwitd" --listen 127.0.0.1:0 --state-dir "$state/$1" --log-level warn \
         >"$out/agent-$1.log" 2>&1 &
-    agents+=($!)
-    for _ in $(seq 200); do
+    local pid=$!
+    agents+=("$pid")
+    for _ in $(seq 400); do
         [ -s "$state/$1/address" ] && return
-        kill -0 "$!" 2>/dev/null || break
-        read -rt 0.05 <> <(:) || true
+        kill -0 "$pid" 2>/dev/null || break
+        sleep 0.05
     done
+    echo "the agent did not start:" >&2
     cat "$out/agent-$1.log" >&2
     exit 1
 }
@@ -81,11 +85,12 @@ testimony a
 migrate() {
     say "Live migration $1 -> $2"
     "$bin/guest-mailbox" --blackout "$(ram_of "$1")" "$state/$2/ram-thp" >"$out/blackout.txt" 2>/dev/null &
-    local sampler=$!
+    sampler=$!
     on "$1" migrate demo --to "$(cat "$state/$2/address")" --verify
     on "$1" report demo --json >"$out/report-$1-$2.json"
     kill -TERM "$sampler" 2>/dev/null || true
     wait "$sampler" 2>/dev/null || true
+    sampler=""
     cat "$out/blackout.txt"
     testimony "$2" --wait-progress 10
     testimony "$2"

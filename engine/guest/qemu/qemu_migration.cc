@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "engine/guest/qemu/qemu_vm.h"
 #include "engine/guest/qemu/ram_mount.h"
@@ -109,10 +110,9 @@ absl::Status QemuVm::roll_back(bool run, Duration limit) {
         // In both states QEMU is about to change by itself.
         if (is_under_way(status) || state == "finish-migrate") {
             was_saving |= status == "device" || status == "completed";
-            if (is_under_way(status) && !cancelled)
+            if (is_under_way(status) && !std::exchange(cancelled, true))
                 GODWIT_RETURN_IF_ERROR(
                     command("migrate_cancel", {}, left_until(deadline)).status());
-            cancelled = true;
             if (Clock::system().now() >= deadline)
                 return absl::DeadlineExceededError(
                     fmt::format("VM {} is not rolled back yet: migration {}, run state {}",

@@ -20,7 +20,8 @@ namespace godwit {
 // leaves QEMU running.
 //
 // The QMP connection is made anew when it was lost: after a restart in the middle of a drain QEMU
-// may answer nothing until its page faults are served, and the VM is there all the same.
+// may answer nothing until its page faults are served, and the VM is there all the same. Events
+// between two connections are lost. A listener that is set after QEMU's end is told kGone at once.
 class QemuVm final : public Vm {
   public:
     // Opens the RAM files and watches the process; connects to nothing yet. `on_removed` is called
