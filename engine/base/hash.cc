@@ -28,8 +28,8 @@ std::string to_hex(Hash128 hash) { return fmt::format("{:016x}{:016x}", hash.hig
 absl::StatusOr<Hash128> hash_file(const std::string& path) {
     const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd.valid()) return errno_status(errno, fmt::format("Cannot open {}", path));
-    const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(
-        XXH3_createState(), &XXH3_freeState);
+    const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(),
+                                                                                &XXH3_freeState);
     if (!state) return absl::ResourceExhaustedError("no memory for a hash");
     XXH3_128bits_reset(state.get());
     std::vector<std::byte> buffer(size_t{1} << 20);

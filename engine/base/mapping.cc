@@ -31,7 +31,8 @@ absl::StatusOr<Mapping> Mapping::map_shared(int fd, size_t size, off_t offset) {
 absl::StatusOr<Mapping> Mapping::anonymous(size_t size) {
     const bool huge = size % kChunkBytes == 0;
     const size_t reserve = huge ? size + kChunkBytes : size;
-    void* data = ::mmap(nullptr, reserve, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* data =
+        ::mmap(nullptr, reserve, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data == MAP_FAILED) return errno_status(errno, "mmap of private memory");
     auto* begin = static_cast<std::byte*>(data);
     if (!huge) return Mapping(begin, size);

@@ -21,8 +21,8 @@ absl::StatusOr<RamBlock> open_ram_block(std::string name, std::string path, Back
     block.device = info.st_dev;
     block.inode = info.st_ino;
     if (block.size == 0 || block.size % kChunkBytes != 0)
-        return absl::InvalidArgumentError(fmt::format(
-            "RAM file {} has {} bytes: no multiple of 2 MiB", block.path, block.size));
+        return absl::InvalidArgumentError(
+            fmt::format("RAM file {} has {} bytes: no multiple of 2 MiB", block.path, block.size));
     return block;
 }
 

@@ -41,10 +41,10 @@ absl::StatusCode code_of(int error_number) {
 
 absl::Status errno_status(int error_number, std::string_view what) {
     const char* name = strerrorname_np(error_number);
-    return {code_of(error_number), fmt::format("{}: {} ({})", what, name ? name : "unknown error",
-                                               strerrordesc_np(error_number)
-                                                   ? strerrordesc_np(error_number)
-                                                   : std::to_string(error_number))};
+    return {code_of(error_number),
+            fmt::format("{}: {} ({})", what, name ? name : "unknown error",
+                        strerrordesc_np(error_number) ? strerrordesc_np(error_number)
+                                                      : std::to_string(error_number))};
 }
 
 absl::Status annotate(const absl::Status& status, std::string_view context) {

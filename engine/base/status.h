@@ -20,15 +20,16 @@ absl::Status annotate(const absl::Status& status, std::string_view context);
 #define GODWIT_CONCAT_INNER(a, b) a##b
 #define GODWIT_CONCAT(a, b) GODWIT_CONCAT_INNER(a, b)
 
-#define GODWIT_RETURN_IF_ERROR(expression)                                  \
-    do {                                                                    \
-        if (absl::Status godwit_status = (expression); !godwit_status.ok()) \
-            return godwit_status;                                           \
+#define GODWIT_RETURN_IF_ERROR(expression)                                                        \
+    do {                                                                                          \
+        if (absl::Status godwit_status = (expression); !godwit_status.ok()) return godwit_status; \
     } while (false)
 
 #define GODWIT_ASSIGN_OR_RETURN(lhs, expression) \
     GODWIT_ASSIGN_OR_RETURN_INNER(GODWIT_CONCAT(godwit_or_, __LINE__), lhs, expression)
+// NOLINTBEGIN(bugprone-macro-parentheses): lhs is a declaration
 #define GODWIT_ASSIGN_OR_RETURN_INNER(holder, lhs, expression) \
     auto holder = (expression);                                \
     if (!holder.ok()) return std::move(holder).status();       \
     lhs = *std::move(holder)
+// NOLINTEND(bugprone-macro-parentheses)

@@ -44,8 +44,8 @@ absl::StatusOr<std::unique_ptr<IncomingMigration>> IncomingMigration::start(
     record.set_peer(request.source());
     GODWIT_RETURN_IF_ERROR(journal.write(record, Journal::Durability::kPageCache));
 
-    GODWIT_ASSIGN_OR_RETURN(std::shared_ptr<Vm> vm, dependencies.hypervisor->start(
-                                                        request.spec(), StartMode::kIncoming));
+    GODWIT_ASSIGN_OR_RETURN(std::shared_ptr<Vm> vm,
+                            dependencies.hypervisor->start(request.spec(), StartMode::kIncoming));
     const auto clean_up = [&](const absl::Status& cause) {
         if (vm->kill(kKillLimit).ok()) dependencies.hypervisor->forget(*vm).IgnoreError();
         return cause;
@@ -59,8 +59,8 @@ absl::StatusOr<std::unique_ptr<IncomingMigration>> IncomingMigration::start(
     UniqueFd for_guest(pair[1]);
 
     std::unique_ptr<IncomingMigration> incoming(
-        new IncomingMigration(std::move(dependencies), vm, std::move(journal),
-                              std::move(listener), std::move(wakeup), std::move(*writer)));
+        new IncomingMigration(std::move(dependencies), vm, std::move(journal), std::move(listener),
+                              std::move(wakeup), std::move(*writer)));
     incoming->record_ = record;
     incoming->device_state_ = std::move(ours);
     incoming->expected_ = {.migration_id = frame_migration_id(request.migration_id()),
@@ -104,7 +104,6 @@ IncomingMigration::~IncomingMigration() {
         main_.join();
     }
     loader_ = {};
-    vm_->set_listener({});
 }
 
 void IncomingMigration::run() {
@@ -132,8 +131,7 @@ void IncomingMigration::run() {
 }
 
 absl::Status IncomingMigration::accept_streams() {
-    GODWIT_ASSIGN_OR_RETURN(StreamAcceptor acceptor,
-                            StreamAcceptor::create(listener_, expected_));
+    GODWIT_ASSIGN_OR_RETURN(StreamAcceptor acceptor, StreamAcceptor::create(listener_, expected_));
     const MonotonicTime deadline = Clock::system().now() + kAcceptLimit;
     std::vector<AcceptedStream> accepted(expected_.stream_count);
     for (uint16_t i = 0; i < expected_.stream_count; ++i) {
@@ -167,11 +165,9 @@ absl::Status IncomingMigration::receive_until_error(AcceptedStream& stream) {
     while (true) {
         GODWIT_ASSIGN_OR_RETURN(const Frame frame, reader.next());
         if (frame.kind() == FrameKind::kPages) {
-            GODWIT_ASSIGN_OR_RETURN(const PagesBody pages,
-                                    decode_pages(frame.body, chunk_counts_));
-            GODWIT_ASSIGN_OR_RETURN(
-                const std::span<const std::byte> raw,
-                codec.decompress(pages.codec, pages.payload, pages.raw_bytes));
+            GODWIT_ASSIGN_OR_RETURN(const PagesBody pages, decode_pages(frame.body, chunk_counts_));
+            GODWIT_ASSIGN_OR_RETURN(const std::span<const std::byte> raw,
+                                    codec.decompress(pages.codec, pages.payload, pages.raw_bytes));
             if (state().state() != v1::INCOMING_STATE_WAITING)
                 return absl::FailedPreconditionError("pages after COMMIT");
             GODWIT_RETURN_IF_ERROR(writer_.write(pages, raw));
@@ -229,8 +225,8 @@ absl::Status IncomingMigration::serve_frame(const Frame& frame) {
                                                    device_state_bytes_, end.total_bytes));
         }
         case FrameKind::kVerifyBegin:
-            hashes_ = std::async(std::launch::async,
-                                 [this] { return hash_ram(vm_->ram_blocks(), 2); });
+            hashes_ =
+                std::async(std::launch::async, [this] { return hash_ram(vm_->ram_blocks(), 2); });
             return absl::OkStatus();
         case FrameKind::kVerifyChunks:
             return answer_verify_chunks(frame);
@@ -243,8 +239,8 @@ absl::Status IncomingMigration::serve_frame(const Frame& frame) {
         case FrameKind::kPing:
             return urgent_->send(FrameKind::kPong, frame.body);
         default:
-            return absl::InvalidArgumentError(fmt::format("unexpected frame on the urgent stream: {}",
-                                                          frame_kind_name(frame.kind())));
+            return absl::InvalidArgumentError(fmt::format(
+                "unexpected frame on the urgent stream: {}", frame_kind_name(frame.kind())));
     }
 }
 
@@ -256,8 +252,8 @@ absl::Status IncomingMigration::write_device_state(std::span<const std::byte> by
         if (::poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR)
             return errno_status(errno, "poll");
         if (fds[1].revents != 0) return absl::CancelledError("aborted");
-        const ssize_t put = ::send(device_state_.get(), bytes.data(), bytes.size(),
-                                   MSG_NOSIGNAL | MSG_DONTWAIT);
+        const ssize_t put =
+            ::send(device_state_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
         if (put < 0 && (errno == EAGAIN || errno == EINTR)) continue;
         // QEMU has given up: its event says why and goes to the source; the rest is of no use.
         if (put < 0) return absl::OkStatus();
@@ -333,6 +329,7 @@ absl::Status IncomingMigration::commit(bool run_guest) {
                      std::string(told.message()));
     if (const absl::Status status = enter(v1::JOURNAL_PHASE_RESUMED, ""); !status.ok())
         spdlog::error("migration {}: {}", id(), std::string(status.message()));
+    vm_->set_listener({});  // before the VM is free for the next migration
     dependencies_.on_resumed(record_.vm());
     if (const absl::Status status = vm_->announce(); !status.ok())
         spdlog::warn("migration {}: announce: {}", id(), std::string(status.message()));
@@ -362,6 +359,7 @@ absl::Status IncomingMigration::resume_guest() {
 // The guest will never run here.
 void IncomingMigration::refuse(const absl::Status& reason) {
     const std::string text(reason.message());
+    vm_->set_listener({});
     spdlog::warn("migration {}: ended here: {}", id(), text);
     if (const absl::Status killed = vm_->kill(kKillLimit); !killed.ok()) {
         // Still COMMITTED or WAITING for whoever asks: never REFUSED while its QEMU may live.

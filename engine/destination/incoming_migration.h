@@ -102,8 +102,8 @@ class IncomingMigration {
     v1::JournalRecord record_;
     v1::IncomingState state_ = v1::INCOMING_STATE_WAITING;
     std::string detail_;
-    absl::Status broken_;             // why the streams were shut down
-    bool channels_open_ = false;      // streams_ is complete
+    absl::Status broken_;                     // why the streams were shut down
+    bool channels_open_ = false;              // streams_ is complete
     std::optional<std::string> load_status_;  // "completed", "failed", "gone"
     bool ended_ = false;
 

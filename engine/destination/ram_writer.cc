@@ -17,8 +17,7 @@ absl::StatusOr<RamWriter> RamWriter::create(std::span<const RamBlock> blocks) {
             writer.mappings_.emplace_back();
             continue;
         }
-        GODWIT_ASSIGN_OR_RETURN(Mapping mapping,
-                                Mapping::map_shared(block.file.get(), block.size));
+        GODWIT_ASSIGN_OR_RETURN(Mapping mapping, Mapping::map_shared(block.file.get(), block.size));
         writer.mappings_.push_back(std::move(mapping));
     }
     return writer;

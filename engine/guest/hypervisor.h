@@ -64,9 +64,9 @@ class Vm {
     // "pre-switchover", "device", "completed", "failed", "cancelled", …
     virtual absl::StatusOr<std::string> migration_status() = 0;
 
-    // Calls `listener` for each event, on the driver's reader thread: it must not block and must not
-    // call back into this Vm. One listener at a time; an empty function removes it, and once that
-    // returns the old one is not running any more.
+    // Calls `listener` for each event, on the driver's reader thread: it must not block and must
+    // not call back into this Vm. One listener at a time; an empty function removes it, and once
+    // that returns the old one is not running any more.
     virtual void set_listener(std::function<void(const GuestEvent&)> listener) = 0;
 
     // Why this VM can't be migrated, one reason per entry in the hypervisor's words; empty: it can.
@@ -77,11 +77,11 @@ class Vm {
     // Waits until the block layer has no request in flight, while the guest runs on.
     virtual absl::Status drain_block_io(Duration limit) = 0;
 
-    // Source: freeze and save. begin_device_save() starts the hypervisor's migration of device state
-    // into `out`, a socket whose other end is being read (half a megabyte comes before the freeze, and
-    // QEMU waits for room): vCPUs stop (event kStop) and it halts in "pre-switchover" (event
-    // kMigration).
-    // finish_device_save() lets it write the rest: event kMigration "completed" or "failed".
+    // Source: freeze and save. begin_device_save() starts the hypervisor's migration of device
+    // state into `out`, a socket whose other end is being read (half a megabyte comes before the
+    // freeze, and QEMU waits for room): vCPUs stop (event kStop) and it halts in "pre-switchover"
+    // (event kMigration). finish_device_save() lets it write the rest: event kMigration "completed"
+    // or "failed".
     virtual absl::Status prepare_device_save() = 0;  // capabilities; before the freeze
     virtual absl::Status begin_device_save(UniqueFd out) = 0;
     virtual absl::Status finish_device_save() = 0;

@@ -2,8 +2,9 @@
 //
 // Agent and guard share a socket and the decision word. The agent arms the guard before the freeze.
 // When the agent dies (the socket closes) or the freeze deadline passes, the guard moves the word
-// from OPEN to ABORT and, if it was the one to do so, makes the guest run again through a connection
-// of its own. A word that says COMMIT is left alone: the guest then belongs to the destination.
+// from OPEN to ABORT and, if it was the one to do so, makes the guest run again through a
+// connection of its own. A word that says COMMIT is left alone: the guest then belongs to the
+// destination.
 #pragma once
 
 #include <sys/types.h>
@@ -35,7 +36,7 @@ int run_guard(int socket, const std::string& word_path, bool run, GuestRescue& r
 class GuardProcess {
   public:
     struct Options {
-        std::string program;        // godwit-guard
+        std::string program;  // godwit-guard
         std::string word_path;
         std::string guest_address;  // Vm::guard_address()
         bool run = true;            // whether the guest ran before the migration

@@ -21,9 +21,8 @@ constexpr Duration kReadyLimit = std::chrono::seconds(5);
 constexpr Duration kDismissLimit = std::chrono::seconds(2);
 
 absl::Status await(int socket, GuardMessageKind kind) {
-    GODWIT_RETURN_IF_ERROR(
-        annotate(wait_readable(socket, -1, Clock::system().now() + kReadyLimit),
-                 "The guard does not answer"));
+    GODWIT_RETURN_IF_ERROR(annotate(wait_readable(socket, -1, Clock::system().now() + kReadyLimit),
+                                    "The guard does not answer"));
     GuardMessage message;
     if (::recv(socket, &message, sizeof message, 0) != static_cast<ssize_t>(sizeof message) ||
         message.kind != kind)
@@ -79,11 +78,10 @@ absl::StatusOr<GuardProcess> GuardProcess::start(const Options& options) {
 GuardProcess::~GuardProcess() { dismiss(); }
 
 absl::Status GuardProcess::arm(MonotonicTime deadline) {
-    GuardMessage message{
-        .kind = GuardMessageKind::kArm,
-        .deadline_ns =
-            std::chrono::duration_cast<std::chrono::nanoseconds>(deadline.time_since_epoch())
-                .count()};
+    GuardMessage message{.kind = GuardMessageKind::kArm,
+                         .deadline_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                            deadline.time_since_epoch())
+                                            .count()};
     if (::send(socket_.get(), &message, sizeof message, MSG_NOSIGNAL) < 0)
         return errno_status(errno, "The guard has ended");
     return await(socket_.get(), GuardMessageKind::kArmed);
@@ -94,8 +92,7 @@ void GuardProcess::dismiss() {
     GuardMessage message{.kind = GuardMessageKind::kDismiss};
     (void)::send(socket_.get(), &message, sizeof message, MSG_NOSIGNAL);
     const UniqueFd gone(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
-    if (gone.valid() &&
-        !wait_readable(gone.get(), -1, Clock::system().now() + kDismissLimit).ok())
+    if (gone.valid() && !wait_readable(gone.get(), -1, Clock::system().now() + kDismissLimit).ok())
         ::kill(pid_, SIGKILL);
     int status = 0;
     while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {

@@ -47,10 +47,9 @@ Decision decide(const RoundObservation& seen, const ConvergenceLimits& limits) {
         decision.reason = within(decision.expected_downtime, limits.downtime_limit);
     } else if (seen.rounds_done >= limits.max_rounds) {
         decision.step = at_limit(limits);
-        decision.reason = fmt::format("no convergence in {} rounds: {}, r = {:.2f}",
-                                      seen.rounds_done,
-                                      within(decision.expected_downtime, limits.downtime_limit),
-                                      decision.r);
+        decision.reason =
+            fmt::format("no convergence in {} rounds: {}, r = {:.2f}", seen.rounds_done,
+                        within(decision.expected_downtime, limits.downtime_limit), decision.r);
     } else if (static_cast<double>(seen.total_page_bytes) >
                limits.max_data * static_cast<double>(seen.touched)) {
         decision.step = at_limit(limits);

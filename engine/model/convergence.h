@@ -1,7 +1,7 @@
 // When to stop the live rounds: a pure function of what was measured. No I/O, no clock.
 //
-// The classical pre-copy model (Clark et al., NSDI'05; its terminations as Xen has them): with P the
-// page size, D the dirty rate and R the page rate, r = P·D/R; r >= 1 never converges.
+// The classical pre-copy model (Clark et al., NSDI'05; its terminations as Xen has them): with P
+// the page size, D the dirty rate and R the page rate, r = P·D/R; r >= 1 never converges.
 #pragma once
 
 #include <cstdint>
@@ -14,9 +14,9 @@ namespace godwit {
 
 struct ConvergenceLimits {
     Duration downtime_limit = std::chrono::milliseconds(50);
-    Bytes threshold = 0;        // switch when the rest is at most this; 0: by downtime_limit alone
-    uint32_t max_rounds = 30;   // live rounds, round 0 included
-    double max_data = 3.0;      // page bytes looked at, as a multiple of the touched RAM
+    Bytes threshold = 0;         // switch when the rest is at most this; 0: by downtime_limit alone
+    uint32_t max_rounds = 30;    // live rounds, round 0 included
+    double max_data = 3.0;       // page bytes looked at, as a multiple of the touched RAM
     bool stop_and_copy = false;  // what to do when a limit is reached: else give up
 };
 

@@ -23,8 +23,8 @@ class EventLog {
     void finish(const v1::MigrationReport& report);
 
     // Calls `visit` for every event in order, waiting for new ones, until the last one, or until
-    // `visit` returns false. `visit` also gets nullptr twice a second while nothing happens, so that
-    // it can notice that its reader went away.
+    // `visit` returns false. `visit` also gets nullptr twice a second while nothing happens, so
+    // that it can notice that its reader went away.
     void follow(const std::function<bool(const v1::MigrationEvent*)>& visit);
 
     [[nodiscard]] bool finished() const;

@@ -68,8 +68,9 @@ std::string enum_word(const google::protobuf::EnumDescriptor& type, int value) {
     prefix += '_';
     if (word.rfind(prefix, 0) == 0) word.erase(0, prefix.size());
     for (char& letter : word)
-        letter = letter == '_' ? '-'
-                               : static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
+        letter = letter == '_'
+                     ? '-'
+                     : static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
     return word;
 }
 

@@ -28,7 +28,7 @@ struct SourceContext {
     v1::JournalRecord& record;
     DecisionWord& word;
     TransferClient& peer;
-    Duration fixed_cost;      // of a pause, as measured by the agent's last migrations
+    Duration fixed_cost;  // of a pause, as measured by the agent's last migrations
     std::string guard_program;
     std::string state_dir;
     MonotonicTime started_at;

@@ -40,8 +40,8 @@ absl::Status DeviceStatePump::carry(FrameWriter& writer) {
         if (got < 0) return errno_status(errno, "Cannot read device state from QEMU");
         if (got == 0) break;
         carried_bytes_ += static_cast<Bytes>(got);
-        GODWIT_RETURN_IF_ERROR(writer.send(
-            FrameKind::kDeviceState, std::span(buffer).first(static_cast<size_t>(got))));
+        GODWIT_RETURN_IF_ERROR(writer.send(FrameKind::kDeviceState,
+                                           std::span(buffer).first(static_cast<size_t>(got))));
     }
     if (carried_bytes_ == 0) return absl::OkStatus();
     return writer.send(FrameKind::kDeviceStateEnd,

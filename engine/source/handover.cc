@@ -24,7 +24,8 @@ using Seen = SourceSignals::Seen;
 using Mind = SourceSignals::Mind;
 
 absl::Status save_failed(const Seen& seen) {
-    if (seen.has_status("failed")) return absl::AbortedError("QEMU could not save the device state");
+    if (seen.has_status("failed"))
+        return absl::AbortedError("QEMU could not save the device state");
     if (seen.has_status("cancelled")) return absl::AbortedError("QEMU's migration was cancelled");
     return absl::OkStatus();
 }
@@ -34,8 +35,10 @@ absl::Status save_failed(const Seen& seen) {
 absl::Status Handover::start_guard(const LiveResult& live) {
     Duration limit = kFreezeLimit + 4 * live.decision.expected_downtime;
     if (context_.settings.verify)
-        limit += std::chrono::seconds(static_cast<int64_t>(
-            static_cast<double>(context_.report.touched_bytes()) / kSlowestHashBytesPerS) + 10);
+        limit += std::chrono::seconds(
+            static_cast<int64_t>(static_cast<double>(context_.report.touched_bytes()) /
+                                 kSlowestHashBytesPerS) +
+            10);
     const std::string folder =
         fmt::format("{}/migrations/{}", context_.state_dir, context_.settings.id);
     GODWIT_ASSIGN_OR_RETURN(GuardProcess guard,
@@ -51,11 +54,12 @@ absl::Status Handover::start_guard(const LiveResult& live) {
 
 absl::Status Handover::freeze(LiveResult live) {
     context_.log.message("freeze", live.decision.reason);
-    GODWIT_RETURN_IF_ERROR(annotate(context_.vm.prepare_device_save(), "Cannot prepare the freeze"));
+    GODWIT_RETURN_IF_ERROR(
+        annotate(context_.vm.prepare_device_save(), "Cannot prepare the freeze"));
     context_.record.set_phase(v1::JOURNAL_PHASE_FREEZING);
     GODWIT_RETURN_IF_ERROR(context_.journal.write(context_.record, Journal::Durability::kDisk));
-    GODWIT_ASSIGN_OR_RETURN(
-        pump_, DeviceStatePump::start(context_.streams->urgent(), context_.signals));
+    GODWIT_ASSIGN_OR_RETURN(pump_,
+                            DeviceStatePump::start(context_.streams->urgent(), context_.signals));
     GODWIT_RETURN_IF_ERROR(start_guard(live));
 
     GODWIT_RETURN_IF_ERROR(stop_guest());
@@ -78,11 +82,10 @@ absl::Status Handover::stop_guest() {
     began_ = true;
     GODWIT_RETURN_IF_ERROR(context_.vm.begin_device_save(pump_->take_guest_end()));
     GODWIT_ASSIGN_OR_RETURN(
-        const Seen seen, context_.signals.wait("stopping the guest", Mind::kAll, deadline_,
-                                               [](const Seen& s) {
-                                                   return s.has_status("pre-switchover") ||
-                                                          !save_failed(s).ok();
-                                               }));
+        const Seen seen,
+        context_.signals.wait("stopping the guest", Mind::kAll, deadline_, [](const Seen& s) {
+            return s.has_status("pre-switchover") || !save_failed(s).ok();
+        }));
     GODWIT_RETURN_IF_ERROR(save_failed(seen));
     if (seen.stopped_at) stopped_at_ = *seen.stopped_at;
     quiet_at_ = std::max(seen.migration_status.at("pre-switchover"), stopped_at_);
@@ -106,11 +109,10 @@ absl::Status Handover::save_device_state() {
     GODWIT_RETURN_IF_ERROR(context_.vm.finish_device_save());
     GODWIT_ASSIGN_OR_RETURN(
         const Seen seen,
-        context_.signals.wait("saving and loading the device state", Mind::kAll, deadline_,
-                              [](const Seen& s) {
-                                  return (s.has_status("completed") && s.loaded_at) ||
-                                         !save_failed(s).ok();
-                              }));
+        context_.signals.wait(
+            "saving and loading the device state", Mind::kAll, deadline_, [](const Seen& s) {
+                return (s.has_status("completed") && s.loaded_at) || !save_failed(s).ok();
+            }));
     GODWIT_RETURN_IF_ERROR(save_failed(seen));
     loaded_at_ = std::max(*seen.loaded_at, seen.migration_status.at("completed"));
     return absl::OkStatus();
@@ -123,12 +125,12 @@ CommitEnd Handover::commit(std::string& why) {
                   : "the freeze deadline passed and the guard gave the guest back";
         return CommitEnd::kNotSent;
     }
-    const absl::Status sent =
-        context_.streams->urgent().send(was_running_ ? FrameKind::kCommit : FrameKind::kCommitPaused);
-    const auto answer = context_.signals.wait(
-        "the answer to COMMIT", Mind::kAll,
-        Clock::system().now() + (sent.ok() ? kAnswerLimit : Duration::zero()),
-        [](const Seen& seen) { return seen.resumed_at || seen.refused; });
+    const absl::Status sent = context_.streams->urgent().send(
+        was_running_ ? FrameKind::kCommit : FrameKind::kCommitPaused);
+    const auto answer =
+        context_.signals.wait("the answer to COMMIT", Mind::kAll,
+                              Clock::system().now() + (sent.ok() ? kAnswerLimit : Duration::zero()),
+                              [](const Seen& seen) { return seen.resumed_at || seen.refused; });
     if (!answer.ok()) {
         why = std::string((sent.ok() ? answer.status() : sent).message());
         return CommitEnd::kInDoubt;

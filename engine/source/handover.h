@@ -12,10 +12,10 @@ namespace godwit {
 
 // How COMMIT ended.
 enum class CommitEnd {
-    kResumed,   // the guest runs at the destination
-    kRefused,   // the destination says that it never ran and never will
-    kNotSent,   // the word said ABORT: the guard or a cancel came first
-    kInDoubt,   // sent, or partly; no answer
+    kResumed,  // the guest runs at the destination
+    kRefused,  // the destination says that it never ran and never will
+    kNotSent,  // the word said ABORT: the guard or a cancel came first
+    kInDoubt,  // sent, or partly; no answer
 };
 
 class Handover {
@@ -48,7 +48,7 @@ class Handover {
     bool began_ = false;
     std::optional<GuardProcess> guard_;
     std::unique_ptr<DeviceStatePump> pump_;
-    MonotonicTime deadline_;       // of the whole freeze
+    MonotonicTime deadline_;  // of the whole freeze
     MonotonicTime stopped_at_;
     MonotonicTime quiet_at_;
     MonotonicTime collected_at_;

@@ -40,7 +40,8 @@ void report_progress(SourceContext& context, const v1::Round& round) {
     context.log.progress(progress);
 }
 
-// Waits for the workers; a cancel, a dead guest or a lost stream ends the wait, as does the deadline.
+// Waits for the workers; a cancel, a dead guest or a lost stream ends the wait, as does the
+// deadline.
 absl::Status await_workers(SourceContext& context, const v1::Round& round, MonotonicTime deadline) {
     while (true) {
         const MonotonicTime now = Clock::system().now();
@@ -139,17 +140,16 @@ class LiveRounds {
         if (!follows_disk_) clear_pages(unsettled_);
         add_pages(unsettled_, dirty_);
 
-        const Decision decision = decide(
-            {.rounds_done = index + 1,
-             .duration = Clock::system().now() - begin,
-             .dirty_pages = count_pages(dirty_),
-             .unsettled_pages = count_pages(unsettled_),
-             .page_rate = rates_.page_rate(),
-             .check_rate = rates_.check_rate(),
-             .total_page_bytes = total_page_bytes_,
-             .touched = context_.report.touched_bytes(),
-             .fixed_cost = context_.fixed_cost},
-            context_.settings.limits);
+        const Decision decision = decide({.rounds_done = index + 1,
+                                          .duration = Clock::system().now() - begin,
+                                          .dirty_pages = count_pages(dirty_),
+                                          .unsettled_pages = count_pages(unsettled_),
+                                          .page_rate = rates_.page_rate(),
+                                          .check_rate = rates_.check_rate(),
+                                          .total_page_bytes = total_page_bytes_,
+                                          .touched = context_.report.touched_bytes(),
+                                          .fixed_cost = context_.fixed_cost},
+                                         context_.settings.limits);
         note(round, decision);
         return decision;
     }
@@ -187,7 +187,8 @@ absl::Status send_round(SourceContext& context, const PageSet& set, v1::Round& r
     const absl::StatusOr<RoundTotals> totals = context.sender->finish();
     if (sent.ok()) sent = totals.status();
     // A failed stream is a symptom; the signals, given a moment, know the cause.
-    const MonotonicTime patience = begin + (Clock::system().now() - begin) + std::chrono::seconds(1);
+    const MonotonicTime patience =
+        begin + (Clock::system().now() - begin) + std::chrono::seconds(1);
     const int64_t index = round.index();
     const auto confirmed = context.signals.wait(
         "the destination's confirmation of a round", SourceSignals::Mind::kAll,

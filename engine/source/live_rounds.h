@@ -14,9 +14,9 @@ struct LiveResult {
     Decision decision;  // kSwitch or kStopAndCopy
 };
 
-// Starts the tracker, sends round 0 (allocated extents) and dirty rounds. Errors: the tracker's, the
-// streams', Cancelled, NotFound (the guest died), FailedPrecondition when it gives up because the
-// guest writes too fast. After an error the guest runs at the source; the tracker may be armed.
+// Starts the tracker, sends round 0 (allocated extents) and dirty rounds. Errors: the tracker's,
+// the streams', Cancelled, NotFound (the guest died), FailedPrecondition when it gives up because
+// the guest writes too fast. After an error the guest runs at the source; the tracker may be armed.
 absl::StatusOr<LiveResult> run_live_rounds(SourceContext& context);
 
 // Sends `set` and waits until the destination has confirmed all of it. Fills everything of `round`

@@ -78,8 +78,8 @@ absl::StatusOr<RoundTotals> RoundSender::send_share(size_t stream_index) {
         for (PageIndex page = pages.next_set(0); page < pages.page_count();) {
             const ChunkIndex chunk = page / kPagesPerChunk;
             if ((chunk + block) % stream_count == stream_index)
-                GODWIT_RETURN_IF_ERROR(send_chunk(*stream.sender, block, chunk,
-                                                  chunk_mask(pages, chunk), totals));
+                GODWIT_RETURN_IF_ERROR(
+                    send_chunk(*stream.sender, block, chunk, chunk_mask(pages, chunk), totals));
             page = pages.next_set((chunk + 1) * kPagesPerChunk);
         }
     }

@@ -21,7 +21,8 @@ struct RoundTotals {
     uint64_t unchanged_pages = 0;  // same content as last sent
     uint64_t lz4_pages = 0;
     uint64_t raw_pages = 0;
-    uint64_t zero_sent_pages = 0;  // of zero_pages: sent as a bit, because they were not zero before
+    uint64_t zero_sent_pages =
+        0;  // of zero_pages: sent as a bit, because they were not zero before
 
     [[nodiscard]] uint64_t sent_pages() const { return lz4_pages + raw_pages + zero_sent_pages; }
     void add(const RoundTotals& other);

@@ -70,7 +70,8 @@ absl::StatusOr<SourceSignals::Seen> SourceSignals::wait(
     const MonotonicTime begin = Clock::system().now();
     std::unique_lock lock(mutex_);
     while (true) {
-        // Done counts before bad news: an answer that came before the connection broke is an answer.
+        // Done counts before bad news: an answer that came before the connection broke is an
+        // answer.
         if (done(seen_)) return seen_;
         GODWIT_RETURN_IF_ERROR(bad_news(seen_, mind));
         if (changed_.wait_until(lock, deadline) == std::cv_status::timeout && !done(seen_) &&

@@ -14,8 +14,8 @@
 
 namespace godwit {
 
-// Thread-safe. The urgent stream's reader, the guest's listener and whoever cancels write to it; the
-// migration's thread waits.
+// Thread-safe. The urgent stream's reader, the guest's listener and whoever cancels write to it;
+// the migration's thread waits.
 class SourceSignals {
   public:
     // What is known; a copy is handed out.
@@ -23,7 +23,7 @@ class SourceSignals {
         std::optional<MonotonicTime> stopped_at;  // vCPUs stopped since forget_guest()
         std::optional<MonotonicTime> running_at;  // vCPUs run again since forget_guest()
         std::map<std::string, MonotonicTime> migration_status;  // since forget_guest()
-        std::vector<int64_t> acked_round;  // by data stream; -1: none yet
+        std::vector<int64_t> acked_round;                       // by data stream; -1: none yet
         std::optional<MonotonicTime> loaded_at;
         std::optional<MonotonicTime> resumed_at;
         std::optional<std::string> load_failed;

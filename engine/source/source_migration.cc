@@ -109,9 +109,8 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
         migrate(context, stop);
     }
     report.set_total_ms(to_ms(Clock::system().now() - context.started_at));
-    if (report.outcome() != v1::OUTCOME_IN_DOUBT) {
-        record.set_phase(v1::JOURNAL_PHASE_ENDED);
-    }
+    dependencies_.vm.reset();
+    if (report.outcome() != v1::OUTCOME_IN_DOUBT) record.set_phase(v1::JOURNAL_PHASE_ENDED);
     *record.mutable_report() = report;
     if (const absl::Status status = journal->write(record, Journal::Durability::kPageCache);
         !status.ok())
@@ -120,8 +119,8 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
 }
 
 void SourceMigration::migrate(SourceContext& context, const std::stop_token& stop) {
-    log_.message("prepare", fmt::format("{} goes to {}", vm_name_,
-                                        settings_.destination.to_string()));
+    log_.message("prepare",
+                 fmt::format("{} goes to {}", vm_name_, settings_.destination.to_string()));
     absl::Status status = prepare(context);
     if (!status.ok()) return undo(context, status, false);
 
@@ -144,8 +143,8 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
             context.report.set_outcome(v1::OUTCOME_IN_DOUBT);
             context.report.set_guest_at(v1::GUEST_AT_NEEDS_OPERATOR);
             context.report.set_retry_safe(false);
-            context.report.set_reason(
-                "COMMIT was sent and the destination has not answered: " + why);
+            context.report.set_reason("COMMIT was sent and the destination has not answered: " +
+                                      why);
             return;
         }
         end = *fate == Fate::kAtDestination ? CommitEnd::kResumed : CommitEnd::kRefused;
@@ -199,8 +198,8 @@ absl::StatusOr<v1::PrepareRequest> SourceMigration::prepare_request(const Source
     request.set_protocol_version(kProtocolVersion);
     request.set_migration_id(settings_.id);
     *request.mutable_spec() = context.vm.spec();
-    for (const std::string& path : {context.vm.spec().kernel(), context.vm.spec().initrd(),
-                                    context.vm.spec().firmware()}) {
+    for (const std::string& path :
+         {context.vm.spec().kernel(), context.vm.spec().initrd(), context.vm.spec().firmware()}) {
         if (path.empty()) continue;
         GODWIT_ASSIGN_OR_RETURN(const Hash128 hash, hash_file(path));
         v1::BootFile& file = *request.add_boot_files();
@@ -251,7 +250,7 @@ void SourceMigration::undo(SourceContext& context, const absl::Status& cause, bo
     }
     report.set_guest_at(v1::GUEST_AT_SOURCE);
     report.set_retry_safe(true);
-    report.set_outcome(cancelled                ? v1::OUTCOME_CANCELLED
+    report.set_outcome(cancelled                  ? v1::OUTCOME_CANCELLED
                        : untouched_ && !prepared_ ? v1::OUTCOME_REFUSED
                                                   : v1::OUTCOME_FAILED);
     if (!rolled_back.ok()) {

@@ -57,7 +57,7 @@ class SourceMigration {
     void finish_at_destination(SourceContext& context);
 
     const MigrationSettings settings_;
-    const SourceDependencies dependencies_;
+    SourceDependencies dependencies_;  // the VM is let go when run() ends: it holds the RAM file
     const std::string vm_name_;
     EventLog log_;
     SourceSignals signals_;
@@ -65,8 +65,8 @@ class SourceMigration {
     std::optional<DecisionWord> word_;  // guarded by word_mutex_ until run() has opened it
     bool cancelled_early_ = false;      // guarded by word_mutex_
     bool was_running_ = true;
-    bool prepared_ = false;   // the destination holds something of ours
-    bool untouched_ = true;   // nothing was touched anywhere yet
+    bool prepared_ = false;  // the destination holds something of ours
+    bool untouched_ = true;  // nothing was touched anywhere yet
 };
 
 }  // namespace godwit

@@ -19,12 +19,11 @@ absl::StatusOr<FrameBytes> ask(SourceContext& context, FrameKind kind, const Fra
                                MonotonicTime deadline) {
     const uint64_t before = context.signals.seen().verify_replies;
     GODWIT_RETURN_IF_ERROR(context.streams->urgent().send(kind, body));
-    GODWIT_RETURN_IF_ERROR(context.signals
-                               .wait("verify", SourceSignals::Mind::kAll, deadline,
-                                     [&](const SourceSignals::Seen& seen) {
-                                         return seen.verify_replies > before;
-                                     })
-                               .status());
+    GODWIT_RETURN_IF_ERROR(
+        context.signals
+            .wait("verify", SourceSignals::Mind::kAll, deadline,
+                  [&](const SourceSignals::Seen& seen) { return seen.verify_replies > before; })
+            .status());
     std::vector<FrameBytes> replies = context.streams->take_verify_replies();
     if (replies.size() != 1) return absl::InternalError("verify: answers out of step");
     return std::move(replies.front());
@@ -47,8 +46,8 @@ absl::StatusOr<std::vector<ChunkIndex>> compare_block(SourceContext& context, Bl
             hashes.subspan(first, std::min<size_t>(kMaxVerifyChunks, hashes.size() - first));
         const VerifyChunksBody question{
             .block = block, .first_chunk = first, .hashes = {part.begin(), part.end()}};
-        GODWIT_ASSIGN_OR_RETURN(const FrameBytes answer,
-                                ask(context, FrameKind::kVerifyChunks, question.encode(), deadline));
+        GODWIT_ASSIGN_OR_RETURN(const FrameBytes answer, ask(context, FrameKind::kVerifyChunks,
+                                                             question.encode(), deadline));
         GODWIT_ASSIGN_OR_RETURN(const VerifyResultBody result,
                                 VerifyResultBody::decode(answer, counts));
         different.insert(different.end(), result.different.begin(), result.different.end());
@@ -61,8 +60,9 @@ struct PageDifference {
     PageIndex first = 0;
 };
 
-// The differing pages of a chunk. Where a device gives memory back (balloon), a page that is zero at
-// the source counts as equal: no tracker sees a discard, and the guest can't rely on its content.
+// The differing pages of a chunk. Where a device gives memory back (balloon), a page that is zero
+// at the source counts as equal: no tracker sees a discard, and the guest can't rely on its
+// content.
 absl::StatusOr<PageDifference> compare_chunk(SourceContext& context, BlockIndex block,
                                              ChunkIndex chunk, MonotonicTime deadline) {
     const RamBlock& ram = context.vm.ram_blocks()[block];

@@ -6,7 +6,8 @@
 namespace godwit {
 
 // After LOADED and the source's `completed`, before COMMIT. Fills the report's verify part. Errors:
-// DataLoss naming block and page when the memories differ, and everything that a wait may fail with.
+// DataLoss naming block and page when the memories differ, and everything that a wait may fail
+// with.
 absl::Status verify_memory(SourceContext& context, MonotonicTime deadline);
 
 }  // namespace godwit

@@ -19,9 +19,9 @@ absl::StatusOr<std::unique_ptr<SourceStreams>> SourceStreams::connect(
         new SourceStreams(signals, settings.bandwidth_bytes_per_s));
     FrameRoute route{.migration_id = frame_migration_id(settings.id)};
     const auto open = [&]() -> absl::StatusOr<std::unique_ptr<TcpChannel>> {
-        GODWIT_ASSIGN_OR_RETURN(
-            auto channel, connect_tcp(settings.destination.host,
-                                      static_cast<uint16_t>(prepared.data_port()), deadline));
+        GODWIT_ASSIGN_OR_RETURN(auto channel,
+                                connect_tcp(settings.destination.host,
+                                            static_cast<uint16_t>(prepared.data_port()), deadline));
         GODWIT_RETURN_IF_ERROR(client_hello(*channel, route, token, deadline));
         return channel;
     };
@@ -64,8 +64,7 @@ void SourceStreams::read_urgent(FrameReader& reader) {
     while (true) {
         const absl::StatusOr<Frame> frame = reader.next();
         if (!frame.ok()) {
-            signals_.update(
-                [&](SourceSignals::Seen& seen) { seen.connection = frame.status(); });
+            signals_.update([&](SourceSignals::Seen& seen) { seen.connection = frame.status(); });
             return;
         }
         if (!handle(*frame)) return;
@@ -82,9 +81,8 @@ bool SourceStreams::handle(const Frame& frame) {
         case FrameKind::kMarkerAck: {
             const auto ack = MarkerAckBody::decode(frame.body);
             if (!ack.ok() || ack->stream >= data_.size()) break;
-            signals_.update([&](SourceSignals::Seen& seen) {
-                seen.acked_round[ack->stream] = ack->round;
-            });
+            signals_.update(
+                [&](SourceSignals::Seen& seen) { seen.acked_round[ack->stream] = ack->round; });
             return true;
         }
         case FrameKind::kLoaded:
@@ -94,9 +92,8 @@ bool SourceStreams::handle(const Frame& frame) {
             signals_.update([&](SourceSignals::Seen& seen) { seen.load_failed = text(); });
             return true;
         case FrameKind::kAbort:
-            signals_.update([&](SourceSignals::Seen& seen) {
-                seen.connection = absl::AbortedError(text());
-            });
+            signals_.update(
+                [&](SourceSignals::Seen& seen) { seen.connection = absl::AbortedError(text()); });
             return true;
         case FrameKind::kResumed:
             signals_.update([&](SourceSignals::Seen& seen) { seen.resumed_at = now; });
@@ -117,9 +114,9 @@ bool SourceStreams::handle(const Frame& frame) {
             break;
     }
     signals_.update([&](SourceSignals::Seen& seen) {
-        seen.connection = absl::InvalidArgumentError(
-            std::string("unexpected frame from the destination: ") +
-            std::string(frame_kind_name(frame.kind())));
+        seen.connection =
+            absl::InvalidArgumentError(std::string("unexpected frame from the destination: ") +
+                                       std::string(frame_kind_name(frame.kind())));
     });
     return false;
 }

@@ -46,7 +46,8 @@ class SourceStreams {
     void shutdown();
 
   private:
-    explicit SourceStreams(SourceSignals& signals, Bytes rate) : signals_(signals), limiter_(rate) {}
+    explicit SourceStreams(SourceSignals& signals, Bytes rate)
+        : signals_(signals), limiter_(rate) {}
     void read_urgent(FrameReader& reader);
     bool handle(const Frame& frame);
 

@@ -82,8 +82,8 @@ pid_t TestAgent::pid() const { return process_->pid(); }
 CommandResult TestAgent::cli(const std::vector<std::string>& words, Duration limit) {
     BackgroundCommand command = cli_in_background(words);
     if (!command.wait(limit)) {
-        ADD_FAILURE() << "godwit " << fmt::format("{}", words.front()) << " did not end in time: "
-                      << command.result().err;
+        ADD_FAILURE() << "godwit " << fmt::format("{}", words.front())
+                      << " did not end in time: " << command.result().err;
         command.signal(SIGKILL);
         command.wait(kEndLimit);
     }

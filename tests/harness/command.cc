@@ -41,8 +41,7 @@ BackgroundCommand::BackgroundCommand(std::vector<std::string> argv)
     std::vector<char*> words;
     for (std::string& word : argv) words.push_back(word.data());
     words.push_back(nullptr);
-    const int error =
-        ::posix_spawnp(&pid_, words[0], &actions, nullptr, words.data(), environ);
+    const int error = ::posix_spawnp(&pid_, words[0], &actions, nullptr, words.data(), environ);
     ::posix_spawn_file_actions_destroy(&actions);
     if (error != 0) {
         ADD_FAILURE() << "cannot start " << argv[0] << ": " << strerrordesc_np(error);

@@ -17,8 +17,7 @@ constexpr const char* kQboot = "/usr/share/qemu/qboot.rom";
 }  // namespace
 
 std::string missing(const std::string& accel) {
-    if (accel == "kvm" && ::access("/dev/kvm", R_OK | W_OK) != 0)
-        return "/dev/kvm can't be opened";
+    if (accel == "kvm" && ::access("/dev/kvm", R_OK | W_OK) != 0) return "/dev/kvm can't be opened";
     return {};
 }
 

@@ -12,8 +12,8 @@
 
 namespace godwit {
 
-// Thread-safe. Errors of every call: Unavailable when the agent can't be reached, and the agent's own
-// words.
+// Thread-safe. Errors of every call: Unavailable when the agent can't be reached, and the agent's
+// own words.
 class AgentClient {
   public:
     // Connects at the first call. Errors: InvalidArgument for a malformed address.

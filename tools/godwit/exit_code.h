@@ -8,9 +8,9 @@ namespace godwit {
 
 enum class ExitCode : int {
     kDone = 0,
-    kFailed = 1,         // the guest runs at the source
+    kFailed = 1,  // the guest runs at the source
     kUsage = 2,
-    kRefused = 3,        // before anything was touched
+    kRefused = 3,  // before anything was touched
     kNeedsOperator = 4,
     kCancelled = 5,
     kGuestDied = 6,

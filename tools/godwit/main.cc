@@ -184,9 +184,9 @@ void add_vm_commands(CLI::App& app, Words& words, Action& action) {
         action = [&words](AgentClient& agent) {
             const auto timeout = parse_duration(words.timeout);
             if (!timeout.ok() || timeout->count() < 1'000'000) {
-                print_error(annotate(timeout.ok() ? absl::InvalidArgumentError("at least 1ms")
-                                                  : timeout.status(),
-                                     "--timeout"));
+                print_error(annotate(
+                    timeout.ok() ? absl::InvalidArgumentError("at least 1ms") : timeout.status(),
+                    "--timeout"));
                 return ExitCode::kUsage;
             }
             return print_done(agent.stop_vm(words.name, words.force, *timeout), words.json);
@@ -203,23 +203,28 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
         "Ctrl-C cancels before COMMIT and detaches after it.");
     migrate->add_option("NAME", words.name, "The VM")->required();
     migrate->add_option("--to", words.to, "HOST:PORT of the destination's agent")->required();
-    migrate->add_option("--id", words.id, "Id for this migration; the same id twice is one migration");
+    migrate->add_option("--id", words.id,
+                        "Id for this migration; the same id twice is one migration");
     migrate->add_option("--strategy", words.strategy)
         ->check(CLI::IsMember({"precopy"}))
         ->capture_default_str();
     migrate->add_option("--tracker", words.tracker)
         ->check(CLI::IsMember({"auto", "uffd-wp"}))
         ->capture_default_str();
-    migrate->add_option("--downtime-limit", words.downtime_limit, "Longest pause, fixed costs included")
+    migrate
+        ->add_option("--downtime-limit", words.downtime_limit,
+                     "Longest pause, fixed costs included")
         ->capture_default_str();
-    migrate->add_option("--threshold", words.threshold, "Also switch when this little is left: 4MiB");
+    migrate->add_option("--threshold", words.threshold,
+                        "Also switch when this little is left: 4MiB");
     migrate->add_option("--max-rounds", words.max_rounds, "Most live rounds")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
     migrate->add_option("--max-data", words.max_data, "Most data, as a multiple of the touched RAM")
         ->capture_default_str();
-    migrate->add_option("--on-no-converge", words.on_no_converge,
-                        "What to do when the rounds don't converge")
+    migrate
+        ->add_option("--on-no-converge", words.on_no_converge,
+                     "What to do when the rounds don't converge")
         ->check(CLI::IsMember({"fail", "stop-and-copy"}))
         ->capture_default_str();
     migrate->add_option("--bandwidth", words.bandwidth, "Limit, as 1Gbit or 100MiB/s");

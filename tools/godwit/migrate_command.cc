@@ -129,7 +129,8 @@ ExitCode follow(AgentClient& agent, const std::string& migration, const FollowOp
     }
     if (!status.ok()) {
         std::cerr << fmt::format(
-            "godwit: the agent went away: {}; it goes on, or its successor tells: godwit report {}\n",
+            "godwit: the agent went away: {}; it goes on, or its successor tells: godwit report "
+            "{}\n",
             std::string(status.message()), migration);
         return absl::IsNotFound(status) ? ExitCode::kRefused : ExitCode::kNeedsOperator;
     }

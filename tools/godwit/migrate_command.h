@@ -10,7 +10,7 @@
 namespace godwit {
 
 struct FollowOptions {
-    bool json = false;           // the report as JSON on stdout, nothing else there
+    bool json = false;              // the report as JSON on stdout, nothing else there
     bool cancel_on_signal = false;  // Ctrl-C cancels; else it only stops watching
 };
 

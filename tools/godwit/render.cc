@@ -16,7 +16,9 @@ std::string rate(double bytes_per_s) {
     return format_bytes(static_cast<Bytes>(std::max(bytes_per_s, 0.0))) + "/s";
 }
 
-std::string part(const char* name, double ms) { return fmt::format("  {:<34}{:>10.2f} ms\n", name, ms); }
+std::string part(const char* name, double ms) {
+    return fmt::format("  {:<34}{:>10.2f} ms\n", name, ms);
+}
 
 }  // namespace
 
@@ -43,9 +45,9 @@ std::string round_line(const v1::Round& round) {
 }
 
 std::string summary(const v1::MigrationReport& report) {
-    std::string text = fmt::format(
-        "{:>5} {:>10} {:>10} {:>12} {:>10} {:>14} {:>12} {:>6}\n", "round", "pages", "sent",
-        "wire", "ms", "rate", "dirtied/s", "r");
+    std::string text =
+        fmt::format("{:>5} {:>10} {:>10} {:>12} {:>10} {:>14} {:>12} {:>6}\n", "round", "pages",
+                    "sent", "wire", "ms", "rate", "dirtied/s", "r");
     for (const v1::Round& round : report.rounds())
         text += fmt::format("{:>5} {:>10} {:>10} {:>12} {:>10.1f} {:>14} {:>12.0f} {:>6.2f}\n",
                             round.index(), round.dirty_pages(), round.sent_pages(),
@@ -64,15 +66,16 @@ std::string summary(const v1::MigrationReport& report) {
     }
     text += fmt::format("{:<36}{:>10.2f} ms (destination's QEMU: {:.1f} ms)\n", "total",
                         report.total_ms(), report.prepare_ms());
-    text += fmt::format("{} on the wire for {} touched of {} RAM; pages: {} raw, {} lz4, {} zero, {} "
-                        "unchanged\n",
-                        format_bytes(report.wire_bytes()), format_bytes(report.touched_bytes()),
-                        format_bytes(report.ram_bytes()), report.pages().raw(),
-                        report.pages().lz4(), report.pages().zero(), report.pages().unchanged());
+    text += fmt::format(
+        "{} on the wire for {} touched of {} RAM; pages: {} raw, {} lz4, {} zero, {} "
+        "unchanged\n",
+        format_bytes(report.wire_bytes()), format_bytes(report.touched_bytes()),
+        format_bytes(report.ram_bytes()), report.pages().raw(), report.pages().lz4(),
+        report.pages().zero(), report.pages().unchanged());
     if (report.verify_ms() > 0)
-        text += fmt::format("verify: {} pages compared, {} mismatches ({:.1f} ms, not in downtime)\n",
-                            report.verify().pages(), report.verify().mismatches(),
-                            report.verify_ms());
+        text +=
+            fmt::format("verify: {} pages compared, {} mismatches ({:.1f} ms, not in downtime)\n",
+                        report.verify().pages(), report.verify().mismatches(), report.verify_ms());
     for (const std::string& warning : report.warnings())
         text += fmt::format("warning: {}\n", warning);
     return text;
@@ -91,9 +94,8 @@ std::string verdict(const v1::MigrationReport& report) {
 }
 
 std::string vm_table(const v1::ListVmsResponse& vms) {
-    std::string text =
-        fmt::format("{:<24} {:<12} {:>5} {:>12} {:<6} {:>8}  {}\n", "NAME", "STATE", "VCPUS",
-                    "MEMORY", "ACCEL", "PID", "MIGRATION");
+    std::string text = fmt::format("{:<24} {:<12} {:>5} {:>12} {:<6} {:>8}  {}\n", "NAME", "STATE",
+                                   "VCPUS", "MEMORY", "ACCEL", "PID", "MIGRATION");
     for (const v1::VmInfo& vm : vms.vms())
         text += fmt::format("{:<24} {:<12} {:>5} {:>12} {:<6} {:>8}  {}\n", vm.spec().name(),
                             vm.state(), vm.spec().vcpus(), format_bytes(vm.spec().memory_bytes()),

@@ -7,7 +7,7 @@
 
 namespace godwit {
 
-// One line, no line end: "round 3  [#####.....]  45 %  1.20 GiB/s  dirty 20,000 pages/s  r 0.07  …".
+// One line, no line end: "round 3  [#####.....]  45 %  1.20 GiB/s  dirty 20,000 pages/s  r 0.07 …".
 std::string progress_line(const v1::Progress& progress);
 // One line for a finished round.
 std::string round_line(const v1::Round& round);

@@ -81,8 +81,7 @@ grpc::Status AgentService::GetHost(grpc::ServerContext*, const v1::GetHostReques
     host->set_vm_count(static_cast<uint32_t>(vms_.list().size()));
     const std::vector<std::string> problems = write_protect_problems();
     if (problems.empty()) host->add_trackers("uffd-wp");
-    for (const std::string& problem : problems)
-        host->add_tracker_problems("uffd-wp: " + problem);
+    for (const std::string& problem : problems) host->add_tracker_problems("uffd-wp: " + problem);
     return grpc::Status::OK;
 }
 

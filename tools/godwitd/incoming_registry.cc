@@ -69,8 +69,8 @@ PrepareRefusal IncomingRegistry::check(const v1::PrepareRequest& request) {
         const std::lock_guard lock(mutex_);
         if (incoming_.contains(request.migration_id()) || ended_.contains(request.migration_id()))
             return refuse("MIGRATION_EXISTS",
-                          absl::AlreadyExistsError(fmt::format(
-                              "Migration {} was here before", request.migration_id())));
+                          absl::AlreadyExistsError(
+                              fmt::format("Migration {} was here before", request.migration_id())));
         if (incoming_.size() >= kMaxWaiting)
             return refuse("BUSY", absl::ResourceExhaustedError("Too many incoming migrations"));
     }
@@ -85,7 +85,7 @@ PrepareRefusal IncomingRegistry::check(const v1::PrepareRequest& request) {
 
 PrepareRefusal IncomingRegistry::prepare(const v1::PrepareRequest& request,
                                          v1::PrepareResponse& response) {
-    drop_ended();
+    sweep();
     const MonotonicTime begin = Clock::system().now();
     const std::string& name = request.spec().name();
     if (PrepareRefusal refusal = check(request); !refusal.status.ok()) return refusal;
@@ -93,12 +93,11 @@ PrepareRefusal IncomingRegistry::prepare(const v1::PrepareRequest& request,
         return refuse("NAME_TAKEN", status);
 
     absl::StatusOr<std::unique_ptr<IncomingMigration>> incoming = IncomingMigration::start(
-        request,
-        {.hypervisor = &hypervisor_,
-         .state_dir = options_.state_dir,
-         .listen_host = options_.listen_host,
-         .on_refused = [this](const std::string& vm) { vms_.settle(vm, nullptr); },
-         .on_resumed = [this](const std::string& vm) { vms_.release(vm); }});
+        request, {.hypervisor = &hypervisor_,
+                  .state_dir = options_.state_dir,
+                  .listen_host = options_.listen_host,
+                  .on_refused = [this](const std::string& vm) { vms_.settle(vm, nullptr); },
+                  .on_resumed = [this](const std::string& vm) { vms_.release(vm); }});
     if (!incoming.ok()) {
         vms_.settle(name, nullptr);
         return refuse("START_FAILED", incoming.status());
@@ -115,9 +114,8 @@ PrepareRefusal IncomingRegistry::prepare(const v1::PrepareRequest& request,
                                         "The RAM blocks differ from the source's: the two agents "
                                         "lay out this VM's memory differently"));
     }
-    response.set_session_token(
-        std::string(reinterpret_cast<const char*>((*incoming)->token().data()),
-                    (*incoming)->token().size()));
+    response.set_session_token(std::string(
+        reinterpret_cast<const char*>((*incoming)->token().data()), (*incoming)->token().size()));
     response.set_data_port((*incoming)->data_port());
     response.set_prepare_ms(to_ms(Clock::system().now() - begin));
     response.set_hypervisor_version(options_.hypervisor_version);
@@ -126,8 +124,8 @@ PrepareRefusal IncomingRegistry::prepare(const v1::PrepareRequest& request,
     return {};
 }
 
-// Moves what has ended to the records, so that its threads and buffers go.
-void IncomingRegistry::drop_ended() {
+void IncomingRegistry::sweep() {
+    // Destroyed after the lock is released.
     std::vector<std::shared_ptr<IncomingMigration>> ended;
     const std::lock_guard lock(mutex_);
     for (auto entry = incoming_.begin(); entry != incoming_.end();) {

@@ -38,13 +38,15 @@ class IncomingRegistry {
     absl::Status abort(const std::string& id, const std::string& reason);
     v1::QueryResponse query(const std::string& id);
 
+    // Lets go of what has ended: its threads, its buffers, and its hold on the RAM file.
+    void sweep();
+
     // Waiting at once: each has a QEMU, threads and buffers.
     static constexpr size_t kMaxWaiting = 32;
 
   private:
     PrepareRefusal check(const v1::PrepareRequest& request);
     void recover_one(v1::JournalRecord record);
-    void drop_ended();
 
     VmRegistry& vms_;
     Hypervisor& hypervisor_;

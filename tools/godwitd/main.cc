@@ -57,8 +57,7 @@ std::string find_guard() {
 absl::StatusOr<UniqueFd> lock_state_dir(const std::string& state_dir) {
     std::error_code error;
     std::filesystem::create_directories(state_dir, error);
-    if (error)
-        return errno_status(error.value(), fmt::format("Cannot create {}", state_dir));
+    if (error) return errno_status(error.value(), fmt::format("Cannot create {}", state_dir));
     const std::string path = state_dir + "/lock";
     UniqueFd lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     if (!lock.valid()) return errno_status(errno, fmt::format("Cannot open {}", path));
@@ -145,7 +144,12 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit) {
     migrations.set_own_address(address.to_string());
     write_address(flags.state_dir, address);
 
-    wait_readable(signal_fd.get(), -1, std::nullopt).IgnoreError();
+    // Until a signal comes: forget VMs that ended by themselves, and migrations that are over.
+    while (absl::IsDeadlineExceeded(
+        wait_readable(signal_fd.get(), -1, Clock::system().now() + std::chrono::seconds(1)))) {
+        vms.sweep();
+        incoming.sweep();
+    }
     spdlog::info("ending; VMs run on");
     agent.end_followers();
     server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));

@@ -71,18 +71,18 @@ absl::StatusOr<MigrationSettings> MigrationRegistry::settings_of(
     if (!request.strategy().empty() && request.strategy() != "precopy")
         return absl::InvalidArgumentError(
             fmt::format("strategy \"{}\" is unknown; this agent has: precopy", request.strategy()));
-    if (!request.tracker().empty() && request.tracker() != "auto" &&
-        request.tracker() != "uffd-wp")
+    if (!request.tracker().empty() && request.tracker() != "auto" && request.tracker() != "uffd-wp")
         return absl::InvalidArgumentError(fmt::format(
             "tracker \"{}\" is unknown; this agent has: auto, uffd-wp", request.tracker()));
     if (request.downtime_limit_us() > 0)
         settings.limits.downtime_limit = std::chrono::microseconds(request.downtime_limit_us());
-    GODWIT_RETURN_IF_ERROR(check_range<int64_t>(
-        "downtime_limit_us", static_cast<int64_t>(request.downtime_limit_us()), 0,
-        std::chrono::microseconds(kLongestDowntimeLimit).count()));
+    GODWIT_RETURN_IF_ERROR(
+        check_range<int64_t>("downtime_limit_us", static_cast<int64_t>(request.downtime_limit_us()),
+                             0, std::chrono::microseconds(kLongestDowntimeLimit).count()));
     settings.limits.threshold = request.threshold_bytes();
     if (request.max_rounds() > 0) settings.limits.max_rounds = request.max_rounds();
-    GODWIT_RETURN_IF_ERROR(check_range<uint32_t>("max_rounds", request.max_rounds(), 0, kMaxRounds));
+    GODWIT_RETURN_IF_ERROR(
+        check_range<uint32_t>("max_rounds", request.max_rounds(), 0, kMaxRounds));
     if (request.max_data() > 0) settings.limits.max_data = request.max_data();
     GODWIT_RETURN_IF_ERROR(check_range<double>("max_data", request.max_data(), 0, 1e6));
     settings.limits.stop_and_copy = request.on_no_converge() == v1::ON_NO_CONVERGE_STOP_AND_COPY;
@@ -107,8 +107,8 @@ absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& r
     for (const auto& entry : entries_) {
         if (entry->id == settings.id) {
             if (entry->vm == request.vm()) return entry->id;
-            return absl::AlreadyExistsError(fmt::format("migration {} is one of VM {}", entry->id,
-                                                        entry->vm));
+            return absl::AlreadyExistsError(
+                fmt::format("migration {} is one of VM {}", entry->id, entry->vm));
         }
         running += entry->ended ? 0 : 1;
     }
@@ -234,8 +234,8 @@ std::vector<v1::MigrationReport> MigrationRegistry::list() {
     return reports;
 }
 
-absl::Status MigrationRegistry::watch(
-    const std::string& name, const std::function<bool(const v1::MigrationEvent*)>& visit) {
+absl::Status MigrationRegistry::watch(const std::string& name,
+                                      const std::function<bool(const v1::MigrationEvent*)>& visit) {
     const std::shared_ptr<Entry> entry = find(name);
     if (!entry) return unknown(name);
     if (entry->migration) {

@@ -37,8 +37,8 @@ void roll_back(Vm& vm, bool was_running, v1::MigrationReport& report, const std:
     report.set_outcome(v1::OUTCOME_FAILED);
     report.set_guest_at(v1::GUEST_AT_NEEDS_OPERATOR);
     report.set_retry_safe(false);
-    report.set_reason(fmt::format("{}; and the guest could not be resumed at the source: {}", reason,
-                                  std::string(status.message())));
+    report.set_reason(fmt::format("{}; and the guest could not be resumed at the source: {}",
+                                  reason, std::string(status.message())));
 }
 
 }  // namespace
@@ -79,8 +79,9 @@ void MigrationRegistry::recover_one(v1::JournalRecord record) {
         } else if (!vm.ok()) {
             died(report, "the agent ended during the migration, and the VM's QEMU has ended too");
         } else {
-            if (word.ok()) DecisionWord(DecisionWord::open(journal->word_path()).value())
-                               .decide(Verdict::kAbort);
+            if (word.ok())
+                DecisionWord(DecisionWord::open(journal->word_path()).value())
+                    .decide(Verdict::kAbort);
             roll_back(**vm, record.was_running(), report, "the agent ended during the migration");
             vms_.release(entry->vm);
         }

@@ -14,9 +14,8 @@ bool is_gone(const Vm& vm) {
 }
 
 absl::Status name_taken(const std::string& name) {
-    return absl::AlreadyExistsError(
-        fmt::format("This agent already has a VM named {}; choose another name, or stop that one",
-                    name));
+    return absl::AlreadyExistsError(fmt::format(
+        "This agent already has a VM named {}; choose another name, or stop that one", name));
 }
 
 }  // namespace
