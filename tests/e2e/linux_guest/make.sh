@@ -18,7 +18,7 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 apt_get() { apt-get -q -o APT::Sandbox::User=root "$@"; }
 
 kernel_package() {
-    apt-cache depends "$metapackage" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1
+    { apt-cache depends "$metapackage" 2>/dev/null || true; } | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1
 }
 
 # Lists that are missing, or older than the package they name, are fetched once.
@@ -55,6 +55,7 @@ if [ -s "$out/vmlinuz" ] && [ -s "$out/initrd.img" ] && [ "$(cat "$out/made" 2>/
     exit 0
 fi
 
+rm -rf "$out"/work.*  # of a run that was killed
 work=$(mktemp -d "$out/work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 download_kernel "$work"
