@@ -64,7 +64,8 @@ void print(const Mailbox& mailbox, bool json) {
             totals.disk_reads, totals.longest_pause_us);
     else
         std::cout << fmt::format(
-            "guest: {} pages written, {} checked, {} errors; longest pause by its own clock {} us\n",
+            "guest: {} pages written, {} checked, {} errors; longest pause by its own clock {} "
+            "us\n",
             totals.writes, totals.checked, totals.errors, totals.longest_pause_us);
 }
 
@@ -92,22 +93,25 @@ int sample_blackout(const std::string& source, const std::string& destination_di
     if (!sampler.ok()) return fail(std::string(sampler.status().message()));
     wait_readable(signal_fd.get(), -1, std::nullopt).IgnoreError();
     const BlackoutReport report = sampler->stop();
-    std::cout << fmt::format("blackout seen from outside: {:.2f} ms (the sampler's own longest gap "
-                             "{:.2f} ms)\n",
-                             static_cast<double>(report.longest_ns) / 1e6,
-                             static_cast<double>(report.longest_sample_gap_ns) / 1e6);
+    std::cout << fmt::format(
+        "blackout seen from outside: {:.2f} ms (the sampler's own longest gap "
+        "{:.2f} ms)\n",
+        static_cast<double>(report.longest_ns) / 1e6,
+        static_cast<double>(report.longest_sample_gap_ns) / 1e6);
     return 0;
 }
 
 int run(int argc, char** argv) {
-    CLI::App app("Prints what the test guest says in its mailbox.\n\nExample:\n"
-                 "  guest-mailbox /var/lib/godwit/ram-thp/demo-1a2b3c4d-ram0");
+    CLI::App app(
+        "Prints what the test guest says in its mailbox.\n\nExample:\n"
+        "  guest-mailbox /var/lib/godwit/ram-thp/demo-1a2b3c4d-ram0");
     std::string path;
     std::vector<std::string> blackout;
     std::optional<double> wait_running, wait_progress;
     bool json = false, errors = false;
     app.add_option("RAM-FILE", path);
-    app.add_option("--blackout", blackout, "SOURCE-RAM-FILE DESTINATION-MOUNT: sample until SIGTERM")
+    app.add_option("--blackout", blackout,
+                   "SOURCE-RAM-FILE DESTINATION-MOUNT: sample until SIGTERM")
         ->expected(2);
     app.add_option("--wait-running", wait_running, "Wait this many seconds for the guest to run");
     app.add_option("--wait-progress", wait_progress, "Wait this many seconds for new ticks");

@@ -28,10 +28,12 @@ namespace {
 constexpr int kMaxAttempts = 12;  // signals that come in between are rare: one is remarkable
 constexpr int kAttemptsPerThread = 3;
 constexpr int kDeadlineParts = 4;  // of the deadline, for one thread to stop
+// A killed process loses its threads one by one before its descriptor says so.
+constexpr int kEndTakesMs = 100;
 
-bool has_ended(int pidfd) {
+bool ends_within(int pidfd, int timeout_ms) {
     pollfd ended{pidfd, POLLIN, 0};
-    return ::poll(&ended, 1, 0) > 0;
+    return ::poll(&ended, 1, timeout_ms) > 0;
 }
 
 absl::StatusOr<UniqueFd> take_descriptor(int pidfd, pid_t pid, int number) {
@@ -125,13 +127,19 @@ class Attacher {
                 return absl::NotFoundError(fmt::format("there is no process {}", pid_));
             return errno_status(errno, "pidfd_open");
         }
-        if (has_ended(pidfd_.get())) return ended();
+        if (ends_within(pidfd_.get(), 0)) return ended();
+        absl::StatusOr<Attachment> attachment = adopt_or_make();
+        if (!attachment.ok() && ends_within(pidfd_.get(), kEndTakesMs)) return ended();
+        return attachment;
+    }
+
+  private:
+    absl::StatusOr<Attachment> adopt_or_make() {
         if (const std::optional<int> number = find_earlier(pid_)) return take(*number, true);
         GODWIT_RETURN_IF_ERROR(prepare());
         return call_on_some_thread();
     }
 
-  private:
     absl::Status prepare() {
         const std::string path = fmt::format("/proc/{}/mem", pid_);
         memory_.reset(::open(path.c_str(), O_RDWR | O_CLOEXEC));
@@ -169,7 +177,6 @@ class Attacher {
             absl::StatusOr<RemoteResult> result = make_remote_call(call_);
             if (result.ok()) return take_result(*result);
             if (!worth_another_try(result.status())) return result.status();
-            if (has_ended(pidfd_.get())) return ended();
             last = result.status();
             // The thread may have finished the call after we let go of it.
             if (const std::optional<int> number = find_earlier(pid_)) return take(*number, true);
@@ -179,8 +186,7 @@ class Attacher {
 
     absl::StatusOr<Attachment> take_result(const RemoteResult& result) {
         if (result.value < 0) return call_failed(static_cast<int>(-result.value));
-        GODWIT_ASSIGN_OR_RETURN(Attachment attachment,
-                                take(static_cast<int>(result.value), false));
+        GODWIT_ASSIGN_OR_RETURN(Attachment attachment, take(static_cast<int>(result.value), false));
         attachment.hold = result.hold;
         attachment.thread = call_.thread;
         return attachment;

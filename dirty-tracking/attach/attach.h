@@ -16,18 +16,18 @@ namespace godwit {
 // What has just been done to the target, in this order. Every step may be the tracer's last: the
 // target goes on whatever happens to us in between.
 enum class AttachStep {
-    kSeized,            // traced, still running
-    kInterrupted,       // asked to stop
-    kStopped,           // stopped
-    kStateRead,         // registers, vector state and signal mask are known
-    kFrameWritten,      // the way back lies below the thread's stack
-    kRedirected,        // the registers say: call userfaultfd, then take the way back
-    kCallEntered,       // inside the system call
-    kSecondInterrupt,   // asked to stop once more
-    kCallReturned,      // stopped after the system call
-    kRestored,          // the original registers are back
-    kDetached,          // runs on
-    kDescriptorTaken,   // we hold the descriptor
+    kSeized,           // traced, still running
+    kInterrupted,      // asked to stop
+    kStopped,          // stopped
+    kStateRead,        // registers, vector state and signal mask are known
+    kFrameWritten,     // the way back lies below the thread's stack
+    kRedirected,       // the registers say: call userfaultfd, then take the way back
+    kCallEntered,      // inside the system call
+    kSecondInterrupt,  // asked to stop once more
+    kCallReturned,     // stopped after the system call
+    kRestored,         // the original registers are back
+    kDetached,         // runs on
+    kDescriptorTaken,  // we hold the descriptor
 };
 inline constexpr int kAttachStepCount = 12;
 

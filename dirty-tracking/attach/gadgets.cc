@@ -37,8 +37,8 @@ std::vector<CodeRange> code_ranges(pid_t pid) {
             continue;
         if (access[0] != 'r' || access[2] != 'x') continue;
         if (line.find("[vsyscall]") != std::string::npos) continue;
-        range.c_library = line.find("/libc.so") != std::string::npos ||
-                          line.find("/libc-") != std::string::npos;
+        range.c_library =
+            line.find("/libc.so") != std::string::npos || line.find("/libc-") != std::string::npos;
         ranges.push_back(range);
     }
     std::stable_sort(ranges.begin(), ranges.end(),
@@ -47,8 +47,8 @@ std::vector<CodeRange> code_ranges(pid_t pid) {
 }
 
 template <size_t size>
-void search(const std::vector<uint8_t>& code, uint64_t address, const std::array<uint8_t, size>& what,
-            uint64_t& found) {
+void search(const std::vector<uint8_t>& code, uint64_t address,
+            const std::array<uint8_t, size>& what, uint64_t& found) {
     if (found != 0) return;
     const auto at = std::search(code.begin(), code.end(), what.begin(), what.end());
     if (at != code.end()) found = address + static_cast<uint64_t>(at - code.begin());

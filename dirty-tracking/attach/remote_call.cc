@@ -1,12 +1,15 @@
 #include "dirty-tracking/attach/remote_call.h"
 
 #include <fmt/format.h>
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <future>
+#include <optional>
 #include <thread>
 
 #include "dirty-tracking/attach/tracee.h"
@@ -20,8 +23,7 @@ constexpr int kMaxStops = 64;           // stops that are not ours, before we gi
 
 class Caller {
   public:
-    explicit Caller(const RemoteCall& call)
-        : call_(call), tracee_(call.process, call.thread) {}
+    explicit Caller(const RemoteCall& call) : call_(call), tracee_(call.process, call.thread) {}
 
     absl::StatusOr<RemoteResult> run() {
         // Memory for the thread's state is taken before it is held.
@@ -50,7 +52,7 @@ class Caller {
         GODWIT_RETURN_IF_ERROR(tracee_.interrupt());
         step(AttachStep::kInterrupted);
         for (int i = 0; i < kMaxStops; ++i) {
-            GODWIT_ASSIGN_OR_RETURN(const TraceStop stop, tracee_.wait_stop(call_.deadline));
+            GODWIT_ASSIGN_OR_RETURN(const TraceStop stop, tracee_.wait_stop());
             if (stop.kind == TraceStop::Kind::kTrap) return absl::OkStatus();
             GODWIT_RETURN_IF_ERROR(tracee_.resume(stop.signal));
         }
@@ -121,7 +123,7 @@ class Caller {
         step(AttachStep::kRedirected);
         for (int i = 0; i < kMaxStops; ++i) {
             GODWIT_RETURN_IF_ERROR(tracee_.resume_to_syscall());
-            GODWIT_ASSIGN_OR_RETURN(const TraceStop stop, tracee_.wait_stop(call_.deadline));
+            GODWIT_ASSIGN_OR_RETURN(const TraceStop stop, tracee_.wait_stop());
             if (stop.kind == TraceStop::Kind::kSyscall) {
                 step(AttachStep::kCallEntered);
                 return absl::OkStatus();
@@ -135,8 +137,7 @@ class Caller {
     absl::Status give_way(int signal) {
         GODWIT_RETURN_IF_ERROR(tracee_.write_registers(state_.registers));
         GODWIT_RETURN_IF_ERROR(tracee_.detach(signal));
-        return absl::AbortedError(
-            fmt::format("signal {} came to thread {}", signal, call_.thread));
+        return absl::AbortedError(fmt::format("signal {} came to thread {}", signal, call_.thread));
     }
 
     // The stop after the call lies where the kernel looks at signals, and there alone it restarts
@@ -145,7 +146,7 @@ class Caller {
         GODWIT_RETURN_IF_ERROR(tracee_.interrupt());
         step(AttachStep::kSecondInterrupt);
         GODWIT_RETURN_IF_ERROR(tracee_.resume(0));
-        GODWIT_ASSIGN_OR_RETURN(TraceStop stop, tracee_.wait_stop(call_.deadline));
+        GODWIT_ASSIGN_OR_RETURN(TraceStop stop, tracee_.wait_stop());
         step(AttachStep::kCallReturned);
         user_regs_struct after{};
         GODWIT_RETURN_IF_ERROR(tracee_.read_registers(after));
@@ -154,7 +155,7 @@ class Caller {
             after.rax == static_cast<uint64_t>(call_.number) && tracee_.has_pending_sigsys();
         if (filtered && stop.kind == TraceStop::Kind::kTrap) {
             GODWIT_RETURN_IF_ERROR(tracee_.resume(0));
-            GODWIT_ASSIGN_OR_RETURN(stop, tracee_.wait_stop(call_.deadline));
+            GODWIT_ASSIGN_OR_RETURN(stop, tracee_.wait_stop());
         }
         GODWIT_RETURN_IF_ERROR(tracee_.write_registers(state_.registers));
         step(AttachStep::kRestored);
@@ -177,13 +178,21 @@ class Caller {
 }  // namespace
 
 absl::StatusOr<RemoteResult> make_remote_call(const RemoteCall& call) {
-    absl::StatusOr<RemoteResult> result = absl::UnknownError("no result");
-    std::thread tracer([&call, &result] {
+    std::optional<absl::StatusOr<RemoteResult>> result;
+    std::promise<void> ended;
+    std::thread tracer([&call, &result, &ended] {
+        ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
         set_thread_name("godwit-attach");
         result = Caller(call).run();
+        ended.set_value();
     });
+    // A cancelled thread ends in wait_stop(), and the kernel detaches what it traced.
+    if (ended.get_future().wait_until(call.deadline) != std::future_status::ready)
+        ::pthread_cancel(tracer.native_handle());
     tracer.join();
-    return result;
+    if (result.has_value()) return *std::move(result);
+    return absl::DeadlineExceededError(
+        fmt::format("thread {} of process {} did not stop", call.thread, call.process));
 }
 
 }  // namespace godwit

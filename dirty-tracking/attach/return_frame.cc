@@ -38,9 +38,9 @@ struct SoftwareBytes {
 };
 static_assert(sizeof(SoftwareBytes) == 48);
 
-constexpr uint64_t kFlagVectorState = 1;   // UC_FP_XSTATE
-constexpr uint64_t kFlagHasSs = 2;         // UC_SIGCONTEXT_SS
-constexpr uint64_t kFlagStrictSs = 4;      // UC_STRICT_RESTORE_SS
+constexpr uint64_t kFlagVectorState = 1;  // UC_FP_XSTATE
+constexpr uint64_t kFlagHasSs = 2;        // UC_SIGCONTEXT_SS
+constexpr uint64_t kFlagStrictSs = 4;     // UC_STRICT_RESTORE_SS
 // No such flag exists: the kernel refuses to change the alternate stack and goes on. We can't
 // know what it is now, so that is what we want.
 constexpr int kKeepAlternateStack = 0x40;

@@ -24,9 +24,9 @@ std::string first_line(const std::string& path) {
 // signal), in QEMU's threads in practice.
 bool kernel_restarts(long number) {
     static constexpr std::array<long, 17> kRestarted{
-        SYS_futex,    SYS_read,     SYS_readv,     SYS_poll,    SYS_ppoll,         SYS_select,
-        SYS_pselect6, SYS_accept,   SYS_accept4,   SYS_recvmsg, SYS_recvfrom,      SYS_nanosleep,
-        SYS_wait4,    SYS_waitid,   SYS_pause,     SYS_flock,   SYS_clock_nanosleep};
+        SYS_futex,    SYS_read,   SYS_readv,   SYS_poll,    SYS_ppoll,          SYS_select,
+        SYS_pselect6, SYS_accept, SYS_accept4, SYS_recvmsg, SYS_recvfrom,       SYS_nanosleep,
+        SYS_wait4,    SYS_waitid, SYS_pause,   SYS_flock,   SYS_clock_nanosleep};
     return std::find(kRestarted.begin(), kRestarted.end(), number) != kRestarted.end();
 }
 

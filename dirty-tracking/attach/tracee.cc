@@ -2,7 +2,7 @@
 
 #include <elf.h>
 #include <fmt/format.h>
-#include <sched.h>
+#include <pthread.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -10,7 +10,6 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <ctime>
 #include <fstream>
 
 #include "dirty-tracking/attach/thread_choice.h"
@@ -20,11 +19,6 @@ namespace {
 
 // XSAVE's standard form with AMX takes 11 KiB.
 constexpr size_t kVectorStateLimit = size_t{32} << 10;
-// A thread in user space or in an interruptible wait stops within microseconds: yield that long,
-// then sleep between looks. ptrace gives no descriptor to block on.
-constexpr std::chrono::microseconds kYieldFor{500};
-constexpr long kLookEveryNs = 100'000;
-
 std::string yama_scope() {
     std::ifstream file("/proc/sys/kernel/yama/ptrace_scope");
     std::string value;
@@ -45,9 +39,9 @@ absl::Status Tracee::seize() {
         return absl::OkStatus();
     if (errno != EPERM) return failed("PTRACE_SEIZE");
     if (const pid_t tracer = tracer_of(process_, thread_); tracer != 0) {
-        return absl::FailedPreconditionError(fmt::format(
-            "process {} is traced by process {} (a debugger, strace?): stop that first", process_,
-            tracer));
+        return absl::FailedPreconditionError(
+            fmt::format("process {} is traced by process {} (a debugger, strace?): stop that first",
+                        process_, tracer));
     }
     return absl::PermissionDeniedError(fmt::format(
         "ptrace(PTRACE_SEIZE) of process {}: EPERM; the agent needs CAP_SYS_PTRACE, or the same "
@@ -60,35 +54,25 @@ absl::Status Tracee::interrupt() {
     return failed("PTRACE_INTERRUPT");
 }
 
-absl::StatusOr<TraceStop> Tracee::wait_stop(MonotonicTime deadline) {
-    const MonotonicTime begin = Clock::system().now();
-    while (true) {
-        int status = 0;
-        const pid_t got = ::waitpid(thread_, &status, __WALL | WNOHANG);
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0 || (got > 0 && !WIFSTOPPED(status))) {
-            errno = ESRCH;
-            return failed("waitpid");
-        }
-        if (got > 0) {
-            const int signal = WSTOPSIG(status);
-            if (signal == (SIGTRAP | 0x80)) return TraceStop{TraceStop::Kind::kSyscall};
-            // Also a stop by SIGSTOP and its like, which is a trap for a seized thread.
-            if (status >> 16 == PTRACE_EVENT_STOP) return TraceStop{TraceStop::Kind::kTrap};
-            return TraceStop{TraceStop::Kind::kSignal, signal};
-        }
-        const MonotonicTime now = Clock::system().now();
-        if (now >= deadline) {
-            return absl::DeadlineExceededError(
-                fmt::format("thread {} of process {} did not stop", thread_, process_));
-        }
-        if (now - begin < kYieldFor) {
-            ::sched_yield();
-        } else {
-            const timespec pause{.tv_sec = 0, .tv_nsec = kLookEveryNs};
-            ::nanosleep(&pause, nullptr);
-        }
+absl::StatusOr<TraceStop> Tracee::wait_stop() {
+    int status = 0;
+    pid_t got = 0;
+    do {
+        ::pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, nullptr);
+        got = ::waitpid(thread_, &status, __WALL);
+        const int error_number = errno;
+        ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
+        errno = error_number;
+    } while (got < 0 && errno == EINTR);
+    if (got < 0 || !WIFSTOPPED(status)) {
+        errno = ESRCH;
+        return failed("waitpid");
     }
+    const int signal = WSTOPSIG(status);
+    if (signal == (SIGTRAP | 0x80)) return TraceStop{TraceStop::Kind::kSyscall};
+    // Also a stop by SIGSTOP and its like, which is a trap for a seized thread.
+    if (status >> 16 == PTRACE_EVENT_STOP) return TraceStop{TraceStop::Kind::kTrap};
+    return TraceStop{TraceStop::Kind::kSignal, signal};
 }
 
 absl::Status Tracee::resume(int signal) {

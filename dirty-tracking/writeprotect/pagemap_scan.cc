@@ -33,6 +33,7 @@ static_assert(sizeof(ScanArgument) == 96);
 constexpr unsigned long kPagemapScan = _IOWR('f', 16, ScanArgument);
 constexpr uint64_t kWriteProtectMatching = 1;
 constexpr uint64_t kCheckAsync = 2;
+constexpr uint64_t kWriteProtectAllowed = 1;
 constexpr uint64_t kWritten = 2;
 
 constexpr const char* kNeedsKernel = "PAGEMAP_SCAN: {}; kernel 6.7 or newer is needed";
@@ -42,8 +43,7 @@ absl::Status scan_failed(int error_number) {
         case EINTR:
         case EAGAIN:
         case ENOMEM:
-            return absl::UnavailableError(
-                errno_status(error_number, "PAGEMAP_SCAN").message());
+            return absl::UnavailableError(errno_status(error_number, "PAGEMAP_SCAN").message());
         case ENOTTY:
         case EINVAL:
             return absl::FailedPreconditionError(
@@ -90,11 +90,20 @@ absl::StatusOr<std::span<const PageRegion>> PagemapScan::scan(AddressRange& rang
     return std::span<const PageRegion>(regions_.data(), found);
 }
 
-bool PagemapScan::memory_exists(uint64_t address) const {
-    uint64_t entry = 0;
-    return ::pread(pagemap_.get(), &entry, sizeof entry,
-                   static_cast<off_t>(address / kPageBytes * sizeof entry)) ==
-           static_cast<ssize_t>(sizeof entry);
+bool PagemapScan::is_registered(uint64_t address) const {
+    PageRegion region;
+    ScanArgument argument{.start = address,
+                          .end = address + kPageBytes,
+                          .regions = reinterpret_cast<uintptr_t>(&region),
+                          .region_count = 1,
+                          .category_mask = kWriteProtectAllowed,
+                          .return_mask = kWriteProtectAllowed};
+    return ::ioctl(pagemap_.get(), kPagemapScan, &argument) == 1;
+}
+
+bool PagemapScan::memory_exists() const {
+    uint64_t entry = 0;  // of page 0: the file has no end but that of the process
+    return ::pread(pagemap_.get(), &entry, sizeof entry, 0) == static_cast<ssize_t>(sizeof entry);
 }
 
 absl::Status check_pagemap_scan() {

@@ -45,15 +45,17 @@ class PagemapScan {
     absl::Status take_written(AddressRange range, Visit&& visit) {
         while (range.begin < range.end) {
             GODWIT_ASSIGN_OR_RETURN(const std::span<const PageRegion> regions, scan(range));
-            for (const PageRegion& region : regions)
-                visit(AddressRange{region.start, region.end});
+            for (const PageRegion& region : regions) visit(AddressRange{region.start, region.end});
         }
         return absl::OkStatus();
     }
 
-    // False when the process has no memory any more: then a scan before this finds nothing
-    // without an error. `address` is any.
-    [[nodiscard]] bool memory_exists(uint64_t address) const;
+    // A scan of memory that was unmapped, or of a process that ended, finds nothing and says
+    // nothing: only these two, asked afterwards, tell.
+    // Whether the page at `address` is mapped and registered for asynchronous write-protection.
+    [[nodiscard]] bool is_registered(uint64_t address) const;
+    // Whether the process has any memory.
+    [[nodiscard]] bool memory_exists() const;
 
     // 96 KiB of answers: a whole scan of 64 MiB needs at most 8,192 (every second page).
     static constexpr size_t kRegionLimit = 4096;

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,14 +14,18 @@
 namespace godwit {
 namespace {
 
-// One ioctl holds the target's mmap lock, and the kernel stops KVM's faults in its whole range
-// meanwhile (MMU notifier): 64 MiB are 30–150 µs.
-constexpr uint64_t kStepBytes = uint64_t{64} << 20;
+// One call works on no more than this, because meanwhile the kernel holds up the faults of KVM in
+// the whole range (MMU notifier) and keeps the target's mmap lock. On 4 KiB tmpfs, all mapped:
+constexpr uint64_t kScanBytes = uint64_t{64} << 20;  // 30–600 µs
+constexpr uint64_t kArmBytes = uint64_t{16} << 20;   // 0.4 ms
+// Unregistering looks at every page (70 ms/GiB) under the lock for writing: a guest of 64 GiB would
+// stand still for seconds. By pieces the mapping is split for a moment and merged again.
+constexpr uint64_t kUnregisterBytes = uint64_t{16} << 20;  // 1.1 ms
 // UFFDIO_WRITEPROTECT answers EAGAIN while the target changes its mappings.
 constexpr int kMaxTries = 1000;
 
-AddressRange next_step(AddressRange range) {
-    return {range.begin, std::min(range.end, range.begin + kStepBytes)};
+AddressRange first_piece(AddressRange range, uint64_t bytes) {
+    return {range.begin, std::min(range.end, range.begin + bytes)};
 }
 
 // Where `mapping` has the bytes [begin, end) of the file; empty when it has none of them.
@@ -40,12 +43,9 @@ PageRange pages_of(const RamMapping& mapping, AddressRange range) {
 
 }  // namespace
 
-UffdWriteProtectTracker::UffdWriteProtectTracker(pid_t pid, UniqueFd process, UniqueFd userfaultfd,
+UffdWriteProtectTracker::UffdWriteProtectTracker(pid_t pid, UniqueFd userfaultfd,
                                                  PagemapScan pagemap)
-    : pid_(pid),
-      process_(std::move(process)),
-      userfaultfd_(std::move(userfaultfd)),
-      pagemap_(std::move(pagemap)) {}
+    : pid_(pid), userfaultfd_(std::move(userfaultfd)), pagemap_(std::move(pagemap)) {}
 
 UffdWriteProtectTracker::~UffdWriteProtectTracker() { (void)stop(); }
 
@@ -61,21 +61,21 @@ absl::StatusOr<std::unique_ptr<UffdWriteProtectTracker>> UffdWriteProtectTracker
     GODWIT_ASSIGN_OR_RETURN(auto tracker,
                             create_with(pid, blocks, std::move(attachment.userfaultfd)));
     tracker->attach_hold_ = attachment.hold;
+    tracker->left_by_others_ = attachment.adopted;
     return tracker;
 }
 
 absl::StatusOr<std::unique_ptr<UffdWriteProtectTracker>> UffdWriteProtectTracker::create_with(
     pid_t pid, std::span<const RamBlock> blocks, UniqueFd userfaultfd, size_t region_limit) {
-    UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-    if (!process.valid()) return errno_status(errno, fmt::format("pidfd_open of process {}", pid));
     GODWIT_ASSIGN_OR_RETURN(PagemapScan pagemap, PagemapScan::open(pid, region_limit));
-    std::unique_ptr<UffdWriteProtectTracker> tracker(new UffdWriteProtectTracker(
-        pid, std::move(process), std::move(userfaultfd), std::move(pagemap)));
+    std::unique_ptr<UffdWriteProtectTracker> tracker(
+        new UffdWriteProtectTracker(pid, std::move(userfaultfd), std::move(pagemap)));
     for (const RamBlock& block : blocks) {
         TrackedBlock tracked{.name = block.name,
                              .device = block.device,
                              .inode = block.inode,
                              .size = block.size,
+                             .backing = block.backing,
                              .armed = PageBitmap(block.chunk_count())};
         tracked.file.reset(::fcntl(block.file.get(), F_DUPFD_CLOEXEC, 0));
         if (!tracked.file.valid()) return errno_status(errno, "fcntl(F_DUPFD_CLOEXEC)");
@@ -87,15 +87,14 @@ absl::StatusOr<std::unique_ptr<UffdWriteProtectTracker>> UffdWriteProtectTracker
 
 absl::Status UffdWriteProtectTracker::find_mappings() {
     for (TrackedBlock& block : blocks_) {
-        GODWIT_ASSIGN_OR_RETURN(
-            block.mappings,
-            find_ram_mappings(pid_, {block.name, block.device, block.inode, block.size}));
+        GODWIT_ASSIGN_OR_RETURN(block.mappings, find_ram_mappings(pid_, {block.name, block.device,
+                                                                         block.inode, block.size}));
     }
-    return process_ended();
+    return check_process();
 }
 
 absl::Status UffdWriteProtectTracker::start() {
-    GODWIT_RETURN_IF_ERROR(stop());
+    (void)stop();  // where that fails, the mappings are others now
     GODWIT_RETURN_IF_ERROR(find_mappings());
     absl::Status status = register_mappings();
     for (TrackedBlock& block : blocks_) {
@@ -110,51 +109,64 @@ absl::Status UffdWriteProtectTracker::start() {
     return absl::OkStatus();
 }
 
-// Unregistering first forgets what an earlier agent armed, and its modes.
 absl::Status UffdWriteProtectTracker::register_mappings() {
-    registered_ = true;
-    for (const TrackedBlock& block : blocks_) {
+    for (TrackedBlock& block : blocks_) {
         for (const RamMapping& mapping : block.mappings) {
-            uffdio_range range{.start = mapping.address, .len = mapping.length};
-            (void)::ioctl(userfaultfd_.get(), UFFDIO_UNREGISTER, &range);
-            uffdio_register argument{.range = range, .mode = UFFDIO_REGISTER_MODE_WP};
-            if (::ioctl(userfaultfd_.get(), UFFDIO_REGISTER, &argument) == 0) continue;
-            const int error_number = errno;
-            GODWIT_RETURN_IF_ERROR(process_ended());
-            if (error_number == EBUSY) {
-                return absl::FailedPreconditionError(fmt::format(
-                    "RAM block {}: UFFDIO_REGISTER: EBUSY; another userfaultfd has it (a QEMU "
-                    "snapshot or post-copy, another agent?)",
-                    block.name));
-            }
-            return annotate(errno_status(error_number, "UFFDIO_REGISTER"),
-                            fmt::format("RAM block {}", block.name));
+            GODWIT_RETURN_IF_ERROR(register_mapping(block, mapping));
+            ++block.registered_count;
+            if (!left_by_others_) continue;
+            // What an earlier agent armed, and its modes, must go: a mode stays when another one is
+            // asked for. Only now, because older kernels let anybody unregister.
+            GODWIT_RETURN_IF_ERROR(unregister_mapping(block, mapping));
+            GODWIT_RETURN_IF_ERROR(register_mapping(block, mapping));
         }
     }
+    left_by_others_ = false;
     return absl::OkStatus();
 }
 
-absl::Status UffdWriteProtectTracker::unregister_mappings() {
+absl::Status UffdWriteProtectTracker::register_mapping(const TrackedBlock& block,
+                                                       const RamMapping& mapping) const {
+    uffdio_register argument{.range = {.start = mapping.address, .len = mapping.length},
+                             .mode = UFFDIO_REGISTER_MODE_WP};
+    if (::ioctl(userfaultfd_.get(), UFFDIO_REGISTER, &argument) == 0) return absl::OkStatus();
+    const int error_number = errno;
+    GODWIT_RETURN_IF_ERROR(check_process());
+    if (error_number == EBUSY) {
+        return absl::FailedPreconditionError(
+            fmt::format("RAM block {}: UFFDIO_REGISTER: EBUSY; another userfaultfd has it (a QEMU "
+                        "snapshot or post-copy, another agent?)",
+                        block.name));
+    }
+    return annotate(errno_status(error_number, "UFFDIO_REGISTER"),
+                    fmt::format("RAM block {}", block.name));
+}
+
+absl::Status UffdWriteProtectTracker::unregister_mapping(const TrackedBlock& block,
+                                                         const RamMapping& mapping) const {
+    AddressRange rest{mapping.address, mapping.address + mapping.length};
     absl::Status first;
-    for (const TrackedBlock& block : blocks_) {
-        for (const RamMapping& mapping : block.mappings) {
-            uffdio_range range{.start = mapping.address, .len = mapping.length};
-            if (::ioctl(userfaultfd_.get(), UFFDIO_UNREGISTER, &range) == 0) continue;
-            const int error_number = errno;
-            if (!process_ended().ok()) return absl::OkStatus();  // nothing is left to disarm
-            first.Update(annotate(errno_status(error_number, "UFFDIO_UNREGISTER"),
-                                  fmt::format("RAM block {}", block.name)));
-        }
+    for (; rest.begin < rest.end; rest.begin = first_piece(rest, kUnregisterBytes).end) {
+        const AddressRange piece = first_piece(rest, kUnregisterBytes);
+        uffdio_range range{.start = piece.begin, .len = piece.end - piece.begin};
+        if (::ioctl(userfaultfd_.get(), UFFDIO_UNREGISTER, &range) == 0) continue;
+        const int error_number = errno;
+        if (!check_process().ok()) return absl::OkStatus();  // nothing is left to disarm
+        first.Update(annotate(errno_status(error_number, "UFFDIO_UNREGISTER"),
+                              fmt::format("RAM block {}", block.name)));
     }
     return first;
 }
 
 absl::Status UffdWriteProtectTracker::stop() {
     started_ = false;
-    for (TrackedBlock& block : blocks_) block.armed.clear_all();
-    if (!registered_) return absl::OkStatus();
-    registered_ = false;
-    return unregister_mappings();
+    absl::Status first;
+    for (TrackedBlock& block : blocks_) {
+        block.armed.clear_all();
+        for (; block.registered_count > 0; --block.registered_count)
+            first.Update(unregister_mapping(block, block.mappings[block.registered_count - 1]));
+    }
+    return first;
 }
 
 absl::Status UffdWriteProtectTracker::rearm(BlockIndex /*block*/, PageRange /*range*/) {
@@ -170,73 +182,84 @@ absl::Status UffdWriteProtectTracker::collect(PageSet& dirty) {
             return absl::InvalidArgumentError("a bitmap of the page set has another size");
     absl::Status first;
     for (size_t i = 0; i < blocks_.size(); ++i) {
-        // What is armed anew was reported with it: scanning it in the same call would report it
-        // twice, and harmlessly.
-        first.Update(scan_block(blocks_[i], dirty[i]));
-        first.Update(arm_new_data(blocks_[i], &dirty[i]));
-    }
-    // A scan of a process without memory finds nothing and says nothing.
-    if (const absl::Status ended = process_ended(); !ended.ok()) {
-        for (PageBitmap& bitmap : dirty) bitmap.set_range({0, bitmap.page_count()});
-        return ended;
+        absl::Status status = scan_block(blocks_[i], dirty[i]);
+        status.Update(arm_new_data(blocks_[i], &dirty[i]));
+        const absl::Status mappings = check_mappings(blocks_[i]);
+        if (!mappings.ok()) dirty[i].set_range({0, dirty[i].page_count()});
+        first.Update(mappings);  // the reason, where both failed
+        first.Update(status);
     }
     return annotate(first, "Cannot collect written pages");
 }
 
+// With SEEK_DATA alone. SEEK_HOLE has no end: on 4 KiB tmpfs it looks at every page up to the next
+// hole (33 ms/GiB), for each new chunk again.
 absl::Status UffdWriteProtectTracker::arm_new_data(TrackedBlock& block, PageBitmap* dirty) {
     const ChunkIndex chunk_count = block.armed.page_count();
     for (ChunkIndex at = block.armed.next_clear(0); at < chunk_count;) {
-        const ChunkIndex end = block.armed.next_set(at);
-        GODWIT_RETURN_IF_ERROR(arm_new_data_in(block, {at, end}, dirty));
-        if (end == chunk_count) break;
-        at = block.armed.next_clear(end);
+        absl::StatusOr<ChunkIndex> chunk = next_chunk_with_data(block, at);
+        if (chunk.ok() && *chunk != at) {
+            if (*chunk == chunk_count) break;
+            at = block.armed.next_clear(*chunk);  // it may be armed already
+            continue;
+        }
+        PageRange run{at, at + 1};
+        constexpr uint64_t kLongestRun = kArmBytes / kChunkBytes;
+        while (chunk.ok() && run.end < chunk_count && run.count() < kLongestRun &&
+               !block.armed.test(run.end)) {
+            chunk = next_chunk_with_data(block, run.end);
+            if (!chunk.ok() || *chunk != run.end) break;
+            ++run.end;
+        }
+        absl::Status status = chunk.ok() ? arm_chunks(block, run) : chunk.status();
+        // Now, and not before: what was written before the arming is in the file.
+        if (status.ok() && dirty != nullptr) status = report_data(block, run, *dirty);
+        if (!status.ok()) {
+            // Unarmed chunks hold what nobody was told of.
+            if (dirty != nullptr) dirty->set_range({0, dirty->page_count()});
+            return status;
+        }
+        at = block.armed.next_clear(run.end);
     }
     return absl::OkStatus();
 }
 
-// The extents are asked for twice: a page that was allocated and written between the first answer
-// and the arming is in the second one.
-absl::Status UffdWriteProtectTracker::arm_new_data_in(TrackedBlock& block, PageRange chunks,
-                                                      PageBitmap* dirty) {
-    struct Arming {
-        UffdWriteProtectTracker& tracker;
-        TrackedBlock& block;
-        PageBitmap* dirty;
-        ChunkIndex armed_until;
-        absl::Status status;
+absl::StatusOr<ChunkIndex> UffdWriteProtectTracker::next_chunk_with_data(const TrackedBlock& block,
+                                                                         ChunkIndex from) {
+    GODWIT_ASSIGN_OR_RETURN(const PageIndex page, next_data_page(block, from * kPagesPerChunk));
+    return page / kPagesPerChunk;
+}
 
-        void operator()(PageRange pages) {
-            const PageRange fresh{std::max(pages.begin / kPagesPerChunk, armed_until),
-                                  (pages.end + kPagesPerChunk - 1) / kPagesPerChunk};
-            if (!status.ok() || fresh.begin >= fresh.end) return;
-            armed_until = fresh.end;
-            status = tracker.arm_chunks(block, fresh);
-            if (dirty == nullptr || !status.ok()) return;
-            status = for_each_data_extent(block.file.get(), fresh.begin * kChunkBytes,
-                                          fresh.end * kChunkBytes, [this](PageRange data) {
-                                              dirty->set_range(data);
-                                          });
-            if (!status.ok())
-                dirty->set_range({fresh.begin * kPagesPerChunk, fresh.end * kPagesPerChunk});
-        }
-    };
-    Arming arming{*this, block, dirty, chunks.begin, {}};
-    absl::Status status =
-        for_each_data_extent(block.file.get(), chunks.begin * kChunkBytes, chunks.end * kChunkBytes,
-                             [&arming](PageRange pages) { arming(pages); });
-    status.Update(arming.status);
-    if (!status.ok() && dirty != nullptr)
-        dirty->set_range({chunks.begin * kPagesPerChunk, chunks.end * kPagesPerChunk});
-    return status;
+absl::StatusOr<PageIndex> UffdWriteProtectTracker::next_data_page(const TrackedBlock& block,
+                                                                  PageIndex from) {
+    const PageIndex page_count = block.size / kPageBytes;
+    const off_t data = ::lseek(block.file.get(), static_cast<off_t>(from * kPageBytes), SEEK_DATA);
+    if (data >= 0) return std::min(static_cast<Bytes>(data) / kPageBytes, page_count);
+    if (errno == ENXIO) return page_count;  // nothing but a hole is left
+    return errno_status(errno, "lseek(SEEK_DATA) on a RAM file");
+}
+
+// A huge page holds data as a whole. On 4 KiB tmpfs every page is asked for.
+absl::Status UffdWriteProtectTracker::report_data(const TrackedBlock& block, PageRange chunks,
+                                                  PageBitmap& dirty) {
+    const PageRange pages{chunks.begin * kPagesPerChunk, chunks.end * kPagesPerChunk};
+    if (block.backing != Backing::kTmpfs4k) {
+        dirty.set_range(pages);
+        return absl::OkStatus();
+    }
+    for (PageIndex page = pages.begin; page < pages.end; ++page) {
+        GODWIT_ASSIGN_OR_RETURN(page, next_data_page(block, page));
+        if (page < pages.end) dirty.set(page);
+    }
+    return absl::OkStatus();
 }
 
 // In every mapping, or not at all: a chunk counts as armed only when it is so in each.
 absl::Status UffdWriteProtectTracker::arm_chunks(TrackedBlock& block, PageRange chunks) {
     for (const RamMapping& mapping : block.mappings) {
-        AddressRange rest =
-            view_of(mapping, chunks.begin * kChunkBytes, chunks.end * kChunkBytes);
-        for (; rest.begin < rest.end; rest.begin = next_step(rest).end)
-            GODWIT_RETURN_IF_ERROR(write_protect(next_step(rest)));
+        AddressRange rest = view_of(mapping, chunks.begin * kChunkBytes, chunks.end * kChunkBytes);
+        for (; rest.begin < rest.end; rest.begin = first_piece(rest, kArmBytes).end)
+            GODWIT_RETURN_IF_ERROR(write_protect(first_piece(rest, kArmBytes)));
     }
     block.armed.set_range(chunks);
     return absl::OkStatus();
@@ -251,7 +274,7 @@ absl::Status UffdWriteProtectTracker::write_protect(AddressRange range) {
         if (errno != EAGAIN && errno != EINTR) break;
     }
     const int error_number = errno;
-    GODWIT_RETURN_IF_ERROR(process_ended());
+    GODWIT_RETURN_IF_ERROR(check_process());
     return errno_status(error_number, "UFFDIO_WRITEPROTECT");
 }
 
@@ -271,31 +294,37 @@ absl::Status UffdWriteProtectTracker::scan_chunks(const TrackedBlock& block, Pag
                                                   PageBitmap& dirty) {
     absl::Status first;
     for (const RamMapping& mapping : block.mappings) {
-        AddressRange rest =
-            view_of(mapping, chunks.begin * kChunkBytes, chunks.end * kChunkBytes);
-        for (; rest.begin < rest.end; rest.begin = next_step(rest).end)
-            first.Update(scan_range(mapping, next_step(rest), dirty));
+        AddressRange rest = view_of(mapping, chunks.begin * kChunkBytes, chunks.end * kChunkBytes);
+        for (; rest.begin < rest.end; rest.begin = first_piece(rest, kScanBytes).end)
+            first.Update(scan_range(mapping, first_piece(rest, kScanBytes), dirty));
     }
     return first;
 }
 
 absl::Status UffdWriteProtectTracker::scan_range(const RamMapping& mapping, AddressRange range,
                                                  PageBitmap& dirty) {
-    const absl::Status status = pagemap_.take_written(range, [&](AddressRange written) {
-        dirty.set_range(pages_of(mapping, written));
-    });
+    const absl::Status status = pagemap_.take_written(
+        range, [&](AddressRange written) { dirty.set_range(pages_of(mapping, written)); });
     if (status.ok()) return status;
     dirty.set_range(pages_of(mapping, range));
     // The pages that it did not come to are still marked as written and come with the next scan.
     return absl::IsUnavailable(status) ? absl::OkStatus() : status;
 }
 
-absl::Status UffdWriteProtectTracker::process_ended() const {
-    const auto alive = [this](const TrackedBlock& block) {
-        return block.mappings.empty() || pagemap_.memory_exists(block.mappings.front().address);
-    };
-    if (std::all_of(blocks_.begin(), blocks_.end(), alive)) return absl::OkStatus();
+absl::Status UffdWriteProtectTracker::check_process() const {
+    if (pagemap_.memory_exists()) return absl::OkStatus();
     return absl::NotFoundError(fmt::format("process {} ended", pid_));
+}
+
+absl::Status UffdWriteProtectTracker::check_mappings(const TrackedBlock& block) const {
+    for (const RamMapping& mapping : block.mappings) {
+        const uint64_t last_page = mapping.address + mapping.length - kPageBytes;
+        if (pagemap_.is_registered(mapping.address) && pagemap_.is_registered(last_page)) continue;
+        GODWIT_RETURN_IF_ERROR(check_process());
+        return absl::FailedPreconditionError(
+            fmt::format("RAM block {}: QEMU has unmapped it or mapped it anew", block.name));
+    }
+    return absl::OkStatus();
 }
 
 }  // namespace godwit

@@ -56,7 +56,7 @@ class UffdWriteProtectTracker final : public DirtyTracker {
 
     // Errors: InvalidArgument when `dirty` has another shape; FailedPrecondition before start()
     // and when the memory is not registered any more; NotFound when the process ended. After the
-    // last two every armed page of what could not be scanned is in `dirty`.
+    // last two every page of a block that could not be scanned is in `dirty`.
     absl::Status collect(PageSet& dirty) override;
 
     absl::Status rearm(BlockIndex block, PageRange range) override;
@@ -76,32 +76,40 @@ class UffdWriteProtectTracker final : public DirtyTracker {
         dev_t device = 0;
         ino_t inode = 0;
         Bytes size = 0;
+        Backing backing = Backing::kTmpfs4k;
         PageBitmap armed;  // one bit per chunk
         std::vector<RamMapping> mappings;
+        size_t registered_count = 0;  // of `mappings`, from the first
     };
 
-    UffdWriteProtectTracker(pid_t pid, UniqueFd process, UniqueFd userfaultfd, PagemapScan pagemap);
+    UffdWriteProtectTracker(pid_t pid, UniqueFd userfaultfd, PagemapScan pagemap);
 
     absl::Status find_mappings();
     absl::Status register_mappings();
-    absl::Status unregister_mappings();
+    absl::Status register_mapping(const TrackedBlock& block, const RamMapping& mapping) const;
+    absl::Status unregister_mapping(const TrackedBlock& block, const RamMapping& mapping) const;
     // Arms the chunks that hold data and are not armed; with `dirty`, reports what they hold.
     absl::Status arm_new_data(TrackedBlock& block, PageBitmap* dirty);
-    absl::Status arm_new_data_in(TrackedBlock& block, PageRange chunks, PageBitmap* dirty);
+    static absl::StatusOr<ChunkIndex> next_chunk_with_data(const TrackedBlock& block,
+                                                           ChunkIndex from);
+    static absl::StatusOr<PageIndex> next_data_page(const TrackedBlock& block, PageIndex from);
+    static absl::Status report_data(const TrackedBlock& block, PageRange chunks, PageBitmap& dirty);
     absl::Status arm_chunks(TrackedBlock& block, PageRange chunks);
     absl::Status write_protect(AddressRange range);
     absl::Status scan_block(TrackedBlock& block, PageBitmap& dirty);
     absl::Status scan_chunks(const TrackedBlock& block, PageRange chunks, PageBitmap& dirty);
     absl::Status scan_range(const RamMapping& mapping, AddressRange range, PageBitmap& dirty);
-    [[nodiscard]] absl::Status process_ended() const;
+    // NotFound when the process has no memory any more.
+    [[nodiscard]] absl::Status check_process() const;
+    // Whether the block's mappings are still the ones that were registered.
+    [[nodiscard]] absl::Status check_mappings(const TrackedBlock& block) const;
 
     pid_t pid_;
-    UniqueFd process_;  // pidfd
     UniqueFd userfaultfd_;
     PagemapScan pagemap_;
     std::vector<TrackedBlock> blocks_;
     Duration attach_hold_{};
-    bool registered_ = false;
+    bool left_by_others_ = true;  // an earlier agent may have registered the mappings
     bool started_ = false;
 };
 

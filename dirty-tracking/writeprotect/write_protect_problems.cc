@@ -30,9 +30,10 @@ std::optional<std::string> userfaultfd_problem() {
     }
     uffdio_api api{.api = UFFD_API, .features = kUffdFeatures};
     if (::ioctl(userfaultfd.get(), UFFDIO_API, &api) == 0) return std::nullopt;
-    return fmt::format("userfaultfd has no asynchronous write-protect (UFFDIO_API: {}); kernel "
-                       "6.7 or newer is needed",
-                       strerrorname_np(errno));
+    return fmt::format(
+        "userfaultfd has no asynchronous write-protect (UFFDIO_API: {}); kernel "
+        "6.7 or newer is needed",
+        strerrorname_np(errno));
 }
 
 bool has_ptrace_capability() {

@@ -18,6 +18,8 @@ namespace {
 constexpr Duration kAcceptLimit = std::chrono::seconds(15);
 constexpr Duration kResumeLimit = std::chrono::seconds(10);
 constexpr Duration kKillLimit = std::chrono::seconds(10);
+// Between two questions to a QEMU that can't be reached after COMMIT.
+constexpr Duration kAskAgain = std::chrono::milliseconds(100);
 
 SessionToken random_token() {
     SessionToken token{};
@@ -66,15 +68,9 @@ absl::StatusOr<std::unique_ptr<IncomingMigration>> IncomingMigration::start(
     incoming->expected_ = {.migration_id = frame_migration_id(request.migration_id()),
                            .stream_count = static_cast<uint16_t>(request.streams() + 1),
                            .token = random_token()};
-    vm->set_listener([self = incoming.get()](const GuestEvent& event) {
-        const std::lock_guard lock(self->mutex_);
-        if (self->load_status_) return;
-        if (event.kind == GuestEventKind::kGone) self->load_status_ = "gone";
-        if (event.kind == GuestEventKind::kMigration &&
-            (event.detail == "completed" || event.detail == "failed"))
-            self->load_status_ = event.detail;
-        self->changed_.notify_all();
-    });
+    vm->set_listener(
+        [self = incoming.get()](const GuestEvent& event) { self->on_guest_event(event); });
+    incoming->dependencies_.at_step(step::kIncoming);
     if (const absl::Status status = vm->begin_device_load(std::move(for_guest)); !status.ok()) {
         incoming->refuse(status);
         return status;
@@ -106,9 +102,23 @@ IncomingMigration::~IncomingMigration() {
     loader_ = {};
 }
 
+void IncomingMigration::on_guest_event(const GuestEvent& event) {
+    const std::lock_guard lock(mutex_);
+    if (event.kind == GuestEventKind::kGone) vm_gone_ = true;
+    if (event.kind == GuestEventKind::kResume) ran_here_ = true;
+    if (!load_status_) {
+        if (event.kind == GuestEventKind::kGone) load_status_ = "gone";
+        if (event.kind == GuestEventKind::kMigration &&
+            (event.detail == "completed" || event.detail == "failed"))
+            load_status_ = event.detail;
+    }
+    changed_.notify_all();
+}
+
 void IncomingMigration::run() {
     absl::Status status = accept_streams();
     if (status.ok()) {
+        dependencies_.at_step(step::kStreamsAccepted);
         loader_ = std::jthread([this](const std::stop_token& stop) { report_load(stop); });
         for (size_t i = 0; i + 1 < streams_.size(); ++i)
             receivers_.emplace_back([this, i] { receive_pages(streams_[i]); });
@@ -181,7 +191,7 @@ absl::Status IncomingMigration::receive_until_error(AcceptedStream& stream) {
     }
 }
 
-// LOADED, or why not, as soon as QEMU says so.
+// LOADED, or why not, as soon as QEMU says so; and, until COMMIT, that a loaded QEMU has ended.
 void IncomingMigration::report_load(const std::stop_token& stop) {
     set_thread_name("load-reporter");
     std::string status;
@@ -192,8 +202,15 @@ void IncomingMigration::report_load(const std::stop_token& stop) {
     }
     absl::Status sent;
     if (status == "completed") {
+        dependencies_.at_step(step::kLoadDone);
         sent = urgent_->send(FrameKind::kLoaded);
-    } else {
+        std::unique_lock lock(mutex_);
+        if (sent.ok() && (!changed_.wait(lock, stop, [this] { return vm_gone_; }) ||
+                          state_ != v1::INCOMING_STATE_WAITING))
+            return;
+        status = "gone";
+    }
+    if (sent.ok()) {
         const std::string text =
             status == "gone" ? "its QEMU has ended" : "its QEMU could not load the device state";
         sent = urgent_->send(FrameKind::kLoadFailed, TextBody{.text = text}.encode());
@@ -245,6 +262,7 @@ absl::Status IncomingMigration::serve_frame(const Frame& frame) {
 }
 
 absl::Status IncomingMigration::write_device_state(std::span<const std::byte> bytes) {
+    dependencies_.at_step(step::kDeviceStateCame);
     device_state_bytes_ += bytes.size();
     while (!bytes.empty()) {
         // QEMU reads as fast as it can; an abort wakes us.
@@ -305,55 +323,76 @@ absl::Status IncomingMigration::enter(v1::JournalPhase phase, const std::string&
 }
 
 absl::Status IncomingMigration::commit(bool run_guest) {
+    dependencies_.at_step(step::kCommitCame);
     {
         const std::lock_guard lock(mutex_);
         if (!broken_.ok()) return broken_;  // an abort came first
         if (load_status_ != "completed")
             return absl::FailedPreconditionError("COMMIT before the device state was loaded");
         state_ = v1::INCOMING_STATE_COMMITTED;
+        record_.set_was_running(run_guest);
     }
     absl::Status resumed = enter(v1::JOURNAL_PHASE_CONT, "");
-    if (resumed.ok() && run_guest) resumed = resume_guest();
-    if (!resumed.ok()) {
-        refuse(resumed);  // QEMU is dead and reaped before the source hears of it
-        return urgent_->send(FrameKind::kRefused,
-                             TextBody{.text = std::string(resumed.message())}.encode());
-    }
+    dependencies_.at_step(step::kContNoted);
+    if (resumed.ok()) resumed = resume_guest(run_guest);
+    if (!resumed.ok()) return refuse_commit(resumed);
+    dependencies_.at_step(step::kContDone);
     {
         const std::lock_guard lock(mutex_);
         state_ = v1::INCOMING_STATE_RESUMED;
     }
+    // Whoever hears of RESUMED may migrate the VM on at once.
+    vm_->set_listener({});
+    dependencies_.on_resumed(record_.vm());
     const absl::Status told = urgent_->send(FrameKind::kResumed);
     if (!told.ok())
         spdlog::warn("migration {}: RESUMED was not sent ({}); the source will ask", id(),
                      std::string(told.message()));
+    dependencies_.at_step(step::kResumedSent);
     if (const absl::Status status = enter(v1::JOURNAL_PHASE_RESUMED, ""); !status.ok())
         spdlog::error("migration {}: {}", id(), std::string(status.message()));
-    vm_->set_listener({});  // before the VM is free for the next migration
-    dependencies_.on_resumed(record_.vm());
     if (const absl::Status status = vm_->announce(); !status.ok())
         spdlog::warn("migration {}: announce: {}", id(), std::string(status.message()));
     return absl::OkStatus();
 }
 
-// Ok: the guest is this side's, running or crashed. An error: QEMU answered `cont` with an error.
-absl::Status IncomingMigration::resume_guest() {
-    absl::Status status = vm_->resume(kResumeLimit);
-    while (!status.ok()) {
-        // No answer is no refusal: `cont` may have been carried out. Ask until QEMU says.
-        const bool silent = absl::IsDeadlineExceeded(status);
-        const bool gone = absl::IsNotFound(status) || absl::IsUnavailable(status);
-        if (gone) {
-            spdlog::error("migration {}: QEMU ended after COMMIT: {}", id(),
-                          std::string(status.message()));
-            return absl::OkStatus();
+// Ok: the guest is this side's, running or crashed. An error: it has never run here, for QEMU was
+// not asked or answered `cont` with an error.
+absl::Status IncomingMigration::resume_guest(bool run) {
+    if (wait_readable(vm_->gone_fd(), -1, Clock::system().now()).ok())
+        return absl::UnavailableError("its QEMU ended before it was asked to run the guest");
+    bool events_lost = false;
+    while (run) {
+        const absl::Status status = vm_->resume(kResumeLimit);
+        if (status.ok()) break;
+        spdlog::error("migration {}: resuming after COMMIT: {}", id(),
+                      std::string(status.message()));
+        if (absl::IsNotFound(status)) break;  // QEMU ended: `cont` may have been carried out
+        if (absl::IsDeadlineExceeded(status) || absl::IsUnavailable(status)) {
+            // No answer is no refusal either. Asked again until QEMU says.
+            events_lost |= absl::IsUnavailable(status);
+            wait_readable(wakeup_.fd(), -1, Clock::system().now() + kAskAgain).IgnoreError();
+            continue;
         }
-        if (!silent) return status;
-        const absl::StatusOr<RunState> state = vm_->run_state();
-        if (state.ok() && *state == RunState::kRunning) return absl::OkStatus();
-        status = state.ok() ? vm_->resume(kResumeLimit) : state.status();
+        // RESUME comes before the answer to the `cont` that caused it, on the same connection. A
+        // guest that has run, and stopped by itself since, is here.
+        const std::lock_guard lock(mutex_);
+        if (!ran_here_ && !events_lost) return status;
+        break;
     }
-    return status;
+    return absl::OkStatus();
+}
+
+// COMMIT came, and the guest has never run here: QEMU is dead and reaped before the source hears it.
+absl::Status IncomingMigration::refuse_commit(const absl::Status& reason) {
+    // An agent that comes back after our death must not resume what QEMU refused to run.
+    if (const absl::Status status = enter(v1::JOURNAL_PHASE_LIVE, ""); !status.ok())
+        spdlog::error("migration {}: {}", id(), std::string(status.message()));
+    dependencies_.at_step(step::kContRefused);
+    refuse(reason);
+    if (state().state() != v1::INCOMING_STATE_REFUSED) return reason;  // it may live: no answer
+    return urgent_->send(FrameKind::kRefused,
+                         TextBody{.text = std::string(reason.message())}.encode());
 }
 
 // The guest will never run here.

@@ -18,6 +18,7 @@
 #include "engine/destination/ram_writer.h"
 #include "engine/guest/hypervisor.h"
 #include "engine/handover/journal.h"
+#include "engine/handover/step_hook.h"
 #include "engine/verify/ram_hash.h"
 #include "godwit/v1/transfer.pb.h"
 #include "transport/frame/bodies.h"
@@ -37,6 +38,7 @@ class IncomingMigration {
         // Called once when the guest will never run here: the VM is dead and reaped.
         std::function<void(const std::string& vm_name)> on_refused;
         std::function<void(const std::string& vm_name)> on_resumed;
+        StepHook at_step = no_hook;
     };
 
     // Starts the waiting QEMU and opens the data port; everything checkable was checked before.
@@ -74,8 +76,10 @@ class IncomingMigration {
     void receive_pages(AcceptedStream& stream);
     absl::Status receive_until_error(AcceptedStream& stream);
     void report_load(const std::stop_token& stop);
+    void on_guest_event(const GuestEvent& event);
     absl::Status commit(bool run_guest);
-    absl::Status resume_guest();
+    absl::Status resume_guest(bool run);
+    absl::Status refuse_commit(const absl::Status& reason);
     void refuse(const absl::Status& reason);
     void break_streams(const absl::Status& reason);
     absl::Status enter(v1::JournalPhase phase, const std::string& detail);
@@ -105,6 +109,8 @@ class IncomingMigration {
     absl::Status broken_;                     // why the streams were shut down
     bool channels_open_ = false;              // streams_ is complete
     std::optional<std::string> load_status_;  // "completed", "failed", "gone"
+    bool vm_gone_ = false;
+    bool ran_here_ = false;  // QEMU said RESUME
     bool ended_ = false;
 
     std::jthread loader_;

@@ -38,6 +38,12 @@ absl::StatusOr<Journal> Journal::open(const std::string& state_dir, const std::s
     return Journal(std::move(folder));
 }
 
+bool Journal::exists(const std::string& state_dir, const std::string& id) {
+    std::error_code error;
+    return std::filesystem::exists(fmt::format("{}/migrations/{}/journal.json", state_dir, id),
+                                   error);
+}
+
 std::vector<v1::JournalRecord> Journal::load_all(const std::string& state_dir) {
     std::vector<v1::JournalRecord> records;
     std::error_code error;

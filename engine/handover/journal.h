@@ -14,6 +14,8 @@ class Journal {
   public:
     // Creates the migration's folder. Errors: mkdir's, InvalidArgument for a bad id.
     static absl::StatusOr<Journal> open(const std::string& state_dir, const std::string& id);
+    // Whether this agent has had a migration of that id, in either role.
+    static bool exists(const std::string& state_dir, const std::string& id);
     // The records of all migrations in the state directory; unreadable ones are logged and skipped.
     static std::vector<v1::JournalRecord> load_all(const std::string& state_dir);
 

@@ -8,6 +8,7 @@
 #include "engine/handover/decision_word.h"
 #include "engine/handover/guard.h"
 #include "engine/handover/journal.h"
+#include "engine/handover/step_hook.h"
 #include "engine/report/event_log.h"
 #include "engine/source/round_sender.h"
 #include "engine/source/settings.h"
@@ -27,6 +28,7 @@ struct SourceContext {
     Journal& journal;
     v1::JournalRecord& record;
     DecisionWord& word;
+    const StepHook& at_step;
     TransferClient& peer;
     Duration fixed_cost;  // of a pause, as measured by the agent's last migrations
     std::string guard_program;

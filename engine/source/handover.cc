@@ -10,9 +10,6 @@
 namespace godwit {
 namespace {
 
-// A freeze that takes longer is undone by the guard. Far above any downtime that anybody wants: the
-// guard is for agents that hang, not for slow links.
-constexpr Duration kFreezeLimit = std::chrono::seconds(10);
 // Verify hashes at memory speed; this is a slow machine under load.
 constexpr double kSlowestHashBytesPerS = 100e6;
 // The destination answers COMMIT in a few ms; after this the source asks by gRPC instead.
@@ -33,7 +30,7 @@ absl::Status save_failed(const Seen& seen) {
 }  // namespace
 
 absl::Status Handover::start_guard(const LiveResult& live) {
-    Duration limit = kFreezeLimit + 4 * live.decision.expected_downtime;
+    Duration limit = context_.settings.freeze_limit + 4 * live.decision.expected_downtime;
     if (context_.settings.verify)
         limit += std::chrono::seconds(
             static_cast<int64_t>(static_cast<double>(context_.report.touched_bytes()) /
@@ -59,12 +56,17 @@ absl::Status Handover::freeze(LiveResult live) {
     context_.record.set_phase(v1::JOURNAL_PHASE_FREEZING);
     GODWIT_RETURN_IF_ERROR(context_.journal.write(context_.record, Journal::Durability::kDisk));
     GODWIT_ASSIGN_OR_RETURN(pump_,
-                            DeviceStatePump::start(context_.streams->urgent(), context_.signals));
+                            DeviceStatePump::start(context_.streams->urgent(), context_.signals,
+                                                   context_.at_step));
     GODWIT_RETURN_IF_ERROR(start_guard(live));
+    context_.at_step(step::kGuardArmed);
 
     GODWIT_RETURN_IF_ERROR(stop_guest());
+    context_.at_step(step::kFrozen);
     GODWIT_RETURN_IF_ERROR(send_last_pages(std::move(live)));
+    context_.at_step(step::kLastPagesSent);
     GODWIT_RETURN_IF_ERROR(save_device_state());
+    context_.at_step(step::kLoaded);
     verified_at_ = loaded_at_;
     if (context_.settings.verify) {
         const absl::Status verified = verify_memory(context_, deadline_);
@@ -106,6 +108,8 @@ absl::Status Handover::send_last_pages(LiveResult live) {
 }
 
 absl::Status Handover::save_device_state() {
+    pump_->guest_is_frozen();
+    context_.streams->expect_loaded();
     GODWIT_RETURN_IF_ERROR(context_.vm.finish_device_save());
     GODWIT_ASSIGN_OR_RETURN(
         const Seen seen,
@@ -119,14 +123,21 @@ absl::Status Handover::save_device_state() {
 }
 
 CommitEnd Handover::commit(std::string& why) {
-    if (!context_.word.decide(Verdict::kCommit)) {
-        why = context_.signals.seen().cancelled
-                  ? "cancelled"
-                  : "the freeze deadline passed and the guard gave the guest back";
+    context_.at_step(step::kVerified);
+    // COMMIT into a connection that is known to be broken would be a needless doubt.
+    if (const absl::Status problem = context_.signals.problem(); !problem.ok()) {
+        why = std::string(problem.message());
         return CommitEnd::kNotSent;
     }
+    if (!context_.word.decide(Verdict::kCommit)) {
+        why = "the freeze deadline passed and the guard gave the guest back";
+        return CommitEnd::kNotSent;
+    }
+    context_.at_step(step::kWordDecided);
+    context_.streams->expect_resumed();
     const absl::Status sent = context_.streams->urgent().send(
         was_running_ ? FrameKind::kCommit : FrameKind::kCommitPaused);
+    context_.at_step(step::kCommitSent);
     const auto answer =
         context_.signals.wait("the answer to COMMIT", Mind::kAll,
                               Clock::system().now() + (sent.ok() ? kAnswerLimit : Duration::zero()),

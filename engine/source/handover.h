@@ -14,7 +14,7 @@ namespace godwit {
 enum class CommitEnd {
     kResumed,  // the guest runs at the destination
     kRefused,  // the destination says that it never ran and never will
-    kNotSent,  // the word said ABORT: the guard or a cancel came first
+    kNotSent,  // the guard, a cancel or bad news came first
     kInDoubt,  // sent, or partly; no answer
 };
 

@@ -48,9 +48,8 @@ absl::Status await_workers(SourceContext& context, const v1::Round& round, Monot
         if (context.sender->wait(std::min(deadline, now + std::chrono::milliseconds(100))))
             return absl::OkStatus();
         report_progress(context, round);
-        const SourceSignals::Seen seen = context.signals.seen();
         const bool late = Clock::system().now() >= deadline;
-        if (!late && seen.connection.ok() && !seen.cancelled && !seen.guest_gone) continue;
+        if (!late && context.signals.problem().ok() && !context.signals.seen().guest_gone) continue;
         context.streams->shutdown();  // unblocks the workers
         context.sender->wait(MonotonicTime::max());
         return late ? absl::DeadlineExceededError("Sending pages took too long")
@@ -132,6 +131,7 @@ class LiveRounds {
         round.set_index(index);
         round.set_drained(drained);
         GODWIT_RETURN_IF_ERROR(send_round(context_, set, round, begin + kRoundLimit));
+        context_.at_step(step::kRoundSent);
         rates_.add(round);
         total_page_bytes_ += round.dirty_pages() * kPageBytes;
 

@@ -29,6 +29,7 @@ RoundSender::~RoundSender() {
 }
 
 void RoundSender::begin(const PageSet& set, uint32_t round) {
+    streams_.expect_acks_up_to(round);
     const std::lock_guard lock(mutex_);
     set_ = &set;
     round_ = round;

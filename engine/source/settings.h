@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "engine/base/clock.h"
 #include "engine/base/units.h"
 #include "engine/model/convergence.h"
 #include "transport/control/peer.h"
@@ -21,6 +22,9 @@ struct MigrationSettings {
     // Off only in the test that shows why it is needed: pages that a disk may still be writing are
     // then not read again after the drain.
     bool track_unsettled = true;
+    // A freeze that takes longer is undone by the guard. Far above any downtime that anybody wants:
+    // the guard is for agents that hang, not for slow links.
+    Duration freeze_limit = std::chrono::seconds(10);
 };
 
 inline constexpr uint16_t kMaxDataStreams = 16;

@@ -55,7 +55,12 @@ SourceSignals::Seen SourceSignals::seen() const {
 
 absl::Status SourceSignals::bad_news(const Seen& seen, Mind mind) {
     if (seen.guest_gone) return absl::NotFoundError("the guest's QEMU has ended by itself");
-    if (mind == Mind::kGuestOnly) return absl::OkStatus();
+    return mind == Mind::kGuestOnly ? absl::OkStatus() : problem_of(seen);
+}
+
+absl::Status SourceSignals::problem() const { return problem_of(seen()); }
+
+absl::Status SourceSignals::problem_of(const Seen& seen) {
     if (seen.cancelled) return absl::CancelledError("cancelled");
     if (seen.load_failed)
         return absl::AbortedError("the destination could not load the device state: " +

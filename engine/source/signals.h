@@ -48,6 +48,8 @@ class SourceSignals {
     void forget_guest();
 
     [[nodiscard]] Seen seen() const;
+    // Why the migration can't go on, whatever the guest does: cancelled, refused, connection lost.
+    [[nodiscard]] absl::Status problem() const;
 
     // Which bad news end a wait.
     enum class Mind {
@@ -62,6 +64,7 @@ class SourceSignals {
 
   private:
     static absl::Status bad_news(const Seen& seen, Mind mind);
+    static absl::Status problem_of(const Seen& seen);
 
     mutable std::mutex mutex_;
     std::condition_variable changed_;

@@ -48,14 +48,13 @@ SourceMigration::SourceMigration(MigrationSettings settings, SourceDependencies 
       signals_(settings_.streams) {}
 
 absl::Status SourceMigration::cancel() {
-    {
-        const std::lock_guard lock(word_mutex_);
-        if (!word_) {
-            cancelled_early_ = true;
-        } else if (!word_->decide(Verdict::kAbort)) {
-            return absl::FailedPreconditionError(
-                "COMMIT was sent: the guest belongs to the destination");
-        }
+    // Held until the cancel is seen too: who finds ABORT in the word learns here whose it is.
+    const std::lock_guard lock(word_mutex_);
+    if (!word_) {
+        cancelled_early_ = true;
+    } else if (!word_->decide(Verdict::kAbort)) {
+        return absl::FailedPreconditionError(
+            "COMMIT was sent: the guest belongs to the destination");
     }
     signals_.update([](SourceSignals::Seen& seen) { seen.cancelled = true; });
     return absl::OkStatus();
@@ -98,6 +97,7 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
                           .journal = *journal,
                           .record = record,
                           .word = *word_,
+                          .at_step = dependencies_.at_step,
                           .peer = peer,
                           .fixed_cost = dependencies_.fixed_cost,
                           .guard_program = dependencies_.guard_program,
@@ -123,6 +123,7 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
                  fmt::format("{} goes to {}", vm_name_, settings_.destination.to_string()));
     absl::Status status = prepare(context);
     if (!status.ok()) return undo(context, status, false);
+    context.at_step(step::kPrepared);
 
     absl::StatusOr<LiveResult> live = run_live_rounds(context);
     if (!live.ok()) return undo(context, live.status(), false);
@@ -138,6 +139,7 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
     if (end == CommitEnd::kInDoubt) {
         log_.message("handover", fmt::format("in doubt: COMMIT was sent, but {}; asking {}", why,
                                              settings_.destination.to_string()));
+        in_doubt_ = true;
         const std::optional<Fate> fate = ask_until_known(context.peer, settings_.id, stop);
         if (!fate) {
             context.report.set_outcome(v1::OUTCOME_IN_DOUBT);
@@ -147,6 +149,7 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
                                       why);
             return;
         }
+        in_doubt_ = false;
         end = *fate == Fate::kAtDestination ? CommitEnd::kResumed : CommitEnd::kRefused;
     }
     if (end == CommitEnd::kResumed) return finish_at_destination(context);
@@ -156,6 +159,11 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
 absl::Status SourceMigration::prepare(SourceContext& context) {
     Vm& vm = context.vm;
     GODWIT_ASSIGN_OR_RETURN(const RunState state, vm.run_state());
+    if (state == RunState::kPostMigrate)
+        return absl::FailedPreconditionError(
+            fmt::format("VM {} was paused when an earlier migration failed, and its QEMU migrates it "
+                        "again only after it has run: let it run first",
+                        vm_name_));
     if (state != RunState::kRunning && state != RunState::kPaused)
         return absl::FailedPreconditionError(
             fmt::format("VM {} neither runs nor is paused", vm_name_));
@@ -172,7 +180,7 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
     for (const RamBlock& block : vm.ram_blocks())
         context.report.set_ram_bytes(context.report.ram_bytes() + block.size);
 
-    GODWIT_ASSIGN_OR_RETURN(context.tracker, dependencies_.make_tracker(vm, settings_.tracker));
+    GODWIT_ASSIGN_OR_RETURN(context.tracker, dependencies_.make_tracker(vm, settings_.tracker, context.report));
     context.report.set_tracker(std::string(context.tracker->name()));
     GODWIT_ASSIGN_OR_RETURN(const v1::PrepareRequest request, prepare_request(context));
     *context.record.mutable_report() = context.report;
@@ -239,8 +247,12 @@ void SourceMigration::undo(SourceContext& context, const absl::Status& cause, bo
             spdlog::warn("migration {}: the destination was not told: {}", settings_.id,
                          std::string(told.message()));
     }
-    const bool cancelled = signals_.seen().cancelled;
-    report.set_reason(std::string(cause.message()));
+    bool cancelled = false;
+    {
+        const std::lock_guard lock(word_mutex_);
+        cancelled = signals_.seen().cancelled;
+    }
+    report.set_reason(cancelled ? "cancelled" : std::string(cause.message()));
     if (const auto state = context.vm.run_state();
         signals_.seen().guest_gone || absl::IsNotFound(state.status())) {
         report.set_outcome(v1::OUTCOME_GUEST_DIED);
@@ -263,6 +275,7 @@ void SourceMigration::undo(SourceContext& context, const absl::Status& cause, bo
 
 void SourceMigration::finish_at_destination(SourceContext& context) {
     v1::MigrationReport& report = context.report;
+    context.at_step(step::kResumedSeen);
     report.set_wire_bytes(context.streams->sent_bytes());
     report.set_outcome(v1::OUTCOME_DONE);
     report.set_guest_at(v1::GUEST_AT_DESTINATION);

@@ -5,6 +5,7 @@
 //      └──────────┴─────────┴─► undone └─► in doubt: asks the destination until it knows
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <stop_token>
@@ -13,14 +14,17 @@
 #include "dirty-tracking/tracker/tracker.h"
 #include "engine/guest/hypervisor.h"
 #include "engine/handover/decision_word.h"
+#include "engine/handover/step_hook.h"
 #include "engine/report/event_log.h"
 #include "engine/source/context.h"
 #include "engine/source/settings.h"
 
 namespace godwit {
 
+// Makes the tracker of that name; may add to the report what it cost, and warnings.
 using TrackerFactory =
-    std::function<absl::StatusOr<std::unique_ptr<DirtyTracker>>(Vm&, const std::string& name)>;
+    std::function<absl::StatusOr<std::unique_ptr<DirtyTracker>>(
+    Vm&, const std::string& name, v1::MigrationReport& report)>;
 
 struct SourceDependencies {
     std::shared_ptr<Vm> vm;
@@ -30,6 +34,7 @@ struct SourceDependencies {
     std::string hypervisor_version;
     Duration fixed_cost = std::chrono::milliseconds(15);  // DESIGN: 9–12 ms seen
     TrackerFactory make_tracker;
+    StepHook at_step = no_hook;
 };
 
 // run() is called once, on the migration's own thread; cancel() and log() from any.
@@ -45,6 +50,8 @@ class SourceMigration {
     // is too late (COMMIT was sent) or it has ended.
     absl::Status cancel();
 
+    // COMMIT was sent, and the destination has not answered yet.
+    [[nodiscard]] bool in_doubt() const { return in_doubt_; }
     [[nodiscard]] EventLog& log() { return log_; }
     [[nodiscard]] const MigrationSettings& settings() const { return settings_; }
     [[nodiscard]] const std::string& vm_name() const { return vm_name_; }
@@ -64,6 +71,7 @@ class SourceMigration {
     std::mutex word_mutex_;
     std::optional<DecisionWord> word_;  // guarded by word_mutex_ until run() has opened it
     bool cancelled_early_ = false;      // guarded by word_mutex_
+    std::atomic<bool> in_doubt_{false};
     bool was_running_ = true;
     bool prepared_ = false;  // the destination holds something of ours
     bool untouched_ = true;  // nothing was touched anywhere yet

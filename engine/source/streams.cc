@@ -50,7 +50,8 @@ SourceStreams::~SourceStreams() { shutdown(); }
 
 void SourceStreams::shutdown() {
     limiter_.stop();
-    for (DataStream& stream : data_) stream.channel->shutdown();
+    for (DataStream& stream : data_)
+        if (stream.channel) stream.channel->shutdown();  // not all of them when connect() failed
     if (urgent_channel_) urgent_channel_->shutdown();
 }
 
@@ -80,12 +81,13 @@ bool SourceStreams::handle(const Frame& frame) {
     switch (frame.kind()) {
         case FrameKind::kMarkerAck: {
             const auto ack = MarkerAckBody::decode(frame.body);
-            if (!ack.ok() || ack->stream >= data_.size()) break;
+            if (!ack.ok() || ack->stream >= data_.size() || ack->round > last_round_) break;
             signals_.update(
                 [&](SourceSignals::Seen& seen) { seen.acked_round[ack->stream] = ack->round; });
             return true;
         }
         case FrameKind::kLoaded:
+            if (!device_state_is_due_) break;
             signals_.update([&](SourceSignals::Seen& seen) { seen.loaded_at = now; });
             return true;
         case FrameKind::kLoadFailed:
@@ -96,6 +98,7 @@ bool SourceStreams::handle(const Frame& frame) {
                 [&](SourceSignals::Seen& seen) { seen.connection = absl::AbortedError(text()); });
             return true;
         case FrameKind::kResumed:
+            if (!commit_is_sent_) break;
             signals_.update([&](SourceSignals::Seen& seen) { seen.resumed_at = now; });
             return true;
         case FrameKind::kRefused:

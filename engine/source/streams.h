@@ -1,6 +1,7 @@
 // SourceStreams: the source's ends of a migration's connections.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -39,6 +40,12 @@ class SourceStreams {
     [[nodiscard]] FrameWriter& urgent() { return *urgent_writer_; }
     [[nodiscard]] Bytes sent_bytes() const;
 
+    // What the destination may answer from now on; an answer that comes earlier is a breach of the
+    // protocol and ends the migration.
+    void expect_acks_up_to(uint32_t round) { last_round_ = round; }
+    void expect_loaded() { device_state_is_due_ = true; }
+    void expect_resumed() { commit_is_sent_ = true; }
+
     // Verify answers of the destination since the last call, in order. Any thread.
     std::vector<FrameBytes> take_verify_replies();
 
@@ -56,6 +63,9 @@ class SourceStreams {
     std::vector<DataStream> data_;
     std::unique_ptr<TcpChannel> urgent_channel_;
     std::unique_ptr<FrameWriter> urgent_writer_;
+    std::atomic<int64_t> last_round_{-1};
+    std::atomic<bool> device_state_is_due_{false};
+    std::atomic<bool> commit_is_sent_{false};
     std::mutex replies_mutex_;
     std::vector<FrameBytes> replies_;  // guarded by replies_mutex_
     std::jthread reader_;

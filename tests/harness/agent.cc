@@ -107,13 +107,13 @@ nlohmann::json TestAgent::cli_json(const std::vector<std::string>& words) {
 
 nlohmann::json TestAgent::vm(const std::string& name) {
     nlohmann::json found = cli_json({"vm", "show", name});
-    return found.is_discarded() ? nlohmann::json() : found;
+    return found.is_object() && found.contains("spec") ? found : nlohmann::json();
 }
 
 std::vector<std::string> TestAgent::vm_names() {
     std::vector<std::string> names;
     const nlohmann::json answer = cli_json({"vm", "list"});
-    if (answer.is_object())
+    if (answer.is_object() && answer.contains("vms"))
         for (const auto& entry : answer["vms"]) names.push_back(entry["spec"]["name"]);
     return names;
 }
@@ -128,7 +128,9 @@ std::string TestAgent::ram_file(const std::string& name) {
     return found.is_object() ? found["ram_files"][0].get<std::string>() : std::string();
 }
 
-void TestAgent::signal(int number) const { process_->signal(number); }
+void TestAgent::signal(int number) const {
+    if (process_) process_->signal(number);
+}
 
 void TestAgent::end(int signal_number) {
     if (!process_) return;
@@ -145,6 +147,12 @@ void TestAgent::end(int signal_number) {
 
 void TestAgent::restart() {
     if (process_) end();
+    start();
+}
+
+void TestAgent::restart(AgentOptions options) {
+    if (process_) end();
+    options_ = std::move(options);
     start();
 }
 

@@ -49,6 +49,8 @@ class TestAgent {
     void end(int signal_number = 15);
     // Starts it again on the same port and state directory.
     void restart();
+    // The same with other options: an agent that was set up differently.
+    void restart(AgentOptions options);
     // The agent's stderr so far.
     std::string log();
 
@@ -60,7 +62,7 @@ class TestAgent {
   private:
     void start();
 
-    const AgentOptions options_;
+    AgentOptions options_;
     std::string state_dir_;
     std::string address_;
     std::string old_logs_;

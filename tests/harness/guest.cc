@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 
@@ -19,6 +20,17 @@ constexpr const char* kQboot = "/usr/share/qemu/qboot.rom";
 std::string missing(const std::string& accel) {
     if (accel == "kvm" && ::access("/dev/kvm", R_OK | W_OK) != 0) return "/dev/kvm can't be opened";
     return {};
+}
+
+std::string accel_here() {
+    const std::string reason = missing("kvm");
+    if (reason.empty()) return "kvm";
+    std::printf("without KVM, so with TCG: %s\n", reason.c_str());
+    return "tcg";
+}
+
+GuestOptions small_guest(const std::string& name) {
+    return {.name = name, .accel = accel_here(), .append = "ws=16M rate=5000"};
 }
 
 std::string write_vm_file(const TestAgent& agent, const GuestOptions& options) {

@@ -22,6 +22,11 @@ struct GuestOptions {
 // Why `accel` does not work here, or empty.
 std::string missing(const std::string& accel);
 
+// "kvm", or, said aloud, "tcg" where KVM does not work.
+std::string accel_here();
+// A guest that boots in a moment, for tests that are about something else.
+GuestOptions small_guest(const std::string& name = "vm");
+
 // Writes the VM file into `agent`'s state directory, starts the VM, waits until the guest says
 // `running`. A failure of the test when any of it fails.
 void start_guest(TestAgent& agent, const GuestOptions& options);

@@ -1,5 +1,7 @@
 #include "tools/godwit/agent_client.h"
 
+#include <fmt/format.h>
+
 #include "transport/control/error_detail.h"
 
 namespace godwit {
@@ -10,10 +12,21 @@ constexpr Duration kCallLimit = std::chrono::seconds(60);
 
 }  // namespace
 
+absl::Status AgentClient::reach() {
+    const absl::Status status = await_agent(*channel_, address_, kConnectLimit);
+    if (status.ok()) return status;
+    return with_detail(
+        absl::Status(status.code(),
+                     fmt::format("{}; start one there with: godwitd --listen {}, or name another "
+                                 "with --agent or GODWIT_AGENT",
+                                 std::string(status.message()), address_.to_string())),
+        untouched("AGENT_UNREACHABLE"));
+}
+
 // One unary call with a deadline, once the agent answers.
 template <typename Response, typename Method, typename Request>
 absl::StatusOr<Response> AgentClient::call(Method method, const Request& request, Duration limit) {
-    GODWIT_RETURN_IF_ERROR(await_agent(*channel_, address_, kConnectLimit));
+    GODWIT_RETURN_IF_ERROR(reach());
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + limit);
     Response response;
@@ -64,7 +77,7 @@ absl::StatusOr<v1::VmInfo> AgentClient::get_vm(const std::string& name) {
 
 absl::Status AgentClient::read_log(const std::string& name, bool follow,
                                    const std::function<void(const std::string&)>& write) {
-    GODWIT_RETURN_IF_ERROR(await_agent(*channel_, address_, kConnectLimit));
+    GODWIT_RETURN_IF_ERROR(reach());
     grpc::ClientContext context;
     v1::ReadVmLogRequest request;
     request.set_name(name);
@@ -84,7 +97,7 @@ absl::StatusOr<std::string> AgentClient::migrate(const v1::MigrateRequest& reque
 
 absl::Status AgentClient::watch(const std::string& migration,
                                 const std::function<bool(const v1::MigrationEvent&)>& visit) {
-    GODWIT_RETURN_IF_ERROR(await_agent(*channel_, address_, kConnectLimit));
+    GODWIT_RETURN_IF_ERROR(reach());
     grpc::ClientContext context;
     v1::WatchRequest request;
     request.set_migration(migration);

@@ -13,7 +13,7 @@
 namespace godwit {
 
 // Thread-safe. Errors of every call: Unavailable when the agent can't be reached, and the agent's
-// own words.
+// own words; both with an ErrorDetail (error_detail.h). Without one a call was lost on its way.
 class AgentClient {
   public:
     // Connects at the first call. Errors: InvalidArgument for a malformed address.
@@ -38,6 +38,7 @@ class AgentClient {
 
   private:
     explicit AgentClient(HostPort address);
+    absl::Status reach();
     template <typename Response, typename Method, typename Request>
     absl::StatusOr<Response> call(Method method, const Request& request, Duration limit);
 

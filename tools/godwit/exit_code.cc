@@ -23,7 +23,9 @@ ExitCode exit_code_of(const v1::MigrationReport& report) {
 
 ExitCode exit_code_of(const absl::Status& status) {
     if (status.ok()) return ExitCode::kDone;
-    return absl::IsInvalidArgument(status) ? ExitCode::kUsage : ExitCode::kRefused;
+    if (absl::IsInvalidArgument(status)) return ExitCode::kUsage;
+    // It was tried, and did not come about in time.
+    return absl::IsDeadlineExceeded(status) ? ExitCode::kFailed : ExitCode::kRefused;
 }
 
 }  // namespace godwit

@@ -52,14 +52,14 @@ ExitCode print_json(const google::protobuf::Message& message) {
 template <typename Answer>
 ExitCode print_answer(const absl::StatusOr<Answer>& answer, bool json,
                       std::string (*render)(const Answer&)) {
-    if (!answer.ok()) return print_error(answer.status());
+    if (!answer.ok()) return print_error(answer.status(), json);
     if (json) return print_json(*answer);
     std::cout << render(*answer) << std::flush;
     return ExitCode::kDone;
 }
 
 ExitCode print_done(const absl::Status& status, bool json) {
-    if (!status.ok()) return print_error(status);
+    if (!status.ok()) return print_error(status, json);
     if (json) std::cout << "{}" << std::endl;
     return ExitCode::kDone;
 }
@@ -127,21 +127,24 @@ void add_vm_commands(CLI::App& app, Words& words, Action& action) {
         action = [&words](AgentClient& agent) {
             const absl::StatusOr<v1::VmSpec> spec = read_vm_file(words.file);
             if (!spec.ok()) {
-                print_error(spec.status());
+                print_error(spec.status(), words.json);
                 return ExitCode::kUsage;
             }
             return print_answer(agent.start_vm(*spec), words.json, started_text);
         };
     });
 
-    vm->add_subcommand("list", "VMs of the agent")->callback([&] {
+    CLI::App* list = vm->add_subcommand("list", "VMs of the agent");
+    list->footer("Example:\n  godwit --agent 10.0.0.1:7654 vm list");
+    list->callback([&] {
         action = [&words](AgentClient& agent) {
             return print_answer(agent.list_vms(), words.json, vm_table);
         };
     });
 
     CLI::App* show = vm->add_subcommand("show", "All about one VM");
-    show->add_option("NAME", words.name)->required();
+    show->footer("Example:\n  godwit vm show web --json | jq .pid");
+    show->add_option("NAME", words.name, "The VM")->required();
     show->callback([&] {
         action = [&words](AgentClient& agent) {
             return print_answer(agent.get_vm(words.name), words.json, vm_text);
@@ -149,7 +152,8 @@ void add_vm_commands(CLI::App& app, Words& words, Action& action) {
     });
 
     CLI::App* log = vm->add_subcommand("log", "What the guest wrote to its serial port");
-    log->add_option("NAME", words.name)->required();
+    log->footer("Example:\n  godwit vm log web --follow");
+    log->add_option("NAME", words.name, "The VM")->required();
     log->add_flag("-f,--follow", words.follow, "Go on until the VM ends");
     log->callback([&] {
         action = [&words](AgentClient& agent) {
@@ -165,7 +169,7 @@ void add_vm_commands(CLI::App& app, Words& words, Action& action) {
                     else
                         std::cout << data << std::flush;
                 });
-            if (!status.ok()) return print_error(status);
+            if (!status.ok()) return print_error(status, words.json);
             if (words.json && !words.follow)
                 std::cout << nlohmann::json{{"data", all}}.dump(
                                  -1, ' ', false, nlohmann::json::error_handler_t::replace)
@@ -176,7 +180,7 @@ void add_vm_commands(CLI::App& app, Words& words, Action& action) {
 
     CLI::App* stop = vm->add_subcommand("stop", "Power a VM off");
     stop->footer("Example:\n  godwit vm stop web --force");
-    stop->add_option("NAME", words.name)->required();
+    stop->add_option("NAME", words.name, "The VM")->required();
     stop->add_flag("--force", words.force, "At once, without asking the guest");
     stop->add_option("--timeout", words.timeout, "How long the guest may take")
         ->capture_default_str();
@@ -184,9 +188,10 @@ void add_vm_commands(CLI::App& app, Words& words, Action& action) {
         action = [&words](AgentClient& agent) {
             const auto timeout = parse_duration(words.timeout);
             if (!timeout.ok() || timeout->count() < 1'000'000) {
-                print_error(annotate(
-                    timeout.ok() ? absl::InvalidArgumentError("at least 1ms") : timeout.status(),
-                    "--timeout"));
+                print_error(annotate(timeout.ok() ? absl::InvalidArgumentError("at least 1ms")
+                                                  : timeout.status(),
+                                     "--timeout"),
+                            words.json);
                 return ExitCode::kUsage;
             }
             return print_done(agent.stop_vm(words.name, words.force, *timeout), words.json);
@@ -205,10 +210,10 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
     migrate->add_option("--to", words.to, "HOST:PORT of the destination's agent")->required();
     migrate->add_option("--id", words.id,
                         "Id for this migration; the same id twice is one migration");
-    migrate->add_option("--strategy", words.strategy)
+    migrate->add_option("--strategy", words.strategy, "How RAM moves")
         ->check(CLI::IsMember({"precopy"}))
         ->capture_default_str();
-    migrate->add_option("--tracker", words.tracker)
+    migrate->add_option("--tracker", words.tracker, "How written pages are found")
         ->check(CLI::IsMember({"auto", "uffd-wp"}))
         ->capture_default_str();
     migrate
@@ -239,7 +244,7 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
         action = [&words](AgentClient& agent) {
             const absl::StatusOr<v1::MigrateRequest> request = migrate_request(words);
             if (!request.ok()) {
-                print_error(request.status());
+                print_error(request.status(), words.json);
                 return ExitCode::kUsage;
             }
             return run_migrate(agent, *request, words.detach, words.json);
@@ -250,6 +255,7 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
 void add_migration_commands(CLI::App& app, Words& words, Action& action) {
     const auto add = [&](const char* name, const char* help) {
         CLI::App* command = app.add_subcommand(name, help);
+        command->footer(fmt::format("Example:\n  godwit {} web", name));
         command->add_option("MIGRATION", words.migration, "Its id, or the VM's name")->required();
         return command;
     };
@@ -263,7 +269,7 @@ void add_migration_commands(CLI::App& app, Words& words, Action& action) {
         action = [&words](AgentClient& agent) {
             const absl::Status status = agent.cancel(words.migration);
             if (absl::IsFailedPrecondition(status)) {
-                print_error(status);
+                print_error(status, words.json);
                 return ExitCode::kFailed;
             }
             return print_done(status, words.json);
@@ -272,16 +278,20 @@ void add_migration_commands(CLI::App& app, Words& words, Action& action) {
     add("report", "What happened in a migration")->callback([&] {
         action = [&words](AgentClient& agent) {
             const absl::StatusOr<v1::MigrationReport> report = agent.report(words.migration);
-            if (!report.ok()) return print_error(report.status());
+            if (!report.ok()) return print_error(report.status(), words.json);
             return print_report(*report, words.json);
         };
     });
-    app.add_subcommand("list", "Migrations of the agent")->callback([&] {
+    CLI::App* list = app.add_subcommand("list", "Migrations of the agent");
+    list->footer("Example:\n  godwit list --json | jq '.migrations[].downtime_ms'");
+    list->callback([&] {
         action = [&words](AgentClient& agent) {
             return print_answer(agent.list_migrations(), words.json, migration_table);
         };
     });
-    app.add_subcommand("host", "Versions, room and trackers of the agent's host")->callback([&] {
+    CLI::App* host = app.add_subcommand("host", "Versions, room and trackers of the agent's host");
+    host->footer("Example:\n  godwit --agent 10.0.0.2:7654 host");
+    host->callback([&] {
         action = [&words](AgentClient& agent) {
             return print_answer(agent.host(), words.json, host_text);
         };
@@ -319,7 +329,7 @@ ExitCode run(int argc, char** argv) {
     }
     const absl::StatusOr<std::unique_ptr<AgentClient>> agent = AgentClient::connect(words.agent);
     if (!agent.ok()) {
-        print_error(annotate(agent.status(), "--agent"));
+        print_error(annotate(agent.status(), "--agent"), words.json);
         return ExitCode::kUsage;
     }
     return action(**agent);

@@ -12,6 +12,7 @@
 #include "engine/base/wait.h"
 #include "engine/report/json.h"
 #include "tools/godwit/render.h"
+#include "transport/control/error_detail.h"
 
 namespace godwit {
 namespace {
@@ -70,7 +71,8 @@ class Interrupts {
 
 }  // namespace
 
-ExitCode print_error(const absl::Status& status) {
+ExitCode print_error(const absl::Status& status, bool json) {
+    if (json) std::cout << error_json(status).dump(2) << std::endl;
     std::cerr << "godwit: " << status.message() << std::endl;
     return exit_code_of(status);
 }
@@ -80,17 +82,21 @@ ExitCode print_report(const v1::MigrationReport& report, bool json) {
         std::cout << to_json(report).dump(2) << std::endl;
     else if (report.rounds_size() > 0)
         std::cout << summary(report) << std::flush;
-    if (report.outcome() == v1::OUTCOME_DONE && !json)
-        std::cout << fmt::format("{} is at {}\n", report.vm(), report.destination()) << std::flush;
-    else if (report.outcome() != v1::OUTCOME_DONE && report.outcome() != v1::OUTCOME_RUNNING)
-        std::cerr << "godwit: " << verdict(report) << std::endl;
-    return report.outcome() == v1::OUTCOME_RUNNING ? ExitCode::kDone : exit_code_of(report);
+    if (report.outcome() == v1::OUTCOME_RUNNING) {
+        if (!json)
+            std::cout << fmt::format("migration {} is under way: godwit watch {}\n",
+                                     report.migration_id(), report.migration_id())
+                      << std::flush;
+        return ExitCode::kDone;
+    }
+    std::cerr << "godwit: " << verdict(report) << std::endl;
+    return exit_code_of(report);
 }
 
 ExitCode follow(AgentClient& agent, const std::string& migration, const FollowOptions& options) {
     const Interrupts interrupts;
     absl::StatusOr<Wakeup> finished = Wakeup::create();
-    if (!finished.ok()) return print_error(finished.status());
+    if (!finished.ok()) return print_error(finished.status(), options.json);
     std::atomic<bool> detach{false};
     std::jthread watcher_of_signals([&] {
         while (wait_readable(interrupts.fd(), finished->fd(), std::nullopt).ok()) {
@@ -127,12 +133,13 @@ ExitCode follow(AgentClient& agent, const std::string& migration, const FollowOp
                                  migration);
         return options.cancel_on_signal ? ExitCode::kNeedsOperator : ExitCode::kDone;
     }
+    if (!status.ok() && detail_of(status)) return print_error(status, options.json);
     if (!status.ok()) {
         std::cerr << fmt::format(
             "godwit: the agent went away: {}; it goes on, or its successor tells: godwit report "
             "{}\n",
             std::string(status.message()), migration);
-        return absl::IsNotFound(status) ? ExitCode::kRefused : ExitCode::kNeedsOperator;
+        return ExitCode::kNeedsOperator;
     }
     std::cerr << "godwit: the agent is ending; ask again: godwit report " << migration << std::endl;
     return ExitCode::kNeedsOperator;
@@ -140,7 +147,11 @@ ExitCode follow(AgentClient& agent, const std::string& migration, const FollowOp
 
 ExitCode run_migrate(AgentClient& agent, v1::MigrateRequest request, bool detach, bool json) {
     const absl::StatusOr<std::string> id = agent.migrate(request);
-    if (!id.ok()) return print_error(id.status());
+    if (!id.ok()) {
+        if (json) std::cout << error_json(id.status()).dump(2) << std::endl;
+        std::cerr << "godwit: " << refusal(id.status(), request.vm()) << std::endl;
+        return detail_of(id.status()) ? exit_code_of(id.status()) : ExitCode::kNeedsOperator;
+    }
     if (detach) {
         if (json)
             std::cout << nlohmann::ordered_json{{"migration_id", *id}}.dump() << std::endl;

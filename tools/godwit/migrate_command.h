@@ -17,9 +17,10 @@ struct FollowOptions {
 // Starts the migration and follows it to its end.
 ExitCode run_migrate(AgentClient& agent, v1::MigrateRequest request, bool detach, bool json);
 ExitCode follow(AgentClient& agent, const std::string& migration, const FollowOptions& options);
-// Prints a report: the summary to stdout, or JSON; the verdict to stderr when it did not go well.
+// Prints a report: the summary to stdout, or JSON; the verdict of one that has ended to stderr.
 ExitCode print_report(const v1::MigrationReport& report, bool json);
-// Prints "godwit: <message>" to stderr.
-ExitCode print_error(const absl::Status& status);
+// Prints "godwit: <message>" to stderr; with `json` also an object to stdout: error, reason,
+// guest_at, retry_safe.
+ExitCode print_error(const absl::Status& status, bool json);
 
 }  // namespace godwit

@@ -6,6 +6,7 @@
 
 #include "engine/base/units.h"
 #include "engine/report/json.h"
+#include "transport/control/error_detail.h"
 
 namespace godwit {
 namespace {
@@ -90,7 +91,32 @@ std::string verdict(const v1::MigrationReport& report) {
     if (report.guest_at() == v1::GUEST_AT_NONE) where = "is gone: its QEMU ended";
     return fmt::format("migration {} {}{}{}; the guest {}; a retry is {}", report.migration_id(),
                        enum_word(report.outcome()), report.reason().empty() ? "" : ": ",
-                       report.reason(), where, report.retry_safe() ? "safe" : "not safe");
+                       report.reason(), where,
+                       report.outcome() == v1::OUTCOME_DONE ? "not needed"
+                       : report.retry_safe()                ? "safe"
+                                                            : "not safe");
+}
+
+std::string refusal(const absl::Status& error, const std::string& vm) {
+    const std::string message(error.message());
+    const std::optional<v1::ErrorDetail> detail = detail_of(error);
+    if (!detail)
+        return fmt::format("{}; whether the migration began is not known: godwit report {}",
+                           message, vm);
+    return fmt::format("{}; nothing was touched, the guest is where it was; a retry is {}", message,
+                       detail->retry_safe() ? "safe" : "not safe");
+}
+
+nlohmann::ordered_json error_json(const absl::Status& error) {
+    nlohmann::ordered_json object{{"error", std::string(error.message())}};
+    const std::optional<v1::ErrorDetail> detail = detail_of(error);
+    const bool local = absl::IsInvalidArgument(error) || absl::IsNotFound(error);
+    object["reason"] = detail ? detail->reason() : local ? "USAGE" : "CALL_LOST";
+    if (detail) {
+        object["guest_at"] = enum_word(detail->guest_at());
+        object["retry_safe"] = detail->retry_safe();
+    }
+    return object;
 }
 
 std::string vm_table(const v1::ListVmsResponse& vms) {
@@ -114,7 +140,32 @@ std::string migration_table(const v1::ListMigrationsResponse& migrations) {
     return text;
 }
 
-std::string vm_text(const v1::VmInfo& vm) { return to_json(vm).dump(2) + "\n"; }
+std::string vm_text(const v1::VmInfo& vm) {
+    const v1::VmSpec& spec = vm.spec();
+    const auto line = [](const char* name, const std::string& value) {
+        return value.empty() ? std::string() : fmt::format("{:<10} {}\n", name, value);
+    };
+    std::string text = line("name", spec.name()) + line("uuid", spec.uuid()) +
+                       line("state", vm.state()) + line("pid", std::to_string(vm.pid())) +
+                       line("migration", vm.migration_id()) +
+                       line("machine", fmt::format("{}, {}, CPU {}", spec.machine(),
+                                                   enum_word(spec.accel()), spec.cpu())) +
+                       line("vcpus", std::to_string(spec.vcpus())) +
+                       line("memory", fmt::format("{} ({})", format_bytes(spec.memory_bytes()),
+                                                  enum_word(spec.memory_backing())));
+    for (const std::string& file : vm.ram_files()) text += line("ram file", file);
+    text += line("firmware", spec.firmware()) + line("kernel", spec.kernel()) +
+            line("initrd", spec.initrd()) + line("append", spec.append());
+    for (const v1::Disk& disk : spec.disks())
+        text += line("disk", fmt::format("{} ({}, cache {}{})", disk.path(), disk.format(),
+                                         enum_word(disk.cache()),
+                                         disk.readonly() ? ", read-only" : ""));
+    for (const v1::Nic& nic : spec.nics())
+        text += line("nic", fmt::format("{} on {}", nic.mac(),
+                                        nic.bridge().empty() ? "QEMU's user network"
+                                                             : nic.bridge()));
+    return text;
+}
 
 std::string host_text(const v1::Host& host) {
     std::string text = fmt::format(

@@ -92,6 +92,9 @@ void AgentService::describe(Vm& vm, v1::VmInfo& info) {
     info.set_pid(vm.pid());
     for (const RamBlock& block : vm.ram_blocks()) info.add_ram_files(block.path);
     info.set_migration_id(vms_.holder(vm.spec().name()));
+    // Where QEMU leaves a guest that was paused before a migration failed.
+    if (state.ok() && *state == RunState::kPostMigrate && info.migration_id().empty())
+        info.set_state("paused");
 }
 
 grpc::Status AgentService::StartVm(grpc::ServerContext*, const v1::StartVmRequest* request,

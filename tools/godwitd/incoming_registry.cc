@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+
 #include "engine/base/hash.h"
 #include "engine/base/log.h"
 #include "engine/source/settings.h"
@@ -33,7 +35,9 @@ absl::Status check_boot_files(const v1::PrepareRequest& request) {
 
 absl::Status check_room(const v1::PrepareRequest& request) {
     GODWIT_ASSIGN_OR_RETURN(const HostMemory memory, read_host_memory());
-    if (request.touched_bytes() + kQemuBytes <= memory.available) return absl::OkStatus();
+    if (memory.available >= kQemuBytes &&
+        request.touched_bytes() <= memory.available - kQemuBytes)
+        return absl::OkStatus();
     return absl::ResourceExhaustedError(
         fmt::format("No room: the VM has touched {}, and {} are available here",
                     format_bytes(request.touched_bytes()), format_bytes(memory.available)));
@@ -65,9 +69,14 @@ PrepareRefusal IncomingRegistry::check(const v1::PrepareRequest& request) {
     if (!is_valid_id(request.migration_id()) || request.streams() < 1 ||
         request.streams() > kMaxDataStreams || request.blocks_size() == 0)
         return refuse("BAD_REQUEST", absl::InvalidArgumentError("Malformed Prepare request"));
+    const bool held_here = vms_.holder(request.spec().name()) == request.migration_id();
     {
         const std::lock_guard lock(mutex_);
-        if (incoming_.contains(request.migration_id()) || ended_.contains(request.migration_id()))
+        if (held_here && !incoming_.contains(request.migration_id()))
+            return refuse("SAME_AGENT", absl::FailedPreconditionError(
+                                            "This agent is the source itself: the VM is here"));
+        if (incoming_.contains(request.migration_id()) ||
+            Journal::exists(options_.state_dir, request.migration_id()))
             return refuse("MIGRATION_EXISTS",
                           absl::AlreadyExistsError(
                               fmt::format("Migration {} was here before", request.migration_id())));
@@ -75,7 +84,7 @@ PrepareRefusal IncomingRegistry::check(const v1::PrepareRequest& request) {
             return refuse("BUSY", absl::ResourceExhaustedError("Too many incoming migrations"));
     }
     if (const absl::Status status = hypervisor_.check(request.spec()); !status.ok())
-        return refuse("SPEC_NOT_RUNNABLE", status);
+        return refuse(absl::IsResourceExhausted(status) ? "NO_ROOM" : "SPEC_NOT_RUNNABLE", status);
     if (const absl::Status status = check_boot_files(request); !status.ok())
         return refuse("BOOT_FILE_DIFFERS", status);
     if (const absl::Status status = check_room(request); !status.ok())
@@ -97,7 +106,8 @@ PrepareRefusal IncomingRegistry::prepare(const v1::PrepareRequest& request,
                   .state_dir = options_.state_dir,
                   .listen_host = options_.listen_host,
                   .on_refused = [this](const std::string& vm) { vms_.settle(vm, nullptr); },
-                  .on_resumed = [this](const std::string& vm) { vms_.release(vm); }});
+                  .on_resumed = [this](const std::string& vm) { vms_.release(vm); },
+                  .at_step = options_.at_step});
     if (!incoming.ok()) {
         vms_.settle(name, nullptr);
         return refuse("START_FAILED", incoming.status());
@@ -124,6 +134,17 @@ PrepareRefusal IncomingRegistry::prepare(const v1::PrepareRequest& request,
     return {};
 }
 
+void IncomingRegistry::keep_answer(const std::string& id, const v1::QueryResponse& answer) {
+    if (ended_.insert_or_assign(id, answer).second) ended_order_.push_back(id);
+    while (ended_order_.size() > kMaxEnded) {
+        std::error_code ignored;
+        std::filesystem::remove_all(
+            fmt::format("{}/migrations/{}", options_.state_dir, ended_order_.front()), ignored);
+        ended_.erase(ended_order_.front());
+        ended_order_.pop_front();
+    }
+}
+
 void IncomingRegistry::sweep() {
     // Destroyed after the lock is released.
     std::vector<std::shared_ptr<IncomingMigration>> ended;
@@ -131,7 +152,7 @@ void IncomingRegistry::sweep() {
     for (auto entry = incoming_.begin(); entry != incoming_.end();) {
         const v1::QueryResponse state = entry->second->state();
         if (entry->second->ended()) {
-            ended_[entry->first] = state;
+            keep_answer(entry->first, state);
             ended.push_back(std::move(entry->second));
             entry = incoming_.erase(entry);
         } else {
@@ -188,15 +209,17 @@ void IncomingRegistry::recover_one(v1::JournalRecord record) {
         std::string detail = "resumed by a restarted agent";
         if (const auto vm = vms_.find(record.vm()); !vm.ok())
             detail = "its QEMU ended after COMMIT";
+        else if (!record.was_running())
+            detail = "paused, as it was at the source";
         else if (const absl::Status resumed = (*vm)->resume(kResumeLimit); !resumed.ok())
             detail = fmt::format("the guest is here, but not running: {}",
                                  std::string(resumed.message()));
         settle(v1::JOURNAL_PHASE_RESUMED, detail);
     }
     const std::lock_guard lock(mutex_);
-    ended_[id] = answer(record.phase() == v1::JOURNAL_PHASE_REFUSED ? v1::INCOMING_STATE_REFUSED
-                                                                    : v1::INCOMING_STATE_RESUMED,
-                        record.detail());
+    keep_answer(id, answer(record.phase() == v1::JOURNAL_PHASE_REFUSED ? v1::INCOMING_STATE_REFUSED
+                                                                       : v1::INCOMING_STATE_RESUMED,
+                           record.detail()));
 }
 
 }  // namespace godwit

@@ -1,6 +1,7 @@
 // IncomingRegistry: incoming migrations of this agent, waiting, here, or refused.
 #pragma once
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -24,6 +25,7 @@ class IncomingRegistry {
         std::string state_dir;
         std::string listen_host;
         std::string hypervisor_version;
+        StepHook at_step = no_hook;
     };
     IncomingRegistry(VmRegistry& vms, Hypervisor& hypervisor, Options options)
         : vms_(vms), hypervisor_(hypervisor), options_(std::move(options)) {}
@@ -41,12 +43,15 @@ class IncomingRegistry {
     // Lets go of what has ended: its threads, its buffers, and its hold on the RAM file.
     void sweep();
 
+    // Answers that are kept for sources that still ask; the oldest go first.
+    static constexpr size_t kMaxEnded = 10'000;
     // Waiting at once: each has a QEMU, threads and buffers.
     static constexpr size_t kMaxWaiting = 32;
 
   private:
     PrepareRefusal check(const v1::PrepareRequest& request);
     void recover_one(v1::JournalRecord record);
+    void keep_answer(const std::string& id, const v1::QueryResponse& answer);  // under mutex_
 
     VmRegistry& vms_;
     Hypervisor& hypervisor_;
@@ -55,6 +60,7 @@ class IncomingRegistry {
     // Guarded by mutex_:
     std::map<std::string, std::shared_ptr<IncomingMigration>> incoming_;
     std::map<std::string, v1::QueryResponse> ended_;
+    std::deque<std::string> ended_order_;  // oldest first
 };
 
 }  // namespace godwit

@@ -24,6 +24,7 @@
 #include "engine/guest/qemu/qemu_hypervisor.h"
 #include "tools/godwitd/agent_service.h"
 #include "tools/godwitd/incoming_registry.h"
+#include "tools/godwitd/test_hold.h"
 #include "tools/godwitd/transfer_service.h"
 #include "transport/control/peer.h"
 
@@ -39,6 +40,8 @@ struct Flags {
     std::string guard;
     bool insecure = false;
     bool unsafe_no_unsettled = false;
+    std::string test_hold_at;
+    double freeze_limit_s = 10;
 };
 
 constexpr int kUsage = 2;
@@ -67,10 +70,12 @@ absl::StatusOr<UniqueFd> lock_state_dir(const std::string& state_dir) {
     return lock;
 }
 
-absl::StatusOr<std::unique_ptr<DirtyTracker>> make_tracker(Vm& vm, const std::string&) {
+absl::StatusOr<std::unique_ptr<DirtyTracker>> make_tracker(Vm& vm, const std::string& /*name*/,
+                                                           v1::MigrationReport& report) {
     GODWIT_ASSIGN_OR_RETURN(const std::vector<pid_t> vcpus, vm.vcpu_threads());
-    GODWIT_ASSIGN_OR_RETURN(std::unique_ptr<DirtyTracker> tracker,
+    GODWIT_ASSIGN_OR_RETURN(auto tracker,
                             UffdWriteProtectTracker::create(vm.pid(), vm.ram_blocks(), vcpus));
+    report.set_attach_hold_us(to_ms(tracker->attach_hold()) * 1e3);
     return tracker;
 }
 
@@ -110,16 +115,24 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit) {
     for (const std::string& problem : write_protect_problems())
         spdlog::warn("tracker uffd-wp: {}", problem);
 
+    TestHold hold(flags.test_hold_at, flags.state_dir);
+    const StepHook at_step = flags.test_hold_at.empty()
+                                 ? StepHook(no_hook)
+                                 : [&hold](std::string_view step) { hold.reached(step); };
     IncomingRegistry incoming(vms, hypervisor,
                               {.state_dir = flags.state_dir,
                                .listen_host = listen.host,
-                               .hypervisor_version = info->version});
+                               .hypervisor_version = info->version,
+                               .at_step = at_step});
     incoming.recover();
     MigrationRegistry migrations(vms, {.state_dir = flags.state_dir,
                                        .guard_program = flags.guard,
                                        .hypervisor_version = info->version,
                                        .make_tracker = make_tracker,
-                                       .track_unsettled = !flags.unsafe_no_unsettled});
+                                       .track_unsettled = !flags.unsafe_no_unsettled,
+                                       .freeze_limit = std::chrono::duration_cast<Duration>(
+                                           std::chrono::duration<double>(flags.freeze_limit_s)),
+                                       .at_step = at_step});
     migrations.recover();
     AgentService agent(hypervisor, vms, migrations, memory_limit);
     TransferService transfer(incoming);
@@ -175,6 +188,14 @@ int run(int argc, char** argv) {
                  "Listen beyond loopback without encryption: only on a network that you trust");
     app.add_flag("--unsafe-no-unsettled", flags.unsafe_no_unsettled,
                  "For tests: do not read pages again that a disk may still have been writing")
+        ->group("");
+    app.add_option("--test-hold-at", flags.test_hold_at,
+                   "For tests: stop the first migration at this step while <state>/held exists")
+        ->check(CLI::IsMember(std::vector<std::string>(step::kAll.begin(), step::kAll.end())))
+        ->group("");
+    app.add_option("--freeze-limit", flags.freeze_limit_s,
+                   "For tests: seconds after which a freeze is undone by the guard")
+        ->check(CLI::Range(0.1, 60.0))
         ->group("");
     app.set_version_flag("--version", GODWIT_VERSION);
     try {

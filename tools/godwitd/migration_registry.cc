@@ -91,6 +91,7 @@ absl::StatusOr<MigrationSettings> MigrationRegistry::settings_of(
     GODWIT_RETURN_IF_ERROR(check_range<uint32_t>("streams", request.streams(), 0, kMaxDataStreams));
     settings.verify = request.verify();
     settings.track_unsettled = options_.track_unsettled;
+    settings.freeze_limit = options_.freeze_limit;
     return settings;
 }
 
@@ -112,6 +113,9 @@ absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& r
         }
         running += entry->ended ? 0 : 1;
     }
+    if (Journal::exists(options_.state_dir, settings.id))
+        return absl::AlreadyExistsError(
+            fmt::format("Migration {} was here before; take another id", settings.id));
     if (running >= kMaxRunning)
         return absl::ResourceExhaustedError(
             fmt::format("{} migrations are running; that is the limit", running));
@@ -126,7 +130,8 @@ absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& r
                                                 .own_address = own_address_,
                                                 .hypervisor_version = options_.hypervisor_version,
                                                 .fixed_cost = fixed_cost(),
-                                                .make_tracker = options_.make_tracker});
+                                                .make_tracker = options_.make_tracker,
+                                                .at_step = options_.at_step});
     entry->thread = std::jthread([this, entry](const std::stop_token& stop) {
         set_thread_name("migration");
         run(entry, stop);
@@ -213,6 +218,13 @@ v1::MigrationReport MigrationRegistry::report_of(const Entry& entry) {
         report.set_outcome(v1::OUTCOME_RUNNING);
         if (entry.migration)
             report.set_destination(entry.migration->settings().destination.to_string());
+        // Without a migration of our own it is one that an earlier agent left in doubt.
+        if (!entry.migration || entry.migration->in_doubt()) {
+            report.set_outcome(v1::OUTCOME_IN_DOUBT);
+            report.set_guest_at(v1::GUEST_AT_NEEDS_OPERATOR);
+            report.set_retry_safe(false);
+            report.set_reason("COMMIT was sent and the destination has not answered yet");
+        }
     }
     return report;
 }

@@ -24,6 +24,8 @@ class MigrationRegistry {
         std::string hypervisor_version;
         TrackerFactory make_tracker;
         bool track_unsettled = true;
+        Duration freeze_limit = MigrationSettings{}.freeze_limit;
+        StepHook at_step = no_hook;
     };
     MigrationRegistry(VmRegistry& vms, Options options);
     // Cancels what can be cancelled and waits for all.

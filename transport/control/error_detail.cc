@@ -1,6 +1,24 @@
 #include "transport/control/error_detail.h"
 
+#include <algorithm>
+
+#include "absl/strings/cord.h"
+
 namespace godwit {
+namespace {
+
+constexpr size_t kMaxMessageBytes = 4096;
+constexpr const char* kPayload = "godwit.v1.ErrorDetail";
+
+std::string printable(const std::string& text) {
+    std::string clean = text.substr(0, kMaxMessageBytes);
+    std::replace_if(
+        clean.begin(), clean.end(),
+        [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
+    return clean;
+}
+
+}  // namespace
 
 grpc::Status to_grpc(const absl::Status& status, const v1::ErrorDetail& detail) {
     if (status.ok()) return grpc::Status::OK;
@@ -22,7 +40,22 @@ v1::ErrorDetail untouched(const std::string& reason) {
 
 absl::Status from_grpc(const grpc::Status& status) {
     if (status.ok()) return absl::OkStatus();
-    return {static_cast<absl::StatusCode>(status.error_code()), status.error_message()};
+    absl::Status translated(static_cast<absl::StatusCode>(status.error_code()),
+                            printable(status.error_message()));
+    const v1::ErrorDetail detail = detail_of(status);
+    return detail.reason().empty() ? translated : with_detail(std::move(translated), detail);
+}
+
+absl::Status with_detail(absl::Status status, const v1::ErrorDetail& detail) {
+    status.SetPayload(kPayload, absl::Cord(detail.SerializeAsString()));
+    return status;
+}
+
+std::optional<v1::ErrorDetail> detail_of(const absl::Status& status) {
+    const absl::optional<absl::Cord> payload = status.GetPayload(kPayload);
+    v1::ErrorDetail detail;
+    if (!payload || !detail.ParseFromString(std::string(*payload))) return std::nullopt;
+    return detail;
 }
 
 v1::ErrorDetail detail_of(const grpc::Status& status) {

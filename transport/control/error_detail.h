@@ -3,6 +3,8 @@
 
 #include <grpcpp/support/status.h>
 
+#include <optional>
+
 #include "engine/base/status.h"
 #include "godwit/v1/status.pb.h"
 
@@ -15,7 +17,14 @@ grpc::Status to_grpc(const absl::Status& status, const v1::ErrorDetail& detail);
 // runs where it ran, and a retry is safe.
 v1::ErrorDetail untouched(const std::string& reason);
 
+// The same code and message, and the ErrorDetail attached to it if the peer sent one. What a peer
+// wrote is cut at 4 KiB and has '?' for control characters: it can't draw on our terminal, nor
+// write lines of its own into our log.
 absl::Status from_grpc(const grpc::Status& status);
+
+// An ErrorDetail travels with an absl::Status until annotate() makes a new one of it.
+absl::Status with_detail(absl::Status status, const v1::ErrorDetail& detail);
+std::optional<v1::ErrorDetail> detail_of(const absl::Status& status);
 // The ErrorDetail of an error; an empty one (reason "") when the peer sent none.
 v1::ErrorDetail detail_of(const grpc::Status& status);
 

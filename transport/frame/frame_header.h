@@ -54,7 +54,7 @@ enum class FrameKind : uint16_t {
     kAbort = 15,
     kPing = 16,
     kPong = 17,
-    kVerifyBegin = 18,   // hash all RAM now
+    kVerifyBegin = 18,  // hash all RAM now
     kVerifyPages = 19,
     kVerifyPagesResult = 20,
     kCommitPaused = 21,  // as kCommit, for a guest that was paused before: it stays so

@@ -22,9 +22,21 @@ struct Qemu {
 
     static Qemu start(const std::string& accelerator, bool sandbox, const std::string& ram) {
         std::vector<std::string> arguments{
-            kQemu, "-machine", "q35,memory-backend=ram", "-accel", accelerator, "-nodefaults",
-            "-display", "none", "-m", "64M", "-name", "godwit-test,debug-threads=on", "-object",
-            "memory-backend-file,id=ram,size=64M,share=on,align=2M,mem-path=" + ram, "-qmp",
+            kQemu,
+            "-machine",
+            "q35,memory-backend=ram",
+            "-accel",
+            accelerator,
+            "-nodefaults",
+            "-display",
+            "none",
+            "-m",
+            "64M",
+            "-name",
+            "godwit-test,debug-threads=on",
+            "-object",
+            "memory-backend-file,id=ram,size=64M,share=on,align=2M,mem-path=" + ram,
+            "-qmp",
             "stdio"};
         if (sandbox) arguments.insert(arguments.end(), {"-sandbox", "on"});
         Qemu qemu;
@@ -37,7 +49,8 @@ struct Qemu {
 
     std::string status() const {
         std::string answer = program->ask(R"({"execute": "query-status"})");
-        while (answer.find("\"event\"") != std::string::npos) answer = program->read_line();
+        while (!answer.empty() && answer.find("\"status\"") == std::string::npos)
+            answer = program->read_line();  // an event, or the answer to an earlier command
         return answer;
     }
 

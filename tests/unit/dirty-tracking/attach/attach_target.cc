@@ -1,12 +1,14 @@
 // A process to be attached to: one thread does what the argument says and looks whether anything
 // came out other than it should; the main thread answers questions on stdin.
-//   attach_target futex | ppoll | nanosleep | long-sleep | pipe | compute | signals | kvm
+//   attach_target futex | ppoll | nanosleep | long-sleep | pipe | compute | signals | vfork |
+//                 kvm
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -77,6 +79,20 @@ const char* read_pipe() {
 
 const char* spin_briefly() { return godwit::spin_with_full_registers(200'000); }
 
+// Once: the child holds its parent until it is poked. Then the pipe.
+const char* wait_for_vfork_child() {
+    static bool done = false;
+    if (done) return read_pipe();
+    done = true;
+    const pid_t child = ::vfork();
+    if (child == 0) {
+        char byte = 0;
+        (void)!::read(g_pipe[0], &byte, 1);
+        ::_exit(0);
+    }
+    return ::waitpid(child, nullptr, 0) == child ? nullptr : "vfork failed";
+}
+
 // Whether what only the kernel remembers of the thread is as it was set.
 const char* wrong_thread_state() {
     sigset_t mask;
@@ -108,6 +124,7 @@ void work(const std::string& mode) {
         if (mode == "nanosleep") wrong = sleep_for(5);
         if (mode == "long-sleep") wrong = sleep_for(300);
         if (mode == "pipe") wrong = read_pipe();
+        if (mode == "vfork") wrong = wait_for_vfork_child();
         if (mode == "compute" || mode == "signals") wrong = spin_briefly();
         if (mode == "kvm") wrong = g_vm.run();
         if (wrong == nullptr) wrong = wrong_thread_state();
@@ -154,7 +171,8 @@ std::string close_userfaultfds() {
 // Real-time signals are queued: each must arrive once.
 std::string send_signals(int count) {
     for (int i = 0; i < count; ++i)
-        while (pthread_sigqueue(g_worker_thread, SIGRTMIN, sigval{}) != 0) std::this_thread::yield();
+        while (pthread_sigqueue(g_worker_thread, SIGRTMIN, sigval{}) != 0)
+            std::this_thread::yield();
     g_signals_sent += static_cast<uint64_t>(count);
     return "sent";
 }

@@ -28,8 +28,7 @@ TEST(ReturnFrame, LiesBelowTheRedZoneWithAlignedVectors) {
 
 TEST(ReturnFrame, RefusesAVectorStateThatIsTooShortForItsHeader) {
     ReturnFrame frame;
-    EXPECT_TRUE(
-        absl::IsUnimplemented(build_return_frame(stopped_state(512), 0, 0x1111, frame)));
+    EXPECT_TRUE(absl::IsUnimplemented(build_return_frame(stopped_state(512), 0, 0x1111, frame)));
     ThreadState avx = stopped_state(576);
     avx.vector_state[512] = std::byte{7};  // says AVX, which lies behind the header
     EXPECT_TRUE(absl::IsUnimplemented(build_return_frame(avx, 0, 0x1111, frame)));

@@ -24,8 +24,8 @@ bool CountingVm::create() {
     if (kvm < 0) return false;
     const int vm = ::ioctl(kvm, KVM_CREATE_VM, 0);
     if (vm < 0) return false;
-    memory_ = static_cast<uint8_t*>(::mmap(nullptr, kMemoryBytes, PROT_READ | PROT_WRITE,
-                                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    memory_ = static_cast<uint8_t*>(
+        ::mmap(nullptr, kMemoryBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     std::memcpy(memory_ + kCodeAddress, kCode, sizeof kCode);
     kvm_userspace_memory_region region{};
     region.memory_size = kMemoryBytes;

@@ -15,11 +15,11 @@ struct alignas(64) Registers {
 static_assert(offsetof(Registers, masks) == 80 && offsetof(Registers, vectors) == 128);
 
 #define GODWIT_EACH_8(op, a, b, c, d, e, f, g, h) op(a) op(b) op(c) op(d) op(e) op(f) op(g) op(h)
-#define GODWIT_EACH_16(op)                     \
+#define GODWIT_EACH_16(op)                    \
     GODWIT_EACH_8(op, 0, 1, 2, 3, 4, 5, 6, 7) \
     GODWIT_EACH_8(op, 8, 9, 10, 11, 12, 13, 14, 15)
-#define GODWIT_EACH_32(op)                             \
-    GODWIT_EACH_16(op)                                 \
+#define GODWIT_EACH_32(op)                            \
+    GODWIT_EACH_16(op)                                \
     GODWIT_EACH_8(op, 16, 17, 18, 19, 20, 21, 22, 23) \
     GODWIT_EACH_8(op, 24, 25, 26, 27, 28, 29, 30, 31)
 #define GODWIT_LOAD_Z(n) "vmovdqu64 128+64*" #n "(%%rax), %%zmm" #n "\n"
@@ -28,23 +28,23 @@ static_assert(offsetof(Registers, masks) == 80 && offsetof(Registers, vectors) =
 #define GODWIT_STORE_Y(n) "vmovdqu %%ymm" #n ", 128+64*" #n "(%%rdx)\n"
 #define GODWIT_LOAD_X(n) "movdqu 128+64*" #n "(%%rax), %%xmm" #n "\n"
 #define GODWIT_STORE_X(n) "movdqu %%xmm" #n ", 128+64*" #n "(%%rdx)\n"
-#define GODWIT_LOAD_GENERAL                                             \
-    "mov 0(%%rax), %%r8\n mov 8(%%rax), %%r9\n mov 16(%%rax), %%r10\n" \
+#define GODWIT_LOAD_GENERAL                                                \
+    "mov 0(%%rax), %%r8\n mov 8(%%rax), %%r9\n mov 16(%%rax), %%r10\n"     \
     "mov 24(%%rax), %%r11\n mov 32(%%rax), %%r12\n mov 40(%%rax), %%r13\n" \
     "mov 48(%%rax), %%r14\n mov 56(%%rax), %%r15\n mov 64(%%rax), %%rsi\n" \
     "mov 72(%%rax), %%rdi\n"
-#define GODWIT_STORE_GENERAL                                            \
-    "mov %%r8, 0(%%rdx)\n mov %%r9, 8(%%rdx)\n mov %%r10, 16(%%rdx)\n" \
+#define GODWIT_STORE_GENERAL                                               \
+    "mov %%r8, 0(%%rdx)\n mov %%r9, 8(%%rdx)\n mov %%r10, 16(%%rdx)\n"     \
     "mov %%r11, 24(%%rdx)\n mov %%r12, 32(%%rdx)\n mov %%r13, 40(%%rdx)\n" \
     "mov %%r14, 48(%%rdx)\n mov %%r15, 56(%%rdx)\n mov %%rsi, 64(%%rdx)\n" \
     "mov %%rdi, 72(%%rdx)\n"
 // 128 bytes below the stack pointer (the red zone) are the program's: whoever writes there from
 // outside changes what comes back.
-#define GODWIT_SPIN                                        \
-    "sub $256, %%rsp\n"                                    \
-    "mov %%r8, -8(%%rsp)\n mov %%r9, -128(%%rsp)\n"        \
-    "1: dec %%rcx\n jnz 1b\n"                              \
-    "mov -8(%%rsp), %%r8\n mov -128(%%rsp), %%r9\n"        \
+#define GODWIT_SPIN                                 \
+    "sub $256, %%rsp\n"                             \
+    "mov %%r8, -8(%%rsp)\n mov %%r9, -128(%%rsp)\n" \
+    "1: dec %%rcx\n jnz 1b\n"                       \
+    "mov -8(%%rsp), %%r8\n mov -128(%%rsp), %%r9\n" \
     "lea 256(%%rsp), %%rsp\n"
 #define GODWIT_CLOBBERS                                                                           \
     "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rsi", "rdi", "memory", "cc", "xmm0",   \
@@ -68,16 +68,16 @@ __attribute__((target("avx512f,avx512bw"), noinline)) void spin_avx512(const Reg
 
 __attribute__((target("avx"), noinline)) void spin_avx(const Registers& in, Registers& out,
                                                        uint64_t count) {
-    asm volatile(GODWIT_LOAD_GENERAL GODWIT_EACH_16(GODWIT_LOAD_Y) GODWIT_SPIN
-                 GODWIT_EACH_16(GODWIT_STORE_Y) GODWIT_STORE_GENERAL "vzeroupper\n"
+    asm volatile(GODWIT_LOAD_GENERAL GODWIT_EACH_16(GODWIT_LOAD_Y)
+                     GODWIT_SPIN GODWIT_EACH_16(GODWIT_STORE_Y) GODWIT_STORE_GENERAL "vzeroupper\n"
                  : "+c"(count)
                  : "a"(&in), "d"(&out)
                  : GODWIT_CLOBBERS);
 }
 
 __attribute__((noinline)) void spin_sse(const Registers& in, Registers& out, uint64_t count) {
-    asm volatile(GODWIT_LOAD_GENERAL GODWIT_EACH_16(GODWIT_LOAD_X) GODWIT_SPIN
-                 GODWIT_EACH_16(GODWIT_STORE_X) GODWIT_STORE_GENERAL
+    asm volatile(GODWIT_LOAD_GENERAL GODWIT_EACH_16(GODWIT_LOAD_X)
+                     GODWIT_SPIN GODWIT_EACH_16(GODWIT_STORE_X) GODWIT_STORE_GENERAL
                  : "+c"(count)
                  : "a"(&in), "d"(&out)
                  : GODWIT_CLOBBERS);

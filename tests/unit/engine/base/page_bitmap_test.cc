@@ -34,8 +34,7 @@ TEST(PageBitmap, RangesRunsAndCountsAgreeWithASetOfIntegers) {
         EXPECT_EQ(bitmap.count(), model.size());
         const PageIndex middle = size / 2;
         EXPECT_EQ(bitmap.count_range({middle, size}),
-                  static_cast<uint64_t>(
-                      std::distance(model.lower_bound(middle), model.end())));
+                  static_cast<uint64_t>(std::distance(model.lower_bound(middle), model.end())));
     }
 }
 

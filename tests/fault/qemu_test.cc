@@ -1,0 +1,157 @@
+// A QEMU dies, or its disk is somebody else's.
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <filesystem>
+
+#include "tests/fault/lab.h"
+
+namespace godwit::testing {
+namespace {
+
+class Qemu : public Lab {
+  protected:
+    void expect_nowhere() {
+        expect_nothing_left(a, kVm);
+        expect_nothing_left(b, kVm);
+        EXPECT_TRUE(a.ram_files_on_disk().empty());
+        EXPECT_TRUE(b.ram_files_on_disk().empty());
+    }
+};
+
+class SourceQemuKilled : public Qemu, public ::testing::WithParamInterface<std::string_view> {};
+
+TEST_P(SourceQemuKilled, IsAGuestThatDiedAndNothingIsLeft) {
+    a.restart(hold_at(GetParam()));
+    BackgroundCommand command = begin_migration();
+    await_held(a);
+    kill_process(a.qemu_pid(kVm));
+    let_go(a);
+    expect_end(command, kDied, "none");
+    expect_nowhere();
+}
+
+INSTANTIATE_TEST_SUITE_P(Steps, SourceQemuKilled,
+                         ::testing::Values(step::kPrepared, step::kRoundSent, step::kGuardArmed,
+                                           step::kFrozen, step::kLastPagesSent,
+                                           step::kDeviceStateLeaves),
+                         step_name);
+
+TEST_F(Qemu, SourceKilledInTheMiddleOfARoundIsAGuestThatDied) {
+    BackgroundCommand command = begin_slow_round();
+    kill_process(a.qemu_pid(kVm));
+    expect_end(command, kDied, "none");
+    expect_nowhere();
+}
+
+// All of the guest is at the destination by then, and only there.
+TEST_F(Qemu, SourceKilledWhenAllIsSentDoesNotTakeTheGuestAlong) {
+    a.restart(hold_at(step::kVerified));
+    BackgroundCommand command = begin_migration();
+    await_held(a);
+    kill_process(a.qemu_pid(kVm));
+    let_go(a);
+    expect_end(command, kDone, "destination");
+    expect_only_at(b, a);
+}
+
+class DestinationQemuKilled : public Qemu, public ::testing::WithParamInterface<std::string_view> {
+};
+
+TEST_P(DestinationQemuKilled, LeavesTheGuestRunningAtTheSourceWithItsDisks) {
+    b.restart(hold_at(GetParam()));
+    BackgroundCommand command = begin_migration();
+    await_held(b);
+    ASSERT_EQ(b.qemu_pids().size(), 1U);
+    kill_process(b.qemu_pids().front());
+    let_go(b);
+    expect_end(command, {.exit_code = 1, .outcome = "failed", .words = {"QEMU"}}, "source");
+    expect_at_a_and_moves();
+}
+
+INSTANTIATE_TEST_SUITE_P(Steps, DestinationQemuKilled,
+                         ::testing::Values(step::kIncoming, step::kStreamsAccepted,
+                                           step::kDeviceStateCame, step::kLoadDone,
+                                           step::kCommitCame, step::kContNoted),
+                         step_name);
+
+class DestinationQemuKilledWhileTheSourceIs
+    : public Qemu,
+      public ::testing::WithParamInterface<std::string_view> {};
+
+TEST_P(DestinationQemuKilledWhileTheSourceIs, LeavesTheGuestRunningAtTheSourceWithItsDisks) {
+    a.restart(hold_at(GetParam()));
+    BackgroundCommand command = begin_migration();
+    await_held(a);
+    ASSERT_EQ(b.qemu_pids().size(), 1U);
+    kill_process(b.qemu_pids().front());
+    let_go(a);
+    expect_end(command, {.exit_code = 1, .outcome = "failed", .words = {"QEMU"}}, "source");
+    expect_at_a_and_moves();
+}
+
+INSTANTIATE_TEST_SUITE_P(Steps, DestinationQemuKilledWhileTheSourceIs,
+                         ::testing::Values(step::kRoundSent, step::kFrozen, step::kLoaded,
+                                           step::kVerified),
+                         step_name);
+
+// The round would take minutes.
+TEST_F(Qemu, DestinationKilledInTheMiddleOfARoundIsSeenAtOnce) {
+    BackgroundCommand command = begin_slow_round();
+    kill_process(b.qemu_pids().front());
+    expect_end(command, kFailed, "source");
+    expect_at_a_and_moves();
+}
+
+// A destination whose image (a file of its own under the same name) somebody else writes.
+class LockedImage : public Qemu {
+  protected:
+    void lock_image_of_b() {
+        const std::string other = b.state_dir() + "/other.raw";
+        std::filesystem::copy_file(scratch, other);
+        in_b_ = {.wrapper = {"unshare", "-m", "sh", "-c",
+                             fmt::format("mount --bind {} {} && exec \"$@\"", other, scratch),
+                             "sh"}};
+        holder_.emplace(std::vector<std::string>{"qemu-io", "-f", "raw", "-c", "write 0 512", "-c",
+                                                 "sleep 600000", other});
+        ASSERT_TRUE(eventually(std::chrono::seconds(20), [&] {
+            return holder_->result().out.find("wrote 512") != std::string::npos;
+        })) << holder_->result().err;
+    }
+    AgentOptions in_b(std::string_view hold = {}) const {
+        AgentOptions options = in_b_;
+        if (!hold.empty()) options.flags = hold_at(hold).flags;
+        return options;
+    }
+
+  private:
+    AgentOptions in_b_;
+    std::optional<BackgroundCommand> holder_;
+};
+
+TEST_F(LockedImage, MakesTheDestinationRefuseAndTheSourceGoesOn) {
+    lock_image_of_b();
+    b.restart(in_b());
+    BackgroundCommand command = begin_migration();
+    expect_end(command, {.exit_code = 1, .outcome = "failed", .words = {"refused", "lock"}},
+               "source");
+    expect_only_at(a, b);
+    b.restart(AgentOptions{});
+    expect_moves(a, b);
+}
+
+TEST_F(LockedImage, IsStillARefusalWhenTheDestinationsAgentDiesBeforeItsAnswer) {
+    lock_image_of_b();
+    b.restart(in_b(step::kContRefused));
+    BackgroundCommand command = begin_migration();
+    await_held(b);
+    b.end(SIGKILL);
+    EXPECT_FALSE(command.wait(std::chrono::seconds(1)));
+    let_go(b);
+    b.restart(in_b());
+    expect_end(command, {.exit_code = 1, .outcome = "failed"}, "source");
+    expect_only_at(a, b);
+}
+
+}  // namespace
+}  // namespace godwit::testing

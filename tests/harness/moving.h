@@ -1,0 +1,24 @@
+// Moving a guest, and what holds after a migration that succeeded.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "tests/harness/agent.h"
+
+namespace godwit::testing {
+
+// Limits that a loaded two-core machine can keep: for tests that are about correctness.
+inline const std::vector<std::string> kPatient = {"--downtime-limit", "500ms"};
+
+// `godwit migrate VM --to TO --verify --json FLAGS…`.
+CommandResult migrate_with(TestAgent& from, TestAgent& to, const std::string& vm,
+                           const std::vector<std::string>& flags);
+
+// migrate_with(); the test fails unless it was done, with equal RAM, and nothing of the VM stays
+// at `from`. Prints a line of figures. Returns the report.
+nlohmann::json move_guest(TestAgent& from, TestAgent& to, const std::string& vm,
+                          const std::vector<std::string>& flags = kPatient);
+
+}  // namespace godwit::testing

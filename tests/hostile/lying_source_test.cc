@@ -1,0 +1,302 @@
+// Sources that break the protocol. The destination cleans up all that it made for them, and its own
+// guest runs on.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <limits>
+
+#include "tests/harness/ending.h"
+#include "tests/harness/guest.h"
+#include "tests/hostile/fake_source.h"
+#include "transport/control/error_detail.h"
+#include "transport/frame/bodies.h"
+#include "transport/frame/pages_body.h"
+
+namespace godwit::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+class LyingSource : public ::testing::Test {
+  protected:
+    // A guest that has nothing to do with it.
+    void SetUp() override { start_guest(destination_, small_guest("bystander")); }
+    void TearDown() override {
+        expect_nothing_left(destination_, "stranger");
+        expect_alive_and_well(destination_, "bystander", 100);
+    }
+
+    void expect_refused(const char* reason, const std::string& words) {
+        const grpc::Status status = liar_.prepare();
+        EXPECT_FALSE(status.ok());
+        EXPECT_THAT(status.error_message(), HasSubstr(words));
+        const v1::ErrorDetail detail = detail_of(status);
+        EXPECT_EQ(detail.reason(), reason);
+        EXPECT_EQ(detail.guest_at(), v1::GUEST_AT_SOURCE);
+        EXPECT_TRUE(detail.retry_safe());
+    }
+
+    // Prepares, greets on every stream, lies; the destination gives up by itself.
+    void expect_given_up(const std::function<void(std::vector<FakeStream>&)>& lie) {
+        ASSERT_TRUE(liar_.prepare().ok());
+        std::vector<FakeStream> streams = liar_.open_all();
+        lie(streams);
+        EXPECT_TRUE(eventually(std::chrono::seconds(20), [&] {
+            return liar_.fate() == v1::INCOMING_STATE_REFUSED;
+        })) << "state "
+            << liar_.fate();
+    }
+
+    // A stranger at the data port is dropped, and the true source still gets in.
+    void expect_dropped(const std::function<void(TcpChannel&)>& lie) {
+        ASSERT_TRUE(liar_.prepare().ok());
+        {
+            const std::unique_ptr<TcpChannel> stranger = liar_.connect();
+            ASSERT_TRUE(stranger);
+            lie(*stranger);
+        }
+        const std::vector<FakeStream> streams = liar_.open_all();
+        EXPECT_EQ(liar_.fate(), v1::INCOMING_STATE_WAITING);
+        EXPECT_TRUE(liar_.abort().ok());
+        EXPECT_EQ(liar_.fate(), v1::INCOMING_STATE_REFUSED);
+    }
+
+    TestAgent destination_;
+    FakeSource liar_{destination_};
+};
+
+PagesBody one_page(BlockIndex block, ChunkIndex chunk) {
+    PagesBody pages{.block = block, .chunk = chunk};
+    pages.present[0] = 1;
+    pages.zero[0] = 1;
+    return pages;
+}
+
+void send_pages(FakeStream& stream, const PagesBody& pages,
+                std::span<const std::byte> payload = {}) {
+    std::vector<std::byte> body(kPagesHeadBytes);
+    encode_pages_head(pages, std::span(body).first<kPagesHeadBytes>());
+    body.insert(body.end(), payload.begin(), payload.end());
+    EXPECT_TRUE(stream.writer->send(FrameKind::kPages, body).ok());
+}
+
+std::vector<std::byte> garbage(size_t size) {
+    std::vector<std::byte> bytes(size);
+    for (size_t i = 0; i < size; ++i) bytes[i] = static_cast<std::byte>(i * 131 + 7);
+    return bytes;
+}
+
+// --- Prepare --------------------------------------------------------------------------------
+
+TEST_F(LyingSource, OfAnotherProtocolVersionIsToldBothNumbers) {
+    liar_.request().set_protocol_version(99);
+    expect_refused("PROTOCOL_VERSION", "Transfer protocol 99 meets 1: upgrade the older");
+}
+
+TEST_F(LyingSource, CannotNameAMigrationAfterAPath) {
+    liar_.request().set_migration_id("../../etc/passwd");
+    expect_refused("BAD_REQUEST", "Malformed Prepare request");
+}
+
+TEST_F(LyingSource, MustHaveAtLeastOneStream) {
+    liar_.request().set_streams(0);
+    expect_refused("BAD_REQUEST", "Malformed Prepare request");
+}
+
+TEST_F(LyingSource, CannotAskForThousandsOfStreams) {
+    liar_.request().set_streams(4'000'000'000);
+    expect_refused("BAD_REQUEST", "Malformed Prepare request");
+}
+
+TEST_F(LyingSource, CannotPassOptionsToQemuInTheMachineType) {
+    liar_.request().mutable_spec()->set_machine("q35,dumpdtb=/etc/passwd");
+    expect_refused("BAD_REQUEST", "machine");
+}
+
+TEST_F(LyingSource, WithAnotherRamLayoutIsRefusedAndItsQemuIsGone) {
+    liar_.request().mutable_blocks(0)->set_size_bytes(uint64_t{1} << 40);
+    expect_refused("RAM_LAYOUT", "RAM blocks differ");
+}
+
+TEST_F(LyingSource, WithAnotherKernelIsToldToCopyIt) {
+    v1::BootFile& file = *liar_.request().add_boot_files();
+    file.set_path(program("guest.elf"));
+    file.set_hash(std::string(32, '0'));
+    expect_refused("BOOT_FILE_DIFFERS", "differs from the source's file of that name");
+}
+
+TEST_F(LyingSource, ThatTouchedMoreThanThereIsGetsNoRoom) {
+    liar_.request().set_touched_bytes(std::numeric_limits<uint64_t>::max());
+    expect_refused("NO_ROOM", "No room");
+}
+
+TEST_F(LyingSource, CannotTakeTheNameOfAVmThatIsHere) {
+    liar_.request().mutable_spec()->set_name("bystander");
+    expect_refused("NAME_TAKEN", "already has a VM named bystander");
+}
+
+TEST_F(LyingSource, CannotPrepareTheSameMigrationTwice) {
+    ASSERT_TRUE(liar_.prepare().ok());
+    expect_refused("MIGRATION_EXISTS", "was here before");
+    EXPECT_EQ(liar_.fate(), v1::INCOMING_STATE_WAITING);
+    EXPECT_TRUE(liar_.abort().ok());
+    expect_refused("MIGRATION_EXISTS", "was here before");
+}
+
+// --- the data port --------------------------------------------------------------------------
+
+TEST_F(LyingSource, ThatNeverConnectsIsGivenUp) { ASSERT_TRUE(liar_.prepare().ok()); }
+
+TEST_F(LyingSource, StrangersWhoSayNothingAreDropped) {
+    expect_dropped([](TcpChannel&) {});
+}
+
+TEST_F(LyingSource, StrangersWithAWrongTokenAreDroppedWithoutAnAnswer) {
+    expect_dropped([&](TcpChannel& stranger) {
+        SessionToken wrong = liar_.token();
+        wrong[31] ^= std::byte{1};
+        const absl::Status greeted = client_hello(stranger, liar_.route(0), wrong,
+                                                  Clock::system().now() + std::chrono::seconds(10));
+        EXPECT_EQ(greeted.code(), absl::StatusCode::kPermissionDenied) << greeted;
+    });
+}
+
+TEST_F(LyingSource, StrangersOfAnotherMigrationAreDroppedWithoutAnAnswer) {
+    expect_dropped([&](TcpChannel& stranger) {
+        FrameRoute route = liar_.route(0);
+        route.migration_id = frame_migration_id("another");
+        const absl::Status greeted = client_hello(stranger, route, liar_.token(),
+                                                  Clock::system().now() + std::chrono::seconds(10));
+        EXPECT_EQ(greeted.code(), absl::StatusCode::kPermissionDenied) << greeted;
+    });
+}
+
+TEST_F(LyingSource, StrangersWhoSendGarbageAreDropped) {
+    expect_dropped([](TcpChannel& stranger) {
+        stranger.send(garbage(100'000)).IgnoreError();
+        std::array<std::byte, 1> byte{};
+        EXPECT_FALSE(stranger.receive(byte).ok());
+    });
+}
+
+TEST_F(LyingSource, WithATokenButStreamsThatNobodyAskedForIsDropped) {
+    expect_dropped([&](TcpChannel& stranger) {
+        const absl::Status greeted = client_hello(stranger, liar_.route(63), liar_.token(),
+                                                  Clock::system().now() + std::chrono::seconds(10));
+        EXPECT_FALSE(greeted.ok());
+    });
+}
+
+// --- pages ----------------------------------------------------------------------------------
+
+TEST_F(LyingSource, WithPagesOfABlockThatThereIsNotIsGivenUp) {
+    expect_given_up([](auto& streams) { send_pages(streams[0], one_page(7, 0)); });
+}
+
+TEST_F(LyingSource, WithPagesOutsideRamIsGivenUp) {
+    expect_given_up([](auto& streams) { send_pages(streams[1], one_page(0, 128)); });
+}
+
+TEST_F(LyingSource, WithPagesFarOutsideRamIsGivenUp) {
+    expect_given_up([](auto& streams) {
+        send_pages(streams[0], one_page(0, std::numeric_limits<uint64_t>::max() / kChunkBytes));
+    });
+}
+
+TEST_F(LyingSource, WithPagesThatDoNotDecompressIsGivenUp) {
+    expect_given_up([](auto& streams) {
+        PagesBody pages{.codec = PageCodec::kLz4, .raw_bytes = 4 * kPageBytes};
+        pages.present[0] = 0xf;
+        send_pages(streams[0], pages, garbage(kPageBytes));
+    });
+}
+
+TEST_F(LyingSource, ThatAnnouncesAHugeBodyIsGivenUp) {
+    expect_given_up([&](auto& streams) {
+        std::array<std::byte, kFrameHeaderBytes> header{};
+        encode_header({.kind = FrameKind::kPages,
+                       .route = liar_.route(0),
+                       .body_bytes = 0xffffffff,
+                       .sequence = kFirstSequence},
+                      header);
+        EXPECT_TRUE(streams[0].channel->send(header).ok());
+    });
+}
+
+TEST_F(LyingSource, ThatSendsGarbageOnADataStreamIsGivenUp) {
+    expect_given_up([](auto& streams) { streams[0].channel->send(garbage(9000)).IgnoreError(); });
+}
+
+TEST_F(LyingSource, ThatSendsControlFramesOnADataStreamIsGivenUp) {
+    expect_given_up([](auto& streams) {
+        EXPECT_TRUE(streams[0].writer->send(FrameKind::kCommit).ok());
+    });
+}
+
+TEST_F(LyingSource, ThatHangsUpInTheMiddleIsGivenUp) {
+    expect_given_up([](auto& streams) {
+        send_pages(streams[0], one_page(0, 3));
+        streams.clear();
+    });
+}
+
+TEST_F(LyingSource, WhoseDataStreamEndsTooEarlyIsGivenUpWhenTheRestEnds) {
+    expect_given_up([](auto& streams) {
+        streams[0] = {};
+        EXPECT_TRUE(
+            streams[1].writer->send(FrameKind::kMarker, MarkerBody{.round = 0}.encode()).ok());
+        streams.back() = {};
+    });
+}
+
+// --- the urgent stream ----------------------------------------------------------------------
+
+TEST_F(LyingSource, ThatCommitsBeforeLoadedDoesNotStartAGuest) {
+    expect_given_up([](auto& streams) {
+        EXPECT_TRUE(streams.back().writer->send(FrameKind::kCommit).ok());
+    });
+}
+
+TEST_F(LyingSource, ThatTurnsFramesRoundIsGivenUp) {
+    expect_given_up([](auto& streams) {
+        EXPECT_TRUE(streams.back().writer->send(FrameKind::kResumed).ok());
+    });
+}
+
+TEST_F(LyingSource, WithLessDeviceStateThanItSaysIsGivenUp) {
+    expect_given_up([](auto& streams) {
+        FrameWriter& urgent = *streams.back().writer;
+        EXPECT_TRUE(urgent.send(FrameKind::kDeviceState, garbage(100)).ok());
+        EXPECT_TRUE(urgent
+                        .send(FrameKind::kDeviceStateEnd,
+                              DeviceStateEndBody{.total_bytes = uint64_t{1} << 60}.encode())
+                        .ok());
+    });
+}
+
+TEST_F(LyingSource, WhoseDeviceStateIsGarbageIsToldThatItDidNotLoad) {
+    expect_given_up([](auto& streams) {
+        FakeStream& urgent = streams.back();
+        EXPECT_TRUE(urgent.writer->send(FrameKind::kDeviceState, garbage(5000)).ok());
+        EXPECT_TRUE(urgent.writer
+                        ->send(FrameKind::kDeviceStateEnd,
+                               DeviceStateEndBody{.total_bytes = 5000}.encode())
+                        .ok());
+        const absl::StatusOr<Frame> answer = urgent.reader->next();
+        ASSERT_TRUE(answer.ok()) << answer.status();
+        EXPECT_EQ(answer->kind(), FrameKind::kLoadFailed);
+        streams.clear();
+    });
+}
+
+TEST_F(LyingSource, ThatAsksToVerifyRamThatThereIsNotIsGivenUp) {
+    expect_given_up([](auto& streams) {
+        const VerifyChunksBody question{.block = 3, .first_chunk = 1u << 30, .hashes = {Hash128{}}};
+        EXPECT_TRUE(
+            streams.back().writer->send(FrameKind::kVerifyChunks, question.encode()).ok());
+    });
+}
+
+}  // namespace
+}  // namespace godwit::testing

@@ -1,0 +1,60 @@
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "tests/unit/dirty-tracking/writeprotect/tracked_ram.h"
+
+namespace godwit {
+namespace {
+
+constexpr const char* kReserve = "/proc/sys/vm/nr_hugepages";
+
+// Reserves huge pages while it lives.
+class ReservedHugePages {
+  public:
+    explicit ReservedHugePages(int count) : before_(current()) {
+        std::ofstream(kReserve) << before_ + count;
+        enough_ = current() >= before_ + count;
+    }
+    ~ReservedHugePages() { std::ofstream(kReserve) << before_; }
+    ReservedHugePages(const ReservedHugePages&) = delete;
+    ReservedHugePages& operator=(const ReservedHugePages&) = delete;
+    bool enough() const { return enough_; }
+
+  private:
+    static int current() {
+        int count = 0;
+        std::ifstream(kReserve) >> count;
+        return count;
+    }
+    int before_;
+    bool enough_ = false;
+};
+
+TEST(UffdWriteProtectHugetlb, ReportsAWrittenHugePageAs512Pages) {
+    if (const std::string reason = why_no_tracking(); !reason.empty()) GTEST_SKIP() << reason;
+    constexpr Bytes kSize = 4 * kChunkBytes;
+    const ReservedHugePages reserved(4);
+    if (!reserved.enough()) GTEST_SKIP() << "no huge pages can be reserved here";
+    const auto ram = TrackedRam::create("hugetlbfs", "pagesize=2M", {kSize});
+    if (!ram.ok()) GTEST_SKIP() << ram.status();
+    ASSERT_EQ((*ram)->tell("write 0", {0, 512}), "fine");  // the others are not there yet
+    const auto tracker = (*ram)->track();
+    ASSERT_TRUE(tracker.ok()) << tracker.status();
+    const absl::Status status = (*tracker)->start();
+    ASSERT_TRUE(status.ok()) << status;
+    const auto collect = [&] { return TrackedRam::collect(**tracker, (*ram)->empty_set()); };
+    EXPECT_EQ(collect(), Pages{});
+    ASSERT_EQ((*ram)->tell("write 0", {600, 1024 + 3}), "fine");
+    const Pages written = collect();
+    EXPECT_EQ(written.size(), 1024u);
+    EXPECT_EQ(*written.begin(), 512u);
+    EXPECT_EQ(*written.rbegin(), 1535u);
+    EXPECT_EQ(collect(), Pages{});
+    ASSERT_EQ((*ram)->tell("write 0", {512}), "fine");
+    EXPECT_EQ(collect().size(), 512u);
+    EXPECT_TRUE((*tracker)->stop().ok());
+}
+
+}  // namespace
+}  // namespace godwit
