@@ -106,7 +106,7 @@ absl::Status build_return_frame(const ThreadState& state, uint64_t restart_numbe
     context.uc_flags = kFlagVectorState | kFlagHasSs | kFlagStrictSs;
     context.uc_stack.ss_flags = kKeepAlternateStack;
     store_registers(state.registers, restart_number, context);
-    context.uc_mcontext.fpregs = reinterpret_cast<fpregset_t>(vectors);
+    std::memcpy(&context.uc_mcontext.fpregs, &vectors, sizeof vectors);  // an address over there
     std::memcpy(&context.uc_sigmask, &state.blocked_signals, sizeof state.blocked_signals);
 
     // What has no bit in the header is in its initial state: the kernel sets it so.

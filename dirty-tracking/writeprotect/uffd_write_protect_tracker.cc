@@ -303,7 +303,7 @@ absl::Status UffdWriteProtectTracker::scan_chunks(const TrackedBlock& block, Pag
 
 absl::Status UffdWriteProtectTracker::scan_range(const RamMapping& mapping, AddressRange range,
                                                  PageBitmap& dirty) {
-    const absl::Status status = pagemap_.take_written(
+    absl::Status status = pagemap_.take_written(
         range, [&](AddressRange written) { dirty.set_range(pages_of(mapping, written)); });
     if (status.ok()) return status;
     dirty.set_range(pages_of(mapping, range));

@@ -94,8 +94,8 @@ TEST(TwoAgents, HaveVmsOfTheSameNameAtDifferentTimes) {
 
 TEST(TwoAgents, CannotShareAStateDirectoryOrAPort) {
     TestAgent a;
-    const CommandResult same_state = run_command(
-        {program("godwitd"), "--listen", "127.0.0.1:0", "--state-dir", a.state_dir()});
+    const CommandResult same_state =
+        run_command({program("godwitd"), "--listen", "127.0.0.1:0", "--state-dir", a.state_dir()});
     EXPECT_EQ(same_state.exit_code, 3);
     EXPECT_THAT(same_state.err, HasSubstr(a.state_dir()));
     std::string other = "/tmp/gw-XXXXXX";

@@ -75,7 +75,8 @@ TEST_F(Api, TheSameMigrationIdTwiceIsOneMigration) {
     EXPECT_EQ(watch("m-1").back().report().outcome(), v1::OUTCOME_DONE);
     ASSERT_TRUE(migrate("m-1").ok()) << "after its end, too";
     v1::ListMigrationsResponse list;
-    ASSERT_TRUE(call(*api_, &v1::Agent::Stub::ListMigrations, v1::ListMigrationsRequest(), list).ok());
+    ASSERT_TRUE(
+        call(*api_, &v1::Agent::Stub::ListMigrations, v1::ListMigrationsRequest(), list).ok());
     EXPECT_EQ(list.migrations_size(), 1);
     expect_alive_and_well(b_, "vm", 100);
     expect_detail(migrate("m-1", "another"), grpc::StatusCode::ALREADY_EXISTS, "NAME_TAKEN");
@@ -287,8 +288,7 @@ bool next(grpc::CompletionQueue& queue) {
 }
 
 TEST_F(Api, HealthSaysServing) {
-    grpc::GenericStub stub(
-        grpc::CreateChannel(a_.address(), grpc::InsecureChannelCredentials()));
+    grpc::GenericStub stub(grpc::CreateChannel(a_.address(), grpc::InsecureChannelCredentials()));
     grpc::ClientContext context;
     grpc::CompletionQueue queue;
     const auto health =
@@ -303,8 +303,7 @@ TEST_F(Api, HealthSaysServing) {
 }
 
 TEST_F(Api, ReflectionListsTheServices) {
-    grpc::GenericStub stub(
-        grpc::CreateChannel(a_.address(), grpc::InsecureChannelCredentials()));
+    grpc::GenericStub stub(grpc::CreateChannel(a_.address(), grpc::InsecureChannelCredentials()));
     grpc::ClientContext context;
     grpc::CompletionQueue queue;
     const auto reflection = stub.PrepareCall(

@@ -28,8 +28,8 @@ CommandResult godwit(std::vector<std::string> words) {
 
 TEST(Cli, EveryCommandHasHelpWithAnExample) {
     const std::vector<std::vector<std::string>> commands = {
-        {},         {"vm", "start"}, {"vm", "list"}, {"vm", "show"}, {"vm", "log"}, {"vm", "stop"},
-        {"migrate"}, {"watch"},      {"cancel"},     {"report"},     {"list"},      {"host"}};
+        {},          {"vm", "start"}, {"vm", "list"}, {"vm", "show"}, {"vm", "log"}, {"vm", "stop"},
+        {"migrate"}, {"watch"},       {"cancel"},     {"report"},     {"list"},      {"host"}};
     for (std::vector<std::string> words : commands) {
         words.emplace_back("--help");
         const CommandResult result = godwit(words);
@@ -46,6 +46,7 @@ struct WrongFlags {
     std::vector<std::string> words;
     std::string reason;
 };
+void PrintTo(const WrongFlags& param, std::ostream* out) { *out << param.name; }
 
 class Usage : public ::testing::TestWithParam<WrongFlags> {};
 
@@ -63,18 +64,22 @@ INSTANTIATE_TEST_SUITE_P(
     Cli, Usage,
     ::testing::Values(
         WrongFlags{"NoCommand", {}, "A subcommand is required"},
-        WrongFlags{"UnknownCommand", {"teleport"}, "teleport"},
+        WrongFlags{"UnknownCommand", {"teleport"}, "\"teleport\" is no command"},
+        WrongFlags{"UnknownVmCommand", {"vm", "teleport"}, "\"teleport\" is no command"},
         WrongFlags{"UnknownFlag", {"list", "--colour"}, "--colour"},
-        WrongFlags{"AgentThatIsNoAddress", {"--agent", "nowhere", "list"}, "--agent: \"nowhere\""},
         WrongFlags{"NoName", {"migrate", "--to", "127.0.0.1:1"}, "NAME"},
         WrongFlags{"NoDestination", {"migrate", "vm"}, "--to"},
-        WrongFlags{"DestinationThatIsNoAddress", {"migrate", "vm", "--to", "host"}, "--to: \"host\""},
+        WrongFlags{
+            "DestinationThatIsNoAddress", {"migrate", "vm", "--to", "host"}, "--to: \"host\""},
         WrongFlags{"DestinationPort", {"migrate", "vm", "--to", "host:65536"}, "HOST:PORT"},
         WrongFlags{"Strategy", migrate_with("--strategy", "teleport"), "--strategy"},
         WrongFlags{"Tracker", migrate_with("--tracker", "crystal-ball"), "--tracker"},
-        WrongFlags{"DowntimeWithoutUnit", migrate_with("--downtime-limit", "50"), "--downtime-limit"},
-        WrongFlags{"DowntimeOfNothing", migrate_with("--downtime-limit", "0ms"), "--downtime-limit"},
-        WrongFlags{"DowntimeBelowZero", migrate_with("--downtime-limit", "-5ms"), "--downtime-limit"},
+        WrongFlags{"DowntimeWithoutUnit", migrate_with("--downtime-limit", "50"),
+                   "--downtime-limit"},
+        WrongFlags{"DowntimeOfNothing", migrate_with("--downtime-limit", "0ms"),
+                   "--downtime-limit"},
+        WrongFlags{"DowntimeBelowZero", migrate_with("--downtime-limit", "-5ms"),
+                   "--downtime-limit"},
         WrongFlags{"Threshold", migrate_with("--threshold", "few"), "--threshold"},
         WrongFlags{"NoRounds", migrate_with("--max-rounds", "0"), "--max-rounds"},
         WrongFlags{"TooManyRounds", migrate_with("--max-rounds", "1001"), "--max-rounds"},
@@ -87,6 +92,12 @@ INSTANTIATE_TEST_SUITE_P(
         WrongFlags{"TooManyStreams", migrate_with("--streams", "17"), "--streams"},
         WrongFlags{"StopTimeout", {"vm", "stop", "vm", "--timeout", "soon"}, "--timeout"}),
     [](const auto& test) { return std::string(test.param.name); });
+
+TEST(Cli, RefusesAnAgentThatIsNoAddress) {
+    const CommandResult result = run_command({program("godwit"), "--agent", "nowhere", "list"});
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_THAT(result.err, HasSubstr("--agent: \"nowhere\" is no address"));
+}
 
 TEST(Daemon, RefusesWrongFlagsWithExitCode2AndTheReason) {
     const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
@@ -122,6 +133,7 @@ struct VmFile {
     std::string text;
     std::string complaint;  // after the file's name
 };
+void PrintTo(const VmFile& param, std::ostream* out) { *out << param.name; }
 
 class MalformedVmFile : public ::testing::TestWithParam<VmFile> {};
 
@@ -148,8 +160,7 @@ INSTANTIATE_TEST_SUITE_P(
                "name: web\nmemory: 1GiB\ndisks:\n  - path: /a\n    format: raw\n    cash: none\n",
                ":6: disks[0].cash: unknown key"},
         VmFile{"Twice", "name: web\nmemory: 1GiB\nname: web\n", ":3: name: is there twice"},
-        VmFile{"NoYaml", "name: [web\n", ":"},
-        VmFile{"NoMapping", "- web\n", ":1: "},
+        VmFile{"NoYaml", "name: [web\n", ":"}, VmFile{"NoMapping", "- web\n", ":1: "},
         VmFile{"Empty", "", ":1: "}),
     [](const auto& test) { return std::string(test.param.name); });
 
@@ -163,7 +174,7 @@ TEST(Cli, VmFileThatIsNotThereIsUsage) {
 
 TEST(Cli, WithoutAnAgentSaysHowToStartOne) {
     const std::vector<std::vector<std::string>> commands = {
-        {"list"}, {"host"}, {"watch", "vm"}, {"vm", "list"}, {"migrate", "vm", "--to", "h:1"}};
+        {"list"}, {"watch", "vm"}, {"migrate", "vm", "--to", "h:1"}};
     for (const std::vector<std::string>& words : commands) {
         const CommandResult result = godwit(words);
         EXPECT_EQ(result.exit_code, 3);
@@ -205,12 +216,29 @@ TEST(Cli, EveryCommandPrintsJson) {
     EXPECT_EQ(a.cli_json({"report", "nothing"})["reason"], "NOT_FOUND");
 }
 
+TEST(Cli, WatchOfAnAgentThatDiesSaysHowToFindOut) {
+    TestAgent a, b;
+    start_guest(a, small_guest());
+    BackgroundCommand migrating = a.cli_in_background(
+        {"migrate", "vm", "--to", b.address(), "--id", "m", "--bandwidth", "1MiB/s"});
+    ASSERT_TRUE(eventually(std::chrono::seconds(20), [&] { return !b.vm_names().empty(); }));
+    a.end(SIGKILL);
+    ASSERT_TRUE(migrating.wait(std::chrono::seconds(30)));
+    EXPECT_EQ(migrating.result().exit_code, 4) << "whoever reads it must look";
+    EXPECT_THAT(last_line(migrating.result().err), HasSubstr("godwit report m"));
+    a.restart();
+    const CommandResult reported = a.cli({"report", "m"});
+    EXPECT_EQ(reported.exit_code, 1);
+    EXPECT_THAT(last_line(reported.err), HasSubstr("the guest is at the source"));
+    expect_alive_and_well(a, "vm", 100);
+    expect_nothing_left(b);
+}
+
 TEST(Cli, DetachPrintsTheIdAndWatchTellsTheEnd) {
     TestAgent a, b;
     start_guest(a, small_guest());
-    const CommandResult begun =
-        a.cli({"migrate", "vm", "--to", b.address(), "--id", "m", "--downtime-limit", "500ms",
-               "--detach"});
+    const CommandResult begun = a.cli({"migrate", "vm", "--to", b.address(), "--id", "m",
+                                       "--downtime-limit", "500ms", "--detach"});
     EXPECT_EQ(begun.exit_code, 0) << begun.err;
     EXPECT_EQ(begun.out, "m\n");
     const CommandResult watched = a.cli({"watch", "m"});
@@ -230,8 +258,8 @@ TEST(Cli, AnInterruptCancelsAMigrationButOnlyEndsAWatch) {
         return a.cli_json({"report", "m"}).value("outcome", "") == "running";
     }));
     BackgroundCommand watching = a.cli_in_background({"watch", "m"});
-    ASSERT_TRUE(eventually(std::chrono::seconds(20),
-                           [&] { return !watching.result().err.empty(); }));
+    ASSERT_TRUE(
+        eventually(std::chrono::seconds(20), [&] { return !watching.result().err.empty(); }));
     watching.signal(SIGINT);
     ASSERT_TRUE(watching.wait(std::chrono::seconds(20)));
     EXPECT_EQ(watching.result().exit_code, 0);

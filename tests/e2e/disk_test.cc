@@ -31,7 +31,7 @@ class GuestWithADisk : public ::testing::TestWithParam<Case> {
     static void expect_reads_go_on(TestAgent& agent) {
         const uint64_t before = testimony(agent, "vm").disk_reads;
         EXPECT_TRUE(eventually(std::chrono::seconds(30), [&] {
-            return testimony(agent, "vm").disk_reads > before + 1000;
+            return testimony(agent, "vm").disk_reads > before + 200;
         })) << "the disk's reads stand at "
             << testimony(agent, "vm").disk_reads << ", " << before << " before";
         expect_alive_and_well(agent, "vm");
@@ -49,12 +49,10 @@ TEST_P(GuestWithADisk, ReadsOnAfterEachMove) {
             .extra = fmt::format("disks: [{{path: {}, format: {}, cache: {}}}]\n", make_disk(),
                                  disk.format, disk.cache)}));
     expect_reads_go_on(a);
-    for (int trip = 0; trip < 2; ++trip) {
-        move_guest(a, b, "vm");
-        expect_reads_go_on(b);
-        move_guest(b, a, "vm");
-        expect_reads_go_on(a);
-    }
+    move_guest(a, b, "vm");
+    expect_reads_go_on(b);
+    move_guest(b, a, "vm");
+    expect_reads_go_on(a);
 }
 
 INSTANTIATE_TEST_SUITE_P(Disks, GuestWithADisk,

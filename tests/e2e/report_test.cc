@@ -25,9 +25,9 @@ TEST(Report, HasEveryNumberOfAMigrationAndPrintsZeros) {
     for (const char* text : {"migration_id", "vm", "strategy", "tracker", "outcome", "guest_at",
                              "reason", "source", "destination", "switch_reason"})
         EXPECT_TRUE(report.at(text).is_string()) << text;
-    for (const char* number : {"total_ms", "downtime_ms", "prepare_ms", "verify_ms", "wire_bytes",
-                               "ram_bytes", "touched_bytes", "drains", "streams",
-                               "started_unix_ms", "attach_hold_us"})
+    for (const char* number :
+         {"total_ms", "downtime_ms", "prepare_ms", "verify_ms", "wire_bytes", "ram_bytes",
+          "touched_bytes", "drains", "streams", "started_unix_ms", "attach_hold_us"})
         EXPECT_TRUE(report.at(number).is_number()) << number;
     EXPECT_TRUE(report.at("retry_safe").is_boolean());
     EXPECT_EQ(report["vm"], "vm");
@@ -44,8 +44,8 @@ TEST(Report, HasEveryNumberOfAMigrationAndPrintsZeros) {
     EXPECT_EQ(report["drains"], 0);  // there is no disk
 
     double parts = 0;
-    for (const char* part : {"stop_to_quiet_ms", "collect_ms", "last_pages_ms", "device_state_ms",
-                             "commit_ms"}) {
+    for (const char* part :
+         {"stop_to_quiet_ms", "collect_ms", "last_pages_ms", "device_state_ms", "commit_ms"}) {
         EXPECT_GE(report["downtime"].at(part), 0) << part;
         parts += report["downtime"][part].get<double>();
     }
@@ -58,8 +58,8 @@ TEST(Report, HasEveryNumberOfAMigrationAndPrintsZeros) {
         const json& round = report["rounds"][i];
         EXPECT_EQ(round["index"], i);
         for (const char* number : {"dirty_pages", "sent_pages", "sent_bytes", "duration_ms",
-                                   "rate_bytes_per_s", "wire_bytes_per_s", "dirty_pages_per_s",
-                                   "r", "expected_downtime_ms", "unsettled_pages"})
+                                   "rate_bytes_per_s", "wire_bytes_per_s", "dirty_pages_per_s", "r",
+                                   "expected_downtime_ms", "unsettled_pages"})
             EXPECT_TRUE(round.at(number).is_number()) << number;
         EXPECT_LE(round["sent_pages"], round["dirty_pages"]);
         round_bytes += round["sent_bytes"].get<uint64_t>();

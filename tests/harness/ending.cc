@@ -38,8 +38,8 @@ std::shared_ptr<grpc::Channel> channel_to(const TestAgent& agent) {
 
 CommandResult migrate(TestAgent& from, const std::string& to, const std::string& vm,
                       const std::vector<std::string>& flags) {
-    std::vector<std::string> words = {"migrate", vm,      "--to",             to,
-                                      "--json",  "--verify", "--downtime-limit", "500ms"};
+    std::vector<std::string> words = {"migrate",          vm,     "--to", to, "--json", "--verify",
+                                      "--downtime-limit", "500ms"};
     words.insert(words.end(), flags.begin(), flags.end());
     return from.cli(words);
 }
@@ -89,8 +89,8 @@ void expect_nothing_left(TestAgent& agent, const std::string& vm) {
         return files.empty() && std::find(names.begin(), names.end(), vm) == names.end() &&
                agent.qemu_pids().size() == names.size();
     });
-    EXPECT_TRUE(clean) << "left at " << agent.address() << ": "
-                       << ::testing::PrintToString(names) << ::testing::PrintToString(files);
+    EXPECT_TRUE(clean) << "left at " << agent.address() << ": " << ::testing::PrintToString(names)
+                       << ::testing::PrintToString(files);
 }
 
 std::unique_ptr<v1::Agent::Stub> agent_api(const TestAgent& agent) {

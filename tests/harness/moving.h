@@ -9,8 +9,10 @@
 
 namespace godwit::testing {
 
-// Limits that a loaded two-core machine can keep: for tests that are about correctness.
-inline const std::vector<std::string> kPatient = {"--downtime-limit", "500ms"};
+// For tests that are about correctness: limits that a loaded two-core machine can keep, and a
+// longer pause when it can't.
+inline const std::vector<std::string> kPatient = {"--downtime-limit", "500ms", "--on-no-converge",
+                                                  "stop-and-copy"};
 
 // `godwit migrate VM --to TO --verify --json FLAGS…`.
 CommandResult migrate_with(TestAgent& from, TestAgent& to, const std::string& vm,

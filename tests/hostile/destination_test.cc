@@ -20,9 +20,9 @@ std::string dead_address() {
 
 // An agent that sees `shown` where everybody else sees `path`; nothing at all when `shown` is "".
 AgentOptions with_other_file(const std::string& path, const std::string& shown) {
-    const std::string change =
-        shown.empty() ? fmt::format("mount -t tmpfs none $(dirname {})", path)
-                      : fmt::format("mount --bind {} {}", shown, path);
+    const std::string change = shown.empty()
+                                   ? fmt::format("mount -t tmpfs none $(dirname {})", path)
+                                   : fmt::format("mount --bind {} {}", shown, path);
     return {.wrapper = {"unshare", "-m", "sh", "-c", change + " && exec \"$@\"", "sh"}};
 }
 
@@ -67,21 +67,20 @@ TEST(Destination, ThatIsTheSourceItselfSaysSo) {
 
 TEST(Destination, WhoseQemuDiesWhilePreparingPassesItsWordsOn) {
     const ScratchDirectory scratch;
-    TestAgent a, b({.flags = {"--qemu", write_qemu_wrapper(
-                                            scratch.file("qemu"),
-                                            "echo 'the disk is on fire' >&2; exit 1")}});
+    TestAgent a,
+        b({.flags = {"--qemu", write_qemu_wrapper(scratch.file("qemu"),
+                                                  "echo 'the disk is on fire' >&2; exit 1")}});
     start_guest(a, small_guest());
-    expect_at_source(a, migrate(a, b.address()),
-                     {.exit_code = 1,
-                      .outcome = "failed",
-                      .words = {b.address(), "the disk is on fire"}});
+    expect_at_source(
+        a, migrate(a, b.address()),
+        {.exit_code = 1, .outcome = "failed", .words = {b.address(), "the disk is on fire"}});
     expect_nothing_left(b);
 }
 
 TEST(Destination, WhoseQemuHangsAtItsStartIsGivenUp) {
     const ScratchDirectory scratch;
-    TestAgent a, b({.flags = {"--qemu", write_qemu_wrapper(scratch.file("qemu"),
-                                                           "exec sleep 1000")}});
+    TestAgent a,
+        b({.flags = {"--qemu", write_qemu_wrapper(scratch.file("qemu"), "exec sleep 1000")}});
     start_guest(a, small_guest());
     expect_at_source(a, migrate(a, b.address()),
                      {.exit_code = 1, .outcome = "failed", .words = {b.address(), "vm"}});
@@ -105,7 +104,8 @@ TEST(Destination, WithoutTheDiskNamesIt) {
     TestAgent a, b(with_other_file(disk, ""));
     GuestOptions guest = small_guest();
     guest.append += " disk=off";
-    guest.extra = fmt::format("disks:\n  - path: {}\n    format: raw\n    cache: writeback\n", disk);
+    guest.extra =
+        fmt::format("disks:\n  - path: {}\n    format: raw\n    cache: writeback\n", disk);
     start_guest(a, guest);
     expect_at_source(a, migrate(a, b.address()), {.words = {"disks[0].path", disk, "ENOENT"}});
     expect_nothing_left(b);

@@ -13,8 +13,7 @@ constexpr std::byte kTokenByte{0x5a};
 
 }  // namespace
 
-FakeDestination::FakeDestination(Lies lies)
-    : lies_(std::move(lies)), wakeup_(*Wakeup::create()) {
+FakeDestination::FakeDestination(Lies lies) : lies_(std::move(lies)), wakeup_(*Wakeup::create()) {
     listener_.emplace(*TcpListener::bind("127.0.0.1", 0));
     int port = 0;
     grpc::ServerBuilder builder;
@@ -43,7 +42,8 @@ grpc::Status FakeDestination::Prepare(grpc::ServerContext*, const v1::PrepareReq
     response->set_data_port(listener_->port());
     if (lies_.prepare)
         if (const grpc::Status status = lies_.prepare(*response); !status.ok()) return status;
-    main_ = std::jthread([this, expected] { lies_.connection ? take_connections() : serve(expected); });
+    main_ =
+        std::jthread([this, expected] { lies_.connection ? take_connections() : serve(expected); });
     return grpc::Status::OK;
 }
 
@@ -71,7 +71,8 @@ void FakeDestination::serve(HelloExpectation expected) {
     if (!acceptor.ok()) return;
     std::vector<AcceptedStream> accepted(expected.stream_count);
     for (uint16_t i = 0; i < expected.stream_count; ++i) {
-        absl::StatusOr<AcceptedStream> stream = acceptor->accept(MonotonicTime::max(), wakeup_.fd());
+        absl::StatusOr<AcceptedStream> stream =
+            acceptor->accept(MonotonicTime::max(), wakeup_.fd());
         if (!stream.ok()) return;
         accepted[stream->route.stream] = *std::move(stream);
     }
@@ -83,8 +84,7 @@ void FakeDestination::serve(HelloExpectation expected) {
     UrgentStream urgent{frames, *streams_.back().channel};
     if (lies_.greeted) lies_.greeted(urgent);
     std::vector<std::jthread> readers;
-    for (AcceptedStream& stream : streams_)
-        readers.emplace_back([&] { read(stream, urgent); });
+    for (AcceptedStream& stream : streams_) readers.emplace_back([&] { read(stream, urgent); });
 }
 
 void FakeDestination::read(AcceptedStream& stream, UrgentStream& urgent) {

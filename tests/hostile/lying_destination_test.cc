@@ -22,8 +22,8 @@ class LyingDestination : public ::testing::Test {
 
     CommandResult migrate_to(const FakeDestination& liar) {
         // Without --verify: a fake destination has no RAM to compare.
-        return source_.cli({"migrate", "vm", "--to", liar.address(), "--json", "--downtime-limit",
-                            "500ms"});
+        return source_.cli(
+            {"migrate", "vm", "--to", liar.address(), "--json", "--downtime-limit", "500ms"});
     }
     void expect_failure(Lies lies, const std::vector<std::string>& words) {
         const FakeDestination liar(std::move(lies));
@@ -79,10 +79,10 @@ TEST_F(LyingDestination, ThatHasNoTransferServiceIsNoAgent) {
 TEST_F(LyingDestination, CannotDrawOnTheTerminalWithItsError) {
     expect_refusal({.prepare =
                         [](v1::PrepareResponse&) {
-                            return to_grpc(absl::FailedPreconditionError(
-                                               "no\n\x1b[2Jgodwit: migration done\r" +
-                                               std::string(3000, 'x')),
-                                           untouched("REFUSED"));
+                            return to_grpc(
+                                absl::FailedPreconditionError(
+                                    "no\n\x1b[2Jgodwit: migration done\r" + std::string(3000, 'x')),
+                                untouched("REFUSED"));
                         }},
                    {"no??[2Jgodwit: migration done?"});
 }
@@ -131,11 +131,9 @@ TEST_F(LyingDestination, ThatGreetsWithGarbageIsGivenUp) {
 // --- while pages travel ---------------------------------------------------------------------
 
 TEST_F(LyingDestination, ThatSendsGarbageIsGivenUp) {
-    expect_failure({.greeted =
-                        [](UrgentStream& urgent) {
-                            urgent.bytes.send(garbage(4096)).IgnoreError();
-                        }},
-                   {"connection to the destination was lost", "magic"});
+    expect_failure(
+        {.greeted = [](UrgentStream& urgent) { urgent.bytes.send(garbage(4096)).IgnoreError(); }},
+        {"connection to the destination was lost", "magic"});
 }
 
 TEST_F(LyingDestination, ThatAnnouncesAHugeBodyIsGivenUpBeforeAnythingIsAllocated) {
@@ -152,41 +150,39 @@ TEST_F(LyingDestination, ThatAnnouncesAHugeBodyIsGivenUpBeforeAnythingIsAllocate
 }
 
 TEST_F(LyingDestination, ThatAcknowledgesAStreamThatThereIsNotIsGivenUp) {
-    expect_failure({.frame = on(FrameKind::kMarker,
-                                [](UrgentStream& urgent) {
-                                    const MarkerAckBody ack{.round = 0, .stream = 40000};
-                                    urgent.frames.send(FrameKind::kMarkerAck, ack.encode())
-                                        .IgnoreError();
-                                })},
-                   {"connection to the destination was lost", "marker-ack"});
+    expect_failure(
+        {.frame = on(FrameKind::kMarker,
+                     [](UrgentStream& urgent) {
+                         const MarkerAckBody ack{.round = 0, .stream = 40000};
+                         urgent.frames.send(FrameKind::kMarkerAck, ack.encode()).IgnoreError();
+                     })},
+        {"connection to the destination was lost", "marker-ack"});
 }
 
 TEST_F(LyingDestination, ThatAcknowledgesARoundThatHasNotBeenSentIsGivenUp) {
-    expect_failure({.greeted =
-                        [](UrgentStream& urgent) {
-                            for (const uint16_t stream : {uint16_t{0}, uint16_t{1}}) {
-                                const MarkerAckBody ack{.round = 4000000000, .stream = stream};
-                                urgent.frames.send(FrameKind::kMarkerAck, ack.encode())
-                                    .IgnoreError();
-                            }
-                        }},
-                   {"connection to the destination was lost"});
+    expect_failure(
+        {.greeted =
+             [](UrgentStream& urgent) {
+                 for (const uint16_t stream : {uint16_t{0}, uint16_t{1}}) {
+                     const MarkerAckBody ack{.round = 4000000000, .stream = stream};
+                     urgent.frames.send(FrameKind::kMarkerAck, ack.encode()).IgnoreError();
+                 }
+             }},
+        {"connection to the destination was lost"});
 }
 
 TEST_F(LyingDestination, ThatSaysResumedBeforeCommitDoesNotGetTheGuest) {
-    expect_failure({.greeted =
-                        [](UrgentStream& urgent) {
-                            urgent.frames.send(FrameKind::kResumed).IgnoreError();
-                        }},
-                   {"connection to the destination was lost", "resumed"});
+    expect_failure(
+        {.greeted =
+             [](UrgentStream& urgent) { urgent.frames.send(FrameKind::kResumed).IgnoreError(); }},
+        {"connection to the destination was lost", "resumed"});
 }
 
 TEST_F(LyingDestination, ThatSaysLoadedBeforeItHasTheDeviceStateDoesNotGetTheGuest) {
-    expect_failure({.greeted =
-                        [](UrgentStream& urgent) {
-                            urgent.frames.send(FrameKind::kLoaded).IgnoreError();
-                        }},
-                   {"connection to the destination was lost", "loaded"});
+    expect_failure(
+        {.greeted =
+             [](UrgentStream& urgent) { urgent.frames.send(FrameKind::kLoaded).IgnoreError(); }},
+        {"connection to the destination was lost", "loaded"});
 }
 
 TEST_F(LyingDestination, ThatTurnsFramesRoundIsGivenUp) {
@@ -204,25 +200,25 @@ TEST_F(LyingDestination, ThatHangsUpInTheMiddleIsGivenUp) {
 }
 
 TEST_F(LyingDestination, ThatAbortsIsQuotedWithoutItsControlCharacters) {
-    expect_failure({.frame = on(FrameKind::kMarker,
-                                [](UrgentStream& urgent) {
-                                    const TextBody text{.text = "my \x1b[31mdisk\n is full"};
-                                    urgent.frames.send(FrameKind::kAbort, text.encode())
-                                        .IgnoreError();
-                                })},
-                   {"my ?[31mdisk? is full"});
+    expect_failure(
+        {.frame = on(FrameKind::kMarker,
+                     [](UrgentStream& urgent) {
+                         const TextBody text{.text = "my \x1b[31mdisk\n is full"};
+                         urgent.frames.send(FrameKind::kAbort, text.encode()).IgnoreError();
+                     })},
+        {"my ?[31mdisk? is full"});
 }
 
 // --- while the guest is frozen --------------------------------------------------------------
 
 TEST_F(LyingDestination, ThatCannotLoadTheDeviceStateIsQuoted) {
-    expect_failure({.frame = on(FrameKind::kDeviceStateEnd,
-                                [](UrgentStream& urgent) {
-                                    const TextBody text{.text = "no such device: frobnicator"};
-                                    urgent.frames.send(FrameKind::kLoadFailed, text.encode())
-                                        .IgnoreError();
-                                })},
-                   {"could not load the device state", "no such device: frobnicator"});
+    expect_failure(
+        {.frame = on(FrameKind::kDeviceStateEnd,
+                     [](UrgentStream& urgent) {
+                         const TextBody text{.text = "no such device: frobnicator"};
+                         urgent.frames.send(FrameKind::kLoadFailed, text.encode()).IgnoreError();
+                     })},
+        {"could not load the device state", "no such device: frobnicator"});
 }
 
 TEST_F(LyingDestination, ThatHangsUpWhileTheGuestIsFrozenIsGivenUp) {
@@ -243,18 +239,17 @@ TEST_F(LyingDestination, ThatRefusesAfterCommitLeavesTheGuestAtTheSource) {
 }
 
 TEST_F(LyingDestination, ThatAnswersCommitWithGarbageIsAskedUntilItSaysWhatBecameOfIt) {
-    const FakeDestination liar({.frame = on(FrameKind::kCommit,
-                                            [](UrgentStream& urgent) {
-                                                urgent.bytes.send(garbage(4096)).IgnoreError();
-                                            }),
-                                .fate = v1::INCOMING_STATE_REFUSED});
+    const FakeDestination liar(
+        {.frame = on(FrameKind::kCommit,
+                     [](UrgentStream& urgent) { urgent.bytes.send(garbage(4096)).IgnoreError(); }),
+         .fate = v1::INCOMING_STATE_REFUSED});
     expect_at_source(source_, migrate_to(liar), {.exit_code = 1, .outcome = "failed"});
 }
 
 TEST_F(LyingDestination, ThatSaysItHasTheGuestAfterCommitIsBelieved) {
-    const FakeDestination liar({.frame = on(FrameKind::kCommit,
-                                            [](UrgentStream& urgent) { urgent.bytes.shutdown(); }),
-                                .fate = v1::INCOMING_STATE_RESUMED});
+    const FakeDestination liar(
+        {.frame = on(FrameKind::kCommit, [](UrgentStream& urgent) { urgent.bytes.shutdown(); }),
+         .fate = v1::INCOMING_STATE_RESUMED});
     const CommandResult result = migrate_to(liar);
     EXPECT_EQ(result.exit_code, 0) << result.err;
     EXPECT_EQ(json_of(result)["guest_at"], "destination");

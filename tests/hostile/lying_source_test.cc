@@ -42,10 +42,9 @@ class LyingSource : public ::testing::Test {
         ASSERT_TRUE(liar_.prepare().ok());
         std::vector<FakeStream> streams = liar_.open_all();
         lie(streams);
-        EXPECT_TRUE(eventually(std::chrono::seconds(20), [&] {
-            return liar_.fate() == v1::INCOMING_STATE_REFUSED;
-        })) << "state "
-            << liar_.fate();
+        EXPECT_TRUE(eventually(std::chrono::seconds(20),
+                               [&] { return liar_.fate() == v1::INCOMING_STATE_REFUSED; }))
+            << "state " << liar_.fate();
     }
 
     // A stranger at the data port is dropped, and the true source still gets in.
@@ -229,9 +228,8 @@ TEST_F(LyingSource, ThatSendsGarbageOnADataStreamIsGivenUp) {
 }
 
 TEST_F(LyingSource, ThatSendsControlFramesOnADataStreamIsGivenUp) {
-    expect_given_up([](auto& streams) {
-        EXPECT_TRUE(streams[0].writer->send(FrameKind::kCommit).ok());
-    });
+    expect_given_up(
+        [](auto& streams) { EXPECT_TRUE(streams[0].writer->send(FrameKind::kCommit).ok()); });
 }
 
 TEST_F(LyingSource, ThatHangsUpInTheMiddleIsGivenUp) {
@@ -253,15 +251,13 @@ TEST_F(LyingSource, WhoseDataStreamEndsTooEarlyIsGivenUpWhenTheRestEnds) {
 // --- the urgent stream ----------------------------------------------------------------------
 
 TEST_F(LyingSource, ThatCommitsBeforeLoadedDoesNotStartAGuest) {
-    expect_given_up([](auto& streams) {
-        EXPECT_TRUE(streams.back().writer->send(FrameKind::kCommit).ok());
-    });
+    expect_given_up(
+        [](auto& streams) { EXPECT_TRUE(streams.back().writer->send(FrameKind::kCommit).ok()); });
 }
 
 TEST_F(LyingSource, ThatTurnsFramesRoundIsGivenUp) {
-    expect_given_up([](auto& streams) {
-        EXPECT_TRUE(streams.back().writer->send(FrameKind::kResumed).ok());
-    });
+    expect_given_up(
+        [](auto& streams) { EXPECT_TRUE(streams.back().writer->send(FrameKind::kResumed).ok()); });
 }
 
 TEST_F(LyingSource, WithLessDeviceStateThanItSaysIsGivenUp) {
@@ -279,10 +275,10 @@ TEST_F(LyingSource, WhoseDeviceStateIsGarbageIsToldThatItDidNotLoad) {
     expect_given_up([](auto& streams) {
         FakeStream& urgent = streams.back();
         EXPECT_TRUE(urgent.writer->send(FrameKind::kDeviceState, garbage(5000)).ok());
-        EXPECT_TRUE(urgent.writer
-                        ->send(FrameKind::kDeviceStateEnd,
-                               DeviceStateEndBody{.total_bytes = 5000}.encode())
-                        .ok());
+        EXPECT_TRUE(
+            urgent.writer
+                ->send(FrameKind::kDeviceStateEnd, DeviceStateEndBody{.total_bytes = 5000}.encode())
+                .ok());
         const absl::StatusOr<Frame> answer = urgent.reader->next();
         ASSERT_TRUE(answer.ok()) << answer.status();
         EXPECT_EQ(answer->kind(), FrameKind::kLoadFailed);
@@ -293,8 +289,7 @@ TEST_F(LyingSource, WhoseDeviceStateIsGarbageIsToldThatItDidNotLoad) {
 TEST_F(LyingSource, ThatAsksToVerifyRamThatThereIsNotIsGivenUp) {
     expect_given_up([](auto& streams) {
         const VerifyChunksBody question{.block = 3, .first_chunk = 1u << 30, .hashes = {Hash128{}}};
-        EXPECT_TRUE(
-            streams.back().writer->send(FrameKind::kVerifyChunks, question.encode()).ok());
+        EXPECT_TRUE(streams.back().writer->send(FrameKind::kVerifyChunks, question.encode()).ok());
     });
 }
 

@@ -96,7 +96,8 @@ TEST(SourceHost, PassesOnWhichDeviceQemuCallsUnmigratable) {
     TestAgent a, b;
     GuestOptions guest = small_guest();
     guest.append += " disk=off";
-    guest.extra = fmt::format("disks:\n  - path: {}\n    format: vmdk\n    cache: writeback\n", disk);
+    guest.extra =
+        fmt::format("disks:\n  - path: {}\n    format: vmdk\n    cache: writeback\n", disk);
     start_guest(a, guest);
     expect_at_source(a, migrate(a, b.address()),
                      {.words = {"QEMU can't migrate this VM", "vmdk", "disk0"}});

@@ -316,6 +316,13 @@ ExitCode run(int argc, char** argv) {
     add_migration_commands(app, words, action);
     try {
         app.parse(argc, argv);
+    } catch (const CLI::RequiredError& error) {
+        // "A subcommand is required" is no help to whoever mistyped one.
+        const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
+        if (unknown.empty()) return app.exit(error) == 0 ? ExitCode::kDone : ExitCode::kUsage;
+        std::cerr << fmt::format("godwit: \"{}\" is no command: see godwit --help\n",
+                                 unknown.front());
+        return ExitCode::kUsage;
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? ExitCode::kDone : ExitCode::kUsage;
     }

@@ -99,7 +99,9 @@ ExitCode follow(AgentClient& agent, const std::string& migration, const FollowOp
     if (!finished.ok()) return print_error(finished.status(), options.json);
     std::atomic<bool> detach{false};
     std::jthread watcher_of_signals([&] {
-        while (wait_readable(interrupts.fd(), finished->fd(), std::nullopt).ok()) {
+        while (true) {
+            // Only a signal detaches: a watch that has ended, well or badly, does not.
+            if (!wait_readable(interrupts.fd(), finished->fd(), std::nullopt).ok()) return;
             interrupts.drain();
             if (!options.cancel_on_signal) break;
             std::cerr << "\ncancelling" << std::endl;

@@ -145,25 +145,25 @@ std::string vm_text(const v1::VmInfo& vm) {
     const auto line = [](const char* name, const std::string& value) {
         return value.empty() ? std::string() : fmt::format("{:<10} {}\n", name, value);
     };
-    std::string text = line("name", spec.name()) + line("uuid", spec.uuid()) +
-                       line("state", vm.state()) + line("pid", std::to_string(vm.pid())) +
-                       line("migration", vm.migration_id()) +
-                       line("machine", fmt::format("{}, {}, CPU {}", spec.machine(),
-                                                   enum_word(spec.accel()), spec.cpu())) +
-                       line("vcpus", std::to_string(spec.vcpus())) +
-                       line("memory", fmt::format("{} ({})", format_bytes(spec.memory_bytes()),
-                                                  enum_word(spec.memory_backing())));
+    std::string text =
+        line("name", spec.name()) + line("uuid", spec.uuid()) + line("state", vm.state()) +
+        line("pid", std::to_string(vm.pid())) + line("migration", vm.migration_id()) +
+        line("machine",
+             fmt::format("{}, {}, CPU {}", spec.machine(), enum_word(spec.accel()), spec.cpu())) +
+        line("vcpus", std::to_string(spec.vcpus())) +
+        line("memory", fmt::format("{} ({})", format_bytes(spec.memory_bytes()),
+                                   enum_word(spec.memory_backing())));
     for (const std::string& file : vm.ram_files()) text += line("ram file", file);
     text += line("firmware", spec.firmware()) + line("kernel", spec.kernel()) +
             line("initrd", spec.initrd()) + line("append", spec.append());
     for (const v1::Disk& disk : spec.disks())
-        text += line("disk", fmt::format("{} ({}, cache {}{})", disk.path(), disk.format(),
-                                         enum_word(disk.cache()),
-                                         disk.readonly() ? ", read-only" : ""));
+        text += line("disk",
+                     fmt::format("{} ({}, cache {}{})", disk.path(), disk.format(),
+                                 enum_word(disk.cache()), disk.readonly() ? ", read-only" : ""));
     for (const v1::Nic& nic : spec.nics())
-        text += line("nic", fmt::format("{} on {}", nic.mac(),
-                                        nic.bridge().empty() ? "QEMU's user network"
-                                                             : nic.bridge()));
+        text +=
+            line("nic", fmt::format("{} on {}", nic.mac(),
+                                    nic.bridge().empty() ? "QEMU's user network" : nic.bridge()));
     return text;
 }
 

@@ -52,7 +52,9 @@ TEST(EventLog, OfProgressKeepsOnlyTheNewest) {
     const auto events = all_of(log);
     EXPECT_LE(events.size(), 2U);
     EXPECT_TRUE(events.back().has_report());
-    if (events.size() == 2) EXPECT_EQ(events.front().progress().done_pages(), 100U);
+    if (events.size() == 2) {
+        EXPECT_EQ(events.front().progress().done_pages(), 100U);
+    }
 }
 
 TEST(EventLog, WakesAFollowerThatWaits) {

@@ -31,7 +31,8 @@ TEST(ExitCode, OfAReportSaysHowItEnded) {
 }
 
 TEST(ExitCode, WhereTheGuestIsCountsMoreThanTheOutcome) {
-    for (const v1::Outcome outcome : {v1::OUTCOME_FAILED, v1::OUTCOME_CANCELLED, v1::OUTCOME_DONE}) {
+    for (const v1::Outcome outcome :
+         {v1::OUTCOME_FAILED, v1::OUTCOME_CANCELLED, v1::OUTCOME_DONE}) {
         EXPECT_EQ(exit_code_of(report(outcome, v1::GUEST_AT_NEEDS_OPERATOR)),
                   ExitCode::kNeedsOperator);
         EXPECT_EQ(exit_code_of(report(outcome, v1::GUEST_AT_NONE)), ExitCode::kGuestDied);

@@ -104,9 +104,9 @@ TEST(Summary, SplitsThePauseIntoItsParts) {
     made.add_rounds()->set_index(0);
     made.add_warnings("mind the gap");
     const std::string text = summary(made);
-    for (const char* part : {"downtime", "stop to block layer drained", "last dirty set",
-                             "last pages", "device state", "9.50 ms", "commit to resumed",
-                             "warning: mind the gap"})
+    for (const char* part :
+         {"downtime", "stop to block layer drained", "last dirty set", "last pages", "device state",
+          "9.50 ms", "commit to resumed", "warning: mind the gap"})
         EXPECT_THAT(text, HasSubstr(part));
 }
 

@@ -40,8 +40,8 @@ TEST(ErrorDetail, OfGarbageIsAbsent) {
 }
 
 TEST(ErrorDetail, MessagesOfPeersAreCutAndHaveNoControlCharacters) {
-    const absl::Status status = from_grpc(
-        {grpc::StatusCode::INTERNAL, "a\nb\x1b[2Jc\x7f\r" + std::string(10'000, 'x')});
+    const absl::Status status =
+        from_grpc({grpc::StatusCode::INTERNAL, "a\nb\x1b[2Jc\x7f\r" + std::string(10'000, 'x')});
     EXPECT_EQ(std::string(status.message()).substr(0, 10), "a?b?[2Jc??");
     EXPECT_EQ(status.message().size(), 4096U);
 }

@@ -1,0 +1,71 @@
+// Kinds of guest memory: huge pages, several blocks, a balloon.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/harness/guest.h"
+#include "tests/harness/huge_pages.h"
+#include "tests/harness/moving.h"
+
+namespace godwit::testing {
+namespace {
+
+using nlohmann::json;
+
+void expect_there_and_back(const GuestOptions& guest, size_t ram_files) {
+    TestAgent a, b;
+    ASSERT_NO_FATAL_FAILURE(start_guest(a, guest));
+    EXPECT_EQ(a.vm(guest.name)["ram_files"].size(), ram_files);
+    expect_alive_and_well(a, guest.name);
+    move_guest(a, b, guest.name);
+    expect_alive_and_well(b, guest.name);
+    move_guest(b, a, guest.name);
+    expect_alive_and_well(a, guest.name);
+}
+
+class Accelerator : public ::testing::TestWithParam<const char*> {
+  protected:
+    void SetUp() override {
+        if (const std::string reason = missing(GetParam()); !reason.empty())
+            GTEST_SKIP() << reason;
+    }
+};
+
+TEST_P(Accelerator, MovesAGuestOnHugePages) {
+    // Twice 128 MiB, and some to spare.
+    const ReservedHugePages reserved(144);
+    if (!reserved.enough()) GTEST_SKIP() << "no huge pages can be reserved here";
+    expect_there_and_back({.memory = "128MiB",
+                           .accel = GetParam(),
+                           .backing = "hugetlb-2M",
+                           .append = "ws=32M rate=5000 pattern=random"},
+                          1);
+}
+
+TEST_P(Accelerator, MovesAGuestOfTwoNumaNodes) {
+    // The working set begins in one node and ends in the other.
+    expect_there_and_back({.memory = "128MiB",
+                           .accel = GetParam(),
+                           .vcpus = 2,
+                           .append = "ws=80M rate=10000 pattern=random",
+                           .extra = "numa:\n  - {memory: 64MiB, vcpus: [0]}\n"
+                                    "  - {memory: 64MiB, vcpus: [1]}\n"},
+                          2);
+}
+
+INSTANTIATE_TEST_SUITE_P(Accelerators, Accelerator, ::testing::Values("kvm", "tcg"),
+                         [](const auto& test) { return std::string(test.param); });
+
+TEST(Balloon, IsNamedInAWarningAndTheGuestMoves) {
+    TestAgent a, b;
+    GuestOptions guest = small_guest();
+    guest.extra = "balloon: true\n";
+    ASSERT_NO_FATAL_FAILURE(start_guest(a, guest));
+    const json report = move_guest(a, b, guest.name);
+    ASSERT_EQ(report["warnings"].size(), 1U) << report["warnings"];
+    EXPECT_THAT(report["warnings"][0].get<std::string>(),
+                ::testing::HasSubstr("balloon0 gives memory back unseen"));
+    expect_alive_and_well(b, guest.name);
+}
+
+}  // namespace
+}  // namespace godwit::testing
