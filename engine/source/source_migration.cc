@@ -268,6 +268,7 @@ void SourceMigration::undo(SourceContext& context, const absl::Status& cause, bo
     if (!rolled_back.ok()) {
         report.set_outcome(v1::OUTCOME_FAILED);
         report.set_guest_at(v1::GUEST_AT_NEEDS_OPERATOR);
+        report.set_retry_safe(false);
         report.set_reason(fmt::format("{}; and the guest could not be resumed at the source: {}",
                                       report.reason(), std::string(rolled_back.message())));
     }

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "engine/base/log.h"
 #include "engine/base/wait.h"
 #include "transport/stream/handshake.h"
 
@@ -65,6 +66,7 @@ void SourceStreams::read_urgent(FrameReader& reader) {
     while (true) {
         const absl::StatusOr<Frame> frame = reader.next();
         if (!frame.ok()) {
+            spdlog::debug("the urgent stream has ended: {}", std::string(frame.status().message()));
             signals_.update([&](SourceSignals::Seen& seen) { seen.connection = frame.status(); });
             return;
         }
@@ -91,6 +93,7 @@ bool SourceStreams::handle(const Frame& frame) {
             signals_.update([&](SourceSignals::Seen& seen) { seen.loaded_at = now; });
             return true;
         case FrameKind::kLoadFailed:
+            spdlog::debug("the destination could not load the device state");
             signals_.update([&](SourceSignals::Seen& seen) { seen.load_failed = text(); });
             return true;
         case FrameKind::kAbort:

@@ -30,10 +30,10 @@ class GuestWithADisk : public ::testing::TestWithParam<Case> {
 
     static void expect_reads_go_on(TestAgent& agent) {
         const uint64_t before = testimony(agent, "vm").disk_reads;
-        EXPECT_TRUE(eventually(std::chrono::seconds(30), [&] {
-            return testimony(agent, "vm").disk_reads > before + 200;
-        })) << "the disk's reads stand at "
-            << testimony(agent, "vm").disk_reads << ", " << before << " before";
+        EXPECT_TRUE(eventually(std::chrono::seconds(30),
+                               [&] { return testimony(agent, "vm").disk_reads > before + 200; }))
+            << "the disk's reads stand at " << testimony(agent, "vm").disk_reads << ", " << before
+            << " before";
         expect_alive_and_well(agent, "vm");
     }
 
@@ -43,11 +43,11 @@ class GuestWithADisk : public ::testing::TestWithParam<Case> {
 TEST_P(GuestWithADisk, ReadsOnAfterEachMove) {
     const Case& disk = GetParam();
     if (const std::string reason = missing(disk.accel); !reason.empty()) GTEST_SKIP() << reason;
-    ASSERT_NO_FATAL_FAILURE(start_guest(
-        a, {.accel = disk.accel,
-            .append = "ws=16M rate=2000 disk=on dma=16M diskdepth=16",
-            .extra = fmt::format("disks: [{{path: {}, format: {}, cache: {}}}]\n", make_disk(),
-                                 disk.format, disk.cache)}));
+    ASSERT_NO_FATAL_FAILURE(
+        start_guest(a, {.accel = disk.accel,
+                        .append = "ws=16M rate=2000 disk=on dma=16M diskdepth=16",
+                        .extra = fmt::format("disks: [{{path: {}, format: {}, cache: {}}}]\n",
+                                             make_disk(), disk.format, disk.cache)}));
     expect_reads_go_on(a);
     move_guest(a, b, "vm");
     expect_reads_go_on(b);

@@ -50,8 +50,8 @@ std::string LinuxConsole::text() const {
     for (const UniqueFd& file : files_) {
         std::array<char, 65536> buffer;
         off_t at = 0;
-        for (ssize_t got = 0;
-             (got = ::pread(file.get(), buffer.data(), buffer.size(), at)) > 0; at += got)
+        for (ssize_t got = 0; (got = ::pread(file.get(), buffer.data(), buffer.size(), at)) > 0;
+             at += got)
             all.append(buffer.data(), static_cast<size_t>(got));
     }
     return all;

@@ -40,7 +40,9 @@ INSTANTIATE_TEST_SUITE_P(
     Guests, ManyRoundTrips,
     ::testing::Values(
         Case{"KvmTenTimes", 10, {.append = "ws=64M rate=20000 pattern=random"}},
-        Case{"KvmTwoVcpusTenTimes", 10, {.vcpus = 2, .append = "ws=32M rate=30000 pattern=hot:90/10"}},
+        Case{"KvmTwoVcpusTenTimes",
+             10,
+             {.vcpus = 2, .append = "ws=32M rate=30000 pattern=hot:90/10"}},
         Case{"TcgFourTimes",
              4,
              {.accel = "tcg", .vcpus = 2, .append = "ws=32M rate=10000 pattern=random"}}),

@@ -137,7 +137,7 @@ void Lab::SetUp() {
     std::ofstream(scratch).close();
     fs::resize_file(scratch, kScratchBytes);
     GuestOptions guest = small_guest(kVm);
-    guest.append += " dma=1M diskrate=500";
+    guest.append += " sweep=5000 dma=1M diskrate=500";
     guest.extra = "disks:\n";
     for (const std::string& path : {disk, scratch})
         guest.extra += fmt::format("  - path: {}\n    format: raw\n    cache: writeback\n", path);
@@ -172,6 +172,11 @@ BackgroundCommand Lab::begin_slow_round() {
     return command;
 }
 
+void Lab::await_log(const std::string& words) {
+    ASSERT_TRUE(eventually(kLimit, [&] { return a.log().find(words) != std::string::npos; }))
+        << a.log();
+}
+
 void Lab::bring_back(TestAgent& agent) {
     let_go(agent);
     agent.restart(AgentOptions{});
@@ -189,7 +194,9 @@ void Lab::expect_report(const Ending& ending, const std::string& guest_at) {
     CommandResult result;
     ASSERT_TRUE(eventually(kLimit, [&] {
         result = a.cli({"report", kId, "--json"});
-        return json_of(result).is_object() && json_of(result)["outcome"] != "running";
+        const nlohmann::json report = json_of(result);
+        return report.is_object() && report.value("outcome", "running") != "running" &&
+               report.value("outcome", "running") != "in-doubt";
     })) << result.out
         << result.err;
     EXPECT_EQ(result.exit_code, ending.exit_code) << result.err;

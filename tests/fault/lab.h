@@ -67,6 +67,9 @@ class Lab : public ::testing::Test {
     // Restarts an agent that was killed (or ends it first), without any hold.
     static void bring_back(TestAgent& agent);
 
+    // Waits until a's log has `words`.
+    void await_log(const std::string& words);
+
     // The command ends with this, or, where the command lost its agent, the report says it.
     void expect_end(BackgroundCommand& command, const Ending& ending, const std::string& guest_at);
     void expect_report(const Ending& ending, const std::string& guest_at);

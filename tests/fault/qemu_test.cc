@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "tests/fault/lab.h"
 
@@ -85,6 +86,7 @@ TEST_P(DestinationQemuKilledWhileTheSourceIs, LeavesTheGuestRunningAtTheSourceWi
     await_held(a);
     ASSERT_EQ(b.qemu_pids().size(), 1U);
     kill_process(b.qemu_pids().front());
+    await_log("could not load the device state");  // what the source does next is what it knows
     let_go(a);
     expect_end(command, {.exit_code = 1, .outcome = "failed", .words = {"QEMU"}}, "source");
     expect_at_a_and_moves();
@@ -103,29 +105,30 @@ TEST_F(Qemu, DestinationKilledInTheMiddleOfARoundIsSeenAtOnce) {
     expect_at_a_and_moves();
 }
 
-// A destination whose image (a file of its own under the same name) somebody else writes.
+// A destination that has a file of its own under the name of the disk; somebody else writes it.
 class LockedImage : public Qemu {
   protected:
     void lock_image_of_b() {
         const std::string other = b.state_dir() + "/other.raw";
         std::filesystem::copy_file(scratch, other);
-        in_b_ = {.wrapper = {"unshare", "-m", "sh", "-c",
-                             fmt::format("mount --bind {} {} && exec \"$@\"", other, scratch),
-                             "sh"}};
-        holder_.emplace(std::vector<std::string>{"qemu-io", "-f", "raw", "-c", "write 0 512", "-c",
-                                                 "sleep 600000", other});
+        const std::string see_other = fmt::format(
+            "mount --bind {} {} && touch {}/seen && exec sleep 600", other, scratch, b.state_dir());
+        host_.emplace(std::vector<std::string>{"unshare", "-m", "sh", "-c", see_other});
+        holder_.emplace(std::vector<std::string>{"qemu-io", "-f", "raw", "-c", "write -P 7 0 512",
+                                                 "-c", "flush", "-c", "sleep 600000", other});
         ASSERT_TRUE(eventually(std::chrono::seconds(20), [&] {
-            return holder_->result().out.find("wrote 512") != std::string::npos;
-        })) << holder_->result().err;
+            return std::filesystem::exists(b.state_dir() + "/seen") &&
+                   std::ifstream(other).peek() == 7;
+        })) << host_->result().err
+            << holder_->result().err;
     }
-    AgentOptions in_b(std::string_view hold = {}) const {
-        AgentOptions options = in_b_;
-        if (!hold.empty()) options.flags = hold_at(hold).flags;
-        return options;
+    [[nodiscard]] AgentOptions in_b(std::vector<std::string> flags = {}) const {
+        return {.flags = std::move(flags),
+                .wrapper = {"nsenter", "-m", "-t", std::to_string(host_->pid())}};
     }
 
   private:
-    AgentOptions in_b_;
+    std::optional<BackgroundCommand> host_;
     std::optional<BackgroundCommand> holder_;
 };
 
@@ -142,7 +145,7 @@ TEST_F(LockedImage, MakesTheDestinationRefuseAndTheSourceGoesOn) {
 
 TEST_F(LockedImage, IsStillARefusalWhenTheDestinationsAgentDiesBeforeItsAnswer) {
     lock_image_of_b();
-    b.restart(in_b(step::kContRefused));
+    b.restart(in_b(hold_at(step::kContRefused).flags));
     BackgroundCommand command = begin_migration();
     await_held(b);
     b.end(SIGKILL);

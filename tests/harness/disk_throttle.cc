@@ -94,10 +94,9 @@ absl::StatusOr<std::unique_ptr<DiskThrottle>> DiskThrottle::create(const std::st
     std::error_code ignored;
     const std::string v2 = group + "/io.max";
     const absl::Status limited =
-        fs::exists(v2, ignored)
-            ? write_line(v2, fmt::format("{} rbps={}", *disk, read_bytes_per_s))
-            : write_line(group + "/blkio.throttle.read_bps_device",
-                         fmt::format("{} {}", *disk, read_bytes_per_s));
+        fs::exists(v2, ignored) ? write_line(v2, fmt::format("{} rbps={}", *disk, read_bytes_per_s))
+                                : write_line(group + "/blkio.throttle.read_bps_device",
+                                             fmt::format("{} {}", *disk, read_bytes_per_s));
     if (!limited.ok()) return unavailable(limited);
     return throttle;
 }

@@ -19,6 +19,17 @@ void expect_moved(const nlohmann::json& report) {
     EXPECT_GE(report["rounds"].size(), 2U);
 }
 
+std::string figures(const nlohmann::json& report) {
+    const auto ms = [&](const char* part) { return report["downtime"][part].get<double>(); };
+    return fmt::format(
+        "moved: {} rounds, {} MiB on the wire, {} drains; pause {:.1f} ms (quiet {:.1f}, collect "
+        "{:.1f}, pages {:.1f}, device state {:.1f}, commit {:.1f}); {}",
+        report["rounds"].size(), report["wire_bytes"].get<uint64_t>() >> 20,
+        report["drains"].get<int>(), report["downtime_ms"].get<double>(), ms("stop_to_quiet_ms"),
+        ms("collect_ms"), ms("last_pages_ms"), ms("device_state_ms"), ms("commit_ms"),
+        report["switch_reason"].get<std::string>());
+}
+
 }  // namespace
 
 CommandResult migrate_with(TestAgent& from, TestAgent& to, const std::string& vm,
@@ -39,11 +50,7 @@ nlohmann::json move_guest(TestAgent& from, TestAgent& to, const std::string& vm,
     }
     expect_moved(report);
     expect_nothing_left(from, vm);
-    std::printf("moved: %zu rounds, %llu MiB on the wire, pause %.1f ms, %d drains; %s\n",
-                report["rounds"].size(),
-                static_cast<unsigned long long>(report["wire_bytes"].get<uint64_t>() >> 20),
-                report["downtime_ms"].get<double>(), report["drains"].get<int>(),
-                report["switch_reason"].get<std::string>().c_str());
+    std::puts(figures(report).c_str());
     return report;
 }
 

@@ -202,6 +202,11 @@ void IncomingRegistry::recover_one(v1::JournalRecord record) {
                 return;
             }
             vms_.remove(record.vm());
+        } else if (vms_.is_left_alone(record.vm())) {
+            // No answer: REFUSED lets the source run the guest, and this QEMU may live.
+            spdlog::error("migration {}: the QEMU of VM {} could not be adopted, nor ended", id,
+                          record.vm());
+            return;
         }
         settle(v1::JOURNAL_PHASE_REFUSED, "the destination's agent ended before COMMIT");
     } else if (record.phase() == v1::JOURNAL_PHASE_CONT) {

@@ -29,16 +29,20 @@ void died(v1::MigrationReport& report, const std::string& reason) {
     report.set_reason(reason);
 }
 
+void needs_operator(v1::MigrationReport& report, const std::string& reason) {
+    report.set_outcome(v1::OUTCOME_FAILED);
+    report.set_guest_at(v1::GUEST_AT_NEEDS_OPERATOR);
+    report.set_retry_safe(false);
+    report.set_reason(reason);
+}
+
 void roll_back(Vm& vm, bool was_running, v1::MigrationReport& report, const std::string& reason) {
     const absl::Status status = vm.roll_back(was_running, kRollbackLimit);
     if (status.ok()) return at_source(report, reason);
     if (absl::IsNotFound(status))
         return died(report, reason + "; and its QEMU has ended by itself");
-    report.set_outcome(v1::OUTCOME_FAILED);
-    report.set_guest_at(v1::GUEST_AT_NEEDS_OPERATOR);
-    report.set_retry_safe(false);
-    report.set_reason(fmt::format("{}; and the guest could not be resumed at the source: {}",
-                                  reason, std::string(status.message())));
+    needs_operator(report, fmt::format("{}; and the guest could not be resumed at the source: {}",
+                                       reason, std::string(status.message())));
 }
 
 }  // namespace
@@ -76,6 +80,15 @@ void MigrationRegistry::recover_one(v1::JournalRecord record) {
                     set_thread_name("in-doubt");
                     finish_doubt(entry, record, vm, stop);
                 });
+        } else if (record.phase() == v1::JOURNAL_PHASE_FREEZING && !word.ok()) {
+            needs_operator(report,
+                           fmt::format("the agent ended during the migration, and whether COMMIT "
+                                       "was sent cannot be read: {}",
+                                       std::string(word.status().message())));
+        } else if (!vm.ok() && vms_.is_left_alone(entry->vm)) {
+            needs_operator(report,
+                           "the agent ended during the migration, and the VM's QEMU could not be "
+                           "adopted: the agent's log says why");
         } else if (!vm.ok()) {
             died(report, "the agent ended during the migration, and the VM's QEMU has ended too");
         } else {
@@ -105,7 +118,7 @@ void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry, v1::Jo
     const std::optional<Fate> fate = ask_until_known(peer, entry->id, stop);
     if (!fate) return;  // the next agent goes on asking
     if (*fate == Fate::kAtDestination) {
-        if (vm && !vm->kill(kKillLimit).ok())
+        if (vm ? !vm->kill(kKillLimit).ok() : vms_.is_left_alone(entry->vm))
             report.add_warnings("the source's QEMU could not be ended");
         report.set_outcome(v1::OUTCOME_DONE);
         report.set_guest_at(v1::GUEST_AT_DESTINATION);
@@ -113,6 +126,8 @@ void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry, v1::Jo
         report.set_reason("the agent ended after COMMIT; the destination has the guest");
     } else if (vm) {
         roll_back(*vm, record.was_running(), report, "the destination refused after COMMIT");
+    } else if (vms_.is_left_alone(entry->vm)) {
+        needs_operator(report, "the destination refused, and the VM's QEMU could not be adopted");
     } else {
         died(report, "the destination refused, and the source's QEMU has ended");
     }

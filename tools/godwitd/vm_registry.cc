@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <poll.h>
 
+#include <filesystem>
+
 #include "engine/base/log.h"
 
 namespace godwit {
@@ -56,6 +58,14 @@ absl::StatusOr<std::shared_ptr<Vm>> VmRegistry::find(const std::string& name) {
     sweep();
     const std::lock_guard lock(mutex_);
     return find_locked(name);
+}
+
+bool VmRegistry::is_left_alone(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    std::error_code error;
+    return !entries_.contains(name) &&
+           std::filesystem::exists(
+               std::filesystem::path(hypervisor_.serial_log_path(name)).parent_path(), error);
 }
 
 std::vector<std::shared_ptr<Vm>> VmRegistry::list() {

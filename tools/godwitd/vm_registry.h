@@ -27,6 +27,8 @@ class VmRegistry {
     // Errors: NotFound.
     absl::StatusOr<std::shared_ptr<Vm>> find(const std::string& name);
     std::vector<std::shared_ptr<Vm>> list();
+    // Whether there are files of a VM that is not here: it could not be adopted, and may live.
+    bool is_left_alone(const std::string& name);
 
     // A migration takes the VM: one at a time. `migration_id` is told to whoever comes second.
     // Errors: NotFound, FailedPrecondition.

@@ -1,0 +1,161 @@
+#include "engine/model/convergence.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+
+namespace godwit {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using ::testing::HasSubstr;
+
+constexpr double kPageRate = 409.6e6;  // 100 pages per ms
+constexpr Bytes kTouched = Bytes{1} << 30;
+
+// One second in which 100,000 pages per second were sent and `dirty` pages were written.
+RoundObservation after_a_round(uint64_t dirty, uint64_t only_unsettled = 0) {
+    return {.rounds_done = 1,
+            .duration = seconds(1),
+            .dirty_pages = dirty,
+            .unsettled_pages = dirty + only_unsettled,
+            .page_rate = kPageRate,
+            .check_rate = 10 * kPageRate,
+            .total_page_bytes = kTouched,
+            .touched = kTouched,
+            .fixed_cost = milliseconds(10)};
+}
+
+constexpr ConvergenceLimits kLimits{.downtime_limit = milliseconds(50)};
+
+struct Case {
+    const char* name;
+    RoundObservation seen;
+    ConvergenceLimits limits;
+    NextStep step;
+    const char* reason;
+};
+
+RoundObservation with(RoundObservation seen, const std::function<void(RoundObservation&)>& change) {
+    change(seen);
+    return seen;
+}
+
+class Convergence : public ::testing::TestWithParam<Case> {};
+
+TEST_P(Convergence, DecidesAndSaysWhy) {
+    const Decision decision = decide(GetParam().seen, GetParam().limits);
+    EXPECT_EQ(decision.step, GetParam().step) << decision.reason;
+    EXPECT_THAT(decision.reason, HasSubstr(GetParam().reason));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Table, Convergence,
+    ::testing::Values(
+        Case{"TheRestFits", after_a_round(3900), kLimits, NextStep::kSwitch,
+             "expected downtime 49.0 ms, limit 50.0 ms"},
+        Case{"TheRestFitsExactly", after_a_round(4000), kLimits, NextStep::kSwitch, "50.0 ms"},
+        Case{"OnePageTooMany", after_a_round(4001), kLimits, NextStep::kRound,
+             "expected downtime 50.0 ms, limit 50.0 ms"},
+        Case{"NothingWasWritten", after_a_round(0), kLimits, NextStep::kSwitch, "10.0 ms"},
+        Case{"NothingWasWrittenAndTheRateIsUnknown",
+             with(after_a_round(0), [](auto& seen) { seen.page_rate = seen.check_rate = 0; }),
+             kLimits, NextStep::kSwitch, "10.0 ms"},
+        Case{"TheRateIsUnknown", with(after_a_round(1), [](auto& seen) { seen.page_rate = 0; }),
+             kLimits, NextStep::kRound, "limit 50.0 ms"},
+        Case{"TheFixedCostAloneIsTooLong",
+             with(after_a_round(0), [](auto& seen) { seen.fixed_cost = milliseconds(51); }),
+             kLimits, NextStep::kRound, "51.0 ms"},
+        Case{"UnsettledPagesFit", after_a_round(2000, 20'000), kLimits, NextStep::kSwitch,
+             "50.0 ms"},
+        Case{"UnsettledPagesAreTooMany", after_a_round(2000, 20'001), kLimits,
+             NextStep::kSettlingRound, "20001 unsettled pages are too many for the pause"},
+        Case{"UnsettledPagesAreTooManyAndSoAreTheDirty", after_a_round(5000, 50'000), kLimits,
+             NextStep::kRound, "limit 50.0 ms"},
+        Case{"BelowTheThreshold",
+             after_a_round(100'000),
+             {.downtime_limit = milliseconds(50), .threshold = 100'000 * kPageBytes},
+             NextStep::kSwitch,
+             "threshold"},
+        Case{"UnsettledPagesCountForTheThreshold",
+             after_a_round(100'000, 1),
+             {.downtime_limit = milliseconds(50), .threshold = 100'000 * kPageBytes},
+             NextStep::kRound,
+             "limit 50.0 ms"},
+        Case{"AboveTheThresholdButItFits",
+             after_a_round(1000),
+             {.downtime_limit = milliseconds(50), .threshold = kPageBytes},
+             NextStep::kSwitch,
+             "expected downtime 20.0 ms"},
+        Case{"AfterAllTheRounds",
+             with(after_a_round(200'000), [](auto& seen) { seen.rounds_done = 30; }), kLimits,
+             NextStep::kGiveUp, "no convergence in 30 rounds: expected downtime 2010.0 ms"},
+        Case{"AfterAllButOneOfTheRounds",
+             with(after_a_round(200'000), [](auto& seen) { seen.rounds_done = 29; }), kLimits,
+             NextStep::kRound, "limit 50.0 ms"},
+        Case{"AfterAllTheRoundsWhenAskedToStop",
+             with(after_a_round(200'000), [](auto& seen) { seen.rounds_done = 30; }),
+             {.downtime_limit = milliseconds(50), .stop_and_copy = true},
+             NextStep::kStopAndCopy,
+             "no convergence in 30 rounds"},
+        Case{"TheLastRoundMadeItFit",
+             with(after_a_round(10), [](auto& seen) { seen.rounds_done = 30; }), kLimits,
+             NextStep::kSwitch, "10.1 ms"},
+        // A settling round is a round: it is not begun beyond the limits.
+        Case{"UnsettledPagesAreTooManyAfterAllTheRounds",
+             with(after_a_round(10, 200'000), [](auto& seen) { seen.rounds_done = 30; }), kLimits,
+             NextStep::kGiveUp, "no convergence in 30 rounds"},
+        Case{"AllTheDataWasSent",
+             with(after_a_round(200'000), [](auto& seen) { seen.total_page_bytes = 3 * kTouched; }),
+             kLimits, NextStep::kRound, "limit 50.0 ms"},
+        Case{"MoreThanAllTheDataWasSent",
+             with(after_a_round(200'000),
+                  [](auto& seen) { seen.total_page_bytes = 3 * kTouched + kPageBytes; }),
+             kLimits, NextStep::kGiveUp, "no convergence within 3.0 times the touched RAM"},
+        Case{"MoreThanAllTheDataWasSentWhenAskedToStop",
+             with(after_a_round(200'000),
+                  [](auto& seen) { seen.total_page_bytes = 3 * kTouched + kPageBytes; }),
+             {.downtime_limit = milliseconds(50), .stop_and_copy = true},
+             NextStep::kStopAndCopy,
+             "no convergence within 3.0 times the touched RAM"},
+        Case{"AnEmptyGuest",
+             with(after_a_round(0), [](auto& seen) { seen.touched = seen.total_page_bytes = 0; }),
+             kLimits, NextStep::kSwitch, "10.0 ms"}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+TEST(ConvergenceModel, KnowsTheDirtyRateAndR) {
+    const Decision below = decide(after_a_round(99'000), kLimits);
+    EXPECT_DOUBLE_EQ(below.dirty_pages_per_s, 99'000);
+    EXPECT_DOUBLE_EQ(below.r, 0.99);
+    EXPECT_DOUBLE_EQ(decide(after_a_round(100'000), kLimits).r, 1.0);
+    EXPECT_DOUBLE_EQ(decide(after_a_round(101'000), kLimits).r, 1.01);
+}
+
+// r is for the reader: limits, not r, end the rounds, for a working set saturates.
+TEST(ConvergenceModel, GoesOnWhereRIsAboveOne) {
+    EXPECT_EQ(decide(after_a_round(300'000), kLimits).step, NextStep::kRound);
+}
+
+TEST(ConvergenceModel, SurvivesARoundThatTookNoTime) {
+    const Decision decision =
+        decide(with(after_a_round(1000), [](auto& seen) { seen.duration = {}; }), kLimits);
+    EXPECT_EQ(decision.step, NextStep::kSwitch);
+    EXPECT_GT(decision.r, 0);
+}
+
+TEST(ConvergenceModel, RIsZeroWhileTheRateIsUnknown) {
+    EXPECT_EQ(decide(with(after_a_round(1000), [](auto& seen) { seen.page_rate = 0; }), kLimits).r,
+              0);
+}
+
+TEST(ConvergenceModel, AnEndlessPauseIsADay) {
+    const Decision decision =
+        decide(with(after_a_round(1000), [](auto& seen) { seen.page_rate = 1e-9; }), kLimits);
+    EXPECT_EQ(decision.expected_downtime, std::chrono::hours(24) + milliseconds(10));
+}
+
+}  // namespace
+}  // namespace godwit
