@@ -5,11 +5,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <future>
-#include <optional>
 #include <thread>
 
 #include "dirty-tracking/attach/tracee.h"
@@ -23,7 +23,8 @@ constexpr int kMaxStops = 64;           // stops that are not ours, before we gi
 
 class Caller {
   public:
-    explicit Caller(const RemoteCall& call) : call_(call), tracee_(call.process, call.thread) {}
+    Caller(const RemoteCall& call, const std::atomic<bool>& give_up)
+        : call_(call), give_up_(give_up), tracee_(call.process, call.thread) {}
 
     absl::StatusOr<RemoteResult> run() {
         // Memory for the thread's state is taken before it is held.
@@ -52,7 +53,7 @@ class Caller {
         GODWIT_RETURN_IF_ERROR(tracee_.interrupt());
         step(AttachStep::kInterrupted);
         for (int i = 0; i < kMaxStops; ++i) {
-            GODWIT_ASSIGN_OR_RETURN(const TraceStop stop, tracee_.wait_stop());
+            GODWIT_ASSIGN_OR_RETURN(const TraceStop stop, tracee_.wait_stop(give_up_));
             if (stop.kind == TraceStop::Kind::kTrap) return absl::OkStatus();
             GODWIT_RETURN_IF_ERROR(tracee_.resume(stop.signal));
         }
@@ -123,7 +124,7 @@ class Caller {
         step(AttachStep::kRedirected);
         for (int i = 0; i < kMaxStops; ++i) {
             GODWIT_RETURN_IF_ERROR(tracee_.resume_to_syscall());
-            GODWIT_ASSIGN_OR_RETURN(const TraceStop stop, tracee_.wait_stop());
+            GODWIT_ASSIGN_OR_RETURN(const TraceStop stop, tracee_.wait_stop(give_up_));
             if (stop.kind == TraceStop::Kind::kSyscall) {
                 step(AttachStep::kCallEntered);
                 return absl::OkStatus();
@@ -146,7 +147,7 @@ class Caller {
         GODWIT_RETURN_IF_ERROR(tracee_.interrupt());
         step(AttachStep::kSecondInterrupt);
         GODWIT_RETURN_IF_ERROR(tracee_.resume(0));
-        GODWIT_ASSIGN_OR_RETURN(TraceStop stop, tracee_.wait_stop());
+        GODWIT_ASSIGN_OR_RETURN(TraceStop stop, tracee_.wait_stop(give_up_));
         step(AttachStep::kCallReturned);
         user_regs_struct after{};
         GODWIT_RETURN_IF_ERROR(tracee_.read_registers(after));
@@ -155,7 +156,7 @@ class Caller {
             after.rax == static_cast<uint64_t>(call_.number) && tracee_.has_pending_sigsys();
         if (filtered && stop.kind == TraceStop::Kind::kTrap) {
             GODWIT_RETURN_IF_ERROR(tracee_.resume(0));
-            GODWIT_ASSIGN_OR_RETURN(stop, tracee_.wait_stop());
+            GODWIT_ASSIGN_OR_RETURN(stop, tracee_.wait_stop(give_up_));
         }
         GODWIT_RETURN_IF_ERROR(tracee_.write_registers(state_.registers));
         step(AttachStep::kRestored);
@@ -169,30 +170,56 @@ class Caller {
     }
 
     const RemoteCall& call_;
+    const std::atomic<bool>& give_up_;
     Tracee tracee_;
     ThreadState state_;
     ReturnFrame frame_;
     MonotonicTime begin_;
 };
 
+// Ends the tracer's waitpid. By default nobody notices this signal.
+constexpr int kWakeSignal = SIGURG;
+
+void unblock_wake_signal() {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, kWakeSignal);
+    ::pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+}
+
+// Interrupts what `thread` blocks in, again and again (it may just be about to block), until it
+// has ended. The handler does nothing and is there for this time only.
+void interrupt_until(std::thread& thread, const std::future<void>& ended) {
+    constexpr std::chrono::milliseconds kAgainAfter{5};
+    struct sigaction action {};
+    struct sigaction before {};
+    action.sa_handler = [](int) {};
+    ::sigaction(kWakeSignal, &action, &before);
+    do {
+        ::pthread_kill(thread.native_handle(), kWakeSignal);
+    } while (ended.wait_for(kAgainAfter) != std::future_status::ready);
+    ::sigaction(kWakeSignal, &before, nullptr);
+}
+
 }  // namespace
 
 absl::StatusOr<RemoteResult> make_remote_call(const RemoteCall& call) {
-    std::optional<absl::StatusOr<RemoteResult>> result;
-    std::promise<void> ended;
-    std::thread tracer([&call, &result, &ended] {
-        ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
+    absl::StatusOr<RemoteResult> result = absl::UnknownError("no result");
+    std::atomic<bool> give_up{false};
+    std::promise<void> promise;
+    const std::future<void> ended = promise.get_future();
+    std::thread tracer([&] {
         set_thread_name("godwit-attach");
-        result = Caller(call).run();
-        ended.set_value();
+        unblock_wake_signal();
+        result = Caller(call, give_up).run();
+        promise.set_value();
     });
-    // A cancelled thread ends in wait_stop(), and the kernel detaches what it traced.
-    if (ended.get_future().wait_until(call.deadline) != std::future_status::ready)
-        ::pthread_cancel(tracer.native_handle());
-    tracer.join();
-    if (result.has_value()) return *std::move(result);
-    return absl::DeadlineExceededError(
-        fmt::format("thread {} of process {} did not stop", call.thread, call.process));
+    if (ended.wait_until(call.deadline) != std::future_status::ready) {
+        give_up = true;
+        interrupt_until(tracer, ended);
+    }
+    tracer.join();  // what it still traces is detached by the kernel
+    return result;
 }
 
 }  // namespace godwit

@@ -2,7 +2,6 @@
 
 #include <elf.h>
 #include <fmt/format.h>
-#include <pthread.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -54,15 +53,15 @@ absl::Status Tracee::interrupt() {
     return failed("PTRACE_INTERRUPT");
 }
 
-absl::StatusOr<TraceStop> Tracee::wait_stop() {
+absl::StatusOr<TraceStop> Tracee::wait_stop(const std::atomic<bool>& give_up) {
     int status = 0;
-    pid_t got = 0;
+    pid_t got = -1;
     do {
-        ::pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, nullptr);
+        if (give_up.load()) {
+            return absl::DeadlineExceededError(
+                fmt::format("thread {} of process {} did not stop", thread_, process_));
+        }
         got = ::waitpid(thread_, &status, __WALL);
-        const int error_number = errno;
-        ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
-        errno = error_number;
     } while (got < 0 && errno == EINTR);
     if (got < 0 || !WIFSTOPPED(status)) {
         errno = ESRCH;

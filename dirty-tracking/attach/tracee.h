@@ -4,6 +4,8 @@
 #include <sys/types.h>
 #include <sys/user.h>
 
+#include <atomic>
+
 #include "dirty-tracking/attach/return_frame.h"
 #include "engine/base/status.h"
 
@@ -27,11 +29,11 @@ class Tracee {
     absl::Status seize();
     // Asks for a stop of kind kTrap, running or not.
     absl::Status interrupt();
-    // Blocks until the thread stands still. This is the one place where the calling thread may be
-    // cancelled (pthread_cancel): waitpid knows no deadline and there is no descriptor to poll.
-    // Looking again and again, or at a real-time priority, held the thread longer on a busy host
-    // (p99 of 2–10 ms, against 0.2 ms).
-    absl::StatusOr<TraceStop> wait_stop();
+    // Blocks until the thread stands still. A signal that interrupts the call makes it look at
+    // `give_up`: when that is set, DeadlineExceeded, and the thread is still traced. (waitpid knows
+    // no deadline and there is no descriptor to poll. Looking again and again, or at a real-time
+    // priority, held the thread longer on a busy host: p99 of 2–10 ms, against 0.2 ms.)
+    absl::StatusOr<TraceStop> wait_stop(const std::atomic<bool>& give_up);
     // Lets it run, with a signal or none (0).
     absl::Status resume(int signal);
     // Lets it run to the next entry or exit of a system call.

@@ -14,6 +14,7 @@ struct Case {
     const char* format;
     const char* cache;
 };
+void PrintTo(const Case& test, std::ostream* out) { *out << test.name; }
 
 class GuestWithADisk : public ::testing::TestWithParam<Case> {
   protected:

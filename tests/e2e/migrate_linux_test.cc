@@ -20,6 +20,7 @@ struct Disk {
     const char* format;
     const char* cache;
 };
+void PrintTo(const Disk& disk, std::ostream* out) { *out << disk.format << " " << disk.cache; }
 
 class LinuxGuest : public ::testing::TestWithParam<Disk> {
   protected:

@@ -11,6 +11,7 @@ struct Case {
     const char* name;
     GuestOptions guest;
 };
+void PrintTo(const Case& test, std::ostream* out) { *out << test.name; }
 
 class MovesThereAndBack : public ::testing::TestWithParam<Case> {};
 

@@ -12,6 +12,7 @@ struct Case {
     int round_trips;
     GuestOptions guest;
 };
+void PrintTo(const Case& test, std::ostream* out) { *out << test.name; }
 
 class ManyRoundTrips : public ::testing::TestWithParam<Case> {};
 

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -86,6 +87,7 @@ const char* wait_for_vfork_child() {
     done = true;
     const pid_t child = ::vfork();
     if (child == 0) {
+        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
         char byte = 0;
         (void)!::read(g_pipe[0], &byte, 1);
         ::_exit(0);

@@ -38,6 +38,7 @@ struct Case {
     NextStep step;
     const char* reason;
 };
+void PrintTo(const Case& test, std::ostream* out) { *out << test.name; }
 
 RoundObservation with(RoundObservation seen, const std::function<void(RoundObservation&)>& change) {
     change(seen);

@@ -1,0 +1,127 @@
+// The receiving ends of a migration's streams in this process: applies pages, confirms rounds.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "engine/source/streams.h"
+#include "transport/codec/chunk_codec.h"
+#include "transport/stream/stream_acceptor.h"
+#include "transport/stream/tcp_listener.h"
+
+namespace godwit::testing {
+
+class LoopbackDestination {
+  public:
+    using OnPage = std::function<void(BlockIndex, PageIndex, std::span<const std::byte>)>;
+
+    // `blocks`: sizes in bytes. `on_page` is called for each page before it is applied, on the
+    // thread of its stream.
+    LoopbackDestination(std::vector<Bytes> blocks, OnPage on_page = {})
+        : on_page_(std::move(on_page)), listener_(TcpListener::bind("127.0.0.1", 0).value()) {
+        for (const Bytes size : blocks) {
+            memory_.emplace_back(size);
+            chunk_counts_.push_back(size / kChunkBytes);
+        }
+    }
+    ~LoopbackDestination() {
+        if (streams_) streams_->shutdown();
+    }
+
+    // The source's ends, connected to this.
+    SourceStreams& connect(SourceSignals& signals, uint16_t stream_count) {
+        settings_.id = "loopback";
+        settings_.destination = {"127.0.0.1", listener_.port()};
+        settings_.streams = stream_count;
+        v1::PrepareResponse prepared;
+        prepared.set_session_token(std::string(SessionToken{}.size(), '\0'));
+        prepared.set_data_port(listener_.port());
+        const std::jthread acceptor([&] { accept(stream_count); });
+        streams_ = SourceStreams::connect(settings_, prepared, signals,
+                                          Clock::system().now() + std::chrono::seconds(20))
+                       .value();
+        return *streams_;
+    }
+
+    [[nodiscard]] std::span<const std::byte> memory(BlockIndex block) const {
+        return memory_[block];
+    }
+    [[nodiscard]] uint64_t filled_pages() const { return filled_pages_; }
+    [[nodiscard]] uint64_t zero_pages() const { return zero_pages_; }
+
+  private:
+    void accept(uint16_t stream_count) {
+        const HelloExpectation expected{.migration_id = frame_migration_id("loopback"),
+                                        .stream_count = static_cast<uint16_t>(stream_count + 1),
+                                        .token = SessionToken{}};
+        auto acceptor = StreamAcceptor::create(listener_, expected).value();
+        accepted_.resize(stream_count + 1U);
+        for (int i = 0; i <= stream_count; ++i) {
+            auto stream = acceptor.accept(Clock::system().now() + std::chrono::seconds(20));
+            ASSERT_TRUE(stream.ok()) << stream.status();
+            const uint16_t index = stream->route.stream;
+            accepted_[index] = *std::move(stream);
+        }
+        urgent_.emplace(*accepted_.back().channel, accepted_.back().route);
+        for (uint16_t i = 0; i < stream_count; ++i)
+            receivers_.emplace_back([this, i] { receive(accepted_[i]); });
+    }
+
+    void receive(AcceptedStream& stream) {
+        FrameReader reader(*stream.channel, stream.route);
+        ChunkCodec codec;
+        while (true) {
+            const auto frame = reader.next();
+            if (!frame.ok()) return;
+            if (frame->kind() == FrameKind::kMarker) {
+                const MarkerAckBody ack{.round = MarkerBody::decode(frame->body)->round,
+                                        .stream = stream.route.stream};
+                EXPECT_TRUE(urgent_->send(FrameKind::kMarkerAck, ack.encode()).ok());
+                continue;
+            }
+            const auto pages = decode_pages(frame->body, chunk_counts_);
+            ASSERT_TRUE(pages.ok()) << pages.status();
+            apply(*pages, codec.decompress(pages->codec, pages->payload, pages->raw_bytes).value());
+        }
+    }
+
+    void apply(const PagesBody& pages, std::span<const std::byte> raw) {
+        static constexpr std::array<std::byte, kPageBytes> kZero{};
+        const auto put = [&](PageIndex in_chunk, std::span<const std::byte> content) {
+            const PageIndex page = pages.chunk * kPagesPerChunk + in_chunk;
+            if (on_page_) on_page_(pages.block, page, content);
+            std::memcpy(memory_[pages.block].data() + page * kPageBytes, content.data(),
+                        kPageBytes);
+        };
+        for_each_run(pages.filled(), [&](PageRange run) {
+            for (PageIndex page = run.begin; page < run.end; ++page) {
+                put(page, raw.first(kPageBytes));
+                raw = raw.subspan(kPageBytes);
+                ++filled_pages_;
+            }
+        });
+        for_each_run(pages.zero, [&](PageRange run) {
+            for (PageIndex page = run.begin; page < run.end; ++page) put(page, kZero);
+            zero_pages_ += run.count();
+        });
+    }
+
+    const OnPage on_page_;
+    TcpListener listener_;
+    MigrationSettings settings_;
+    std::vector<std::vector<std::byte>> memory_;
+    std::vector<uint64_t> chunk_counts_;
+    std::atomic<uint64_t> filled_pages_{0};
+    std::atomic<uint64_t> zero_pages_{0};
+    std::vector<AcceptedStream> accepted_;
+    std::optional<FrameWriter> urgent_;
+    std::vector<std::jthread> receivers_;
+    std::unique_ptr<SourceStreams> streams_;
+};
+
+}  // namespace godwit::testing

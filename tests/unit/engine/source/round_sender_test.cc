@@ -1,0 +1,233 @@
+// What a round sends, and in which order, seen by a destination in the same process.
+#include "engine/source/round_sender.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <map>
+#include <random>
+
+#include "tests/unit/engine/source/loopback_destination.h"
+
+namespace godwit {
+namespace {
+
+using testing::LoopbackDestination;
+
+constexpr Duration kLimit = std::chrono::seconds(30);
+constexpr uint16_t kStreams = 3;
+constexpr Bytes kFirstBlock = 4 * kChunkBytes;
+constexpr Bytes kSecondBlock = 3 * kChunkBytes;
+
+RamBlock memory_block(const char* name, Bytes size) {
+    RamBlock block{.name = name, .path = name, .size = size};
+    block.file.reset(::memfd_create(name, MFD_CLOEXEC));
+    EXPECT_EQ(::ftruncate(block.file.get(), static_cast<off_t>(size)), 0);
+    return block;
+}
+
+class FakeTracker final : public DirtyTracker {
+  public:
+    [[nodiscard]] std::string_view name() const override { return "fake"; }
+    absl::Status start() override { return absl::OkStatus(); }
+    absl::Status collect(PageSet&) override { return absl::OkStatus(); }
+    absl::Status rearm(BlockIndex block, PageRange range) override {
+        if (on_rearm) on_rearm(block, range);
+        return absl::OkStatus();
+    }
+    absl::Status stop() override { return absl::OkStatus(); }
+    std::function<void(BlockIndex, PageRange)> on_rearm;
+};
+
+class RoundSenderTest : public ::testing::Test {
+  protected:
+    RoundSenderTest() {
+        blocks_.push_back(memory_block("ram0", kFirstBlock));
+        blocks_.push_back(memory_block("ram1", kSecondBlock));
+    }
+    void connect(LoopbackDestination::OnPage on_page = {}) {
+        destination_.emplace(std::vector<Bytes>{kFirstBlock, kSecondBlock}, std::move(on_page));
+        streams_ = &destination_->connect(signals_, kStreams);
+        sender_.emplace(blocks_, *streams_, tracker_);
+    }
+    [[nodiscard]] PageSet empty_set() const {
+        PageSet set;
+        for (const RamBlock& block : blocks_) set.emplace_back(block.page_count());
+        return set;
+    }
+    // Sends a round and waits until the destination has applied it.
+    RoundTotals send(const PageSet& set) {
+        streams_->expect_acks_up_to(round_);
+        sender_->begin(set, round_);
+        EXPECT_TRUE(sender_->wait(Clock::system().now() + kLimit));
+        const auto confirmed = signals_.wait(
+            "the round", SourceSignals::Mind::kAll, Clock::system().now() + kLimit,
+            [&](const SourceSignals::Seen& seen) { return seen.all_acked(round_); });
+        EXPECT_TRUE(confirmed.ok()) << confirmed.status();
+        ++round_;
+        return sender_->finish().value();
+    }
+    // A page that names its block, its number and a version; the rest is noise or compressible.
+    void write_page(BlockIndex block, PageIndex page, uint64_t version, bool noise) {
+        std::array<uint64_t, kPageBytes / 8> content{};
+        std::mt19937_64 random(version);
+        for (uint64_t& word : content) word = noise ? random() : version;
+        content[0] = version;
+        content[1] = (uint64_t{block} << 32) + page;
+        ASSERT_TRUE(write_fully(blocks_[block].file.get(), content.data(), kPageBytes,
+                                page * kPageBytes)
+                        .ok());
+    }
+    void write_zero(BlockIndex block, PageIndex page) {
+        const std::vector<std::byte> zero(kPageBytes);
+        ASSERT_TRUE(
+            write_fully(blocks_[block].file.get(), zero.data(), kPageBytes, page * kPageBytes)
+                .ok());
+    }
+    void expect_same_memory() {
+        for (BlockIndex b = 0; b < blocks_.size(); ++b) {
+            std::vector<std::byte> ours(blocks_[b].size);
+            ASSERT_TRUE(read_fully(blocks_[b].file.get(), ours.data(), ours.size(), 0).ok());
+            EXPECT_EQ(std::memcmp(ours.data(), destination_->memory(b).data(), ours.size()), 0)
+                << "block " << b;
+        }
+    }
+    [[nodiscard]] BlockIndex random_block(std::mt19937_64& random) const {
+        return static_cast<BlockIndex>(random() % blocks_.size());
+    }
+
+    std::vector<RamBlock> blocks_;
+    FakeTracker tracker_;
+    SourceSignals signals_{kStreams};
+    std::optional<LoopbackDestination> destination_;
+    SourceStreams* streams_ = nullptr;
+    std::optional<RoundSender> sender_;
+    uint32_t round_ = 0;
+};
+
+TEST_F(RoundSenderTest, SendsThePagesOfTheSetAndNoOthers) {
+    connect();
+    PageSet set = empty_set();
+    for (BlockIndex b = 0; b < blocks_.size(); ++b) {
+        for (PageIndex page = 0; page < blocks_[b].page_count(); page += 3) {
+            write_page(b, page, page + 1, page % 2 == 0);
+            set[b].set(page);
+        }
+    }
+    const RoundTotals totals = send(set);
+    EXPECT_EQ(totals.sent_pages(), count_pages(set));
+    EXPECT_EQ(destination_->filled_pages(), count_pages(set));
+    EXPECT_EQ(destination_->zero_pages(), 0U);
+    EXPECT_GT(totals.lz4_pages, 0U);
+    EXPECT_EQ(sender_->done_pages(), count_pages(set));
+    expect_same_memory();
+
+    write_page(0, 1, 99, true);
+    EXPECT_EQ(send(empty_set()).sent_pages(), 0U);
+    EXPECT_EQ(destination_->filled_pages(), count_pages(set));
+}
+
+TEST_F(RoundSenderTest, LeavesOutPagesThatTheDestinationHas) {
+    connect();
+    PageSet set = empty_set();
+    set[0].set_range({0, 100});
+    for (PageIndex page = 0; page < 50; ++page) write_page(0, page, 7, true);
+    // A fresh destination is zero everywhere.
+    const RoundTotals first = send(set);
+    EXPECT_EQ(first.zero_pages, 50U);
+    EXPECT_EQ(first.zero_sent_pages, 0U);
+    EXPECT_EQ(first.sent_pages(), 50U);
+    // Only one of the pages has changed.
+    write_page(0, 20, 8, true);
+    const RoundTotals second = send(set);
+    EXPECT_EQ(second.unchanged_pages, 49U);
+    EXPECT_EQ(second.sent_pages(), 1U);
+    EXPECT_EQ(destination_->filled_pages(), 51U);
+    expect_same_memory();
+}
+
+TEST_F(RoundSenderTest, SendsAPageThatBecameZeroAsABitOnce) {
+    connect();
+    PageSet set = empty_set();
+    set[1].set(5);
+    write_page(1, 5, 1, true);
+    send(set);
+    write_zero(1, 5);
+    EXPECT_EQ(send(set).zero_sent_pages, 1U);
+    EXPECT_EQ(send(set).zero_sent_pages, 0U);
+    EXPECT_EQ(destination_->zero_pages(), 1U);
+    expect_same_memory();
+}
+
+TEST_F(RoundSenderTest, RearmsAPageBeforeItIsRead) {
+    connect();
+    tracker_.on_rearm = [&](BlockIndex block, PageRange range) {
+        for (PageIndex page = range.begin; page < range.end; ++page)
+            write_page(block, page, 1234, true);  // the last write that nobody would report
+    };
+    PageSet set = empty_set();
+    set[0].set_range({10, 20});
+    set[0].set_range({600, 700});
+    send(set);
+    EXPECT_EQ(destination_->filled_pages(), 110U);
+    expect_same_memory();
+}
+
+TEST_F(RoundSenderTest, ReportsAStreamThatFailed) {
+    connect();
+    PageSet set = empty_set();
+    set[0].set_range({0, blocks_[0].page_count()});
+    for (PageIndex page = 0; page < blocks_[0].page_count(); ++page) write_page(0, page, 1, true);
+    streams_->shutdown();
+    sender_->begin(set, 0);
+    ASSERT_TRUE(sender_->wait(Clock::system().now() + kLimit));
+    EXPECT_FALSE(sender_->finish().ok());
+}
+
+// Rounds over random pages that a writer changes meanwhile.
+class RoundSenderProperty : public RoundSenderTest, public ::testing::WithParamInterface<int> {};
+
+TEST_P(RoundSenderProperty, NoOlderPageOvertakesANewerOne) {
+    std::vector<std::vector<uint64_t>> seen{std::vector<uint64_t>(blocks_[0].page_count()),
+                                            std::vector<uint64_t>(blocks_[1].page_count())};
+    std::atomic<uint64_t> overtaken{0};
+    connect([&](BlockIndex block, PageIndex page, std::span<const std::byte> content) {
+        uint64_t version = 0;
+        std::memcpy(&version, content.data(), sizeof version);
+        // A page belongs to one stream, so to one thread.
+        uint64_t& newest = seen[block][page];
+        if (version != 0 && version < newest) ++overtaken;
+        newest = std::max(newest, version);
+    });
+    std::mt19937_64 random(static_cast<uint64_t>(GetParam()));
+    uint64_t version = 0;
+    PageSet dirty = empty_set();
+    const auto write_some = [&](int count) {
+        for (int i = 0; i < count; ++i) {
+            const BlockIndex block = random_block(random);
+            const PageIndex page = random() % blocks_[block].page_count();
+            dirty[block].set(page);
+            if (random() % 8 == 0)
+                write_zero(block, page);
+            else
+                write_page(block, page, ++version, random() % 2 == 0);
+        }
+    };
+    write_some(1500);
+    for (int round = 0; round < 6; ++round) {
+        const PageSet set = std::exchange(dirty, empty_set());
+        std::jthread writer([&] { write_some(400); });
+        send(set);
+        writer.join();
+    }
+    send(std::exchange(dirty, empty_set()));
+    EXPECT_EQ(overtaken, 0U);
+    expect_same_memory();
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, RoundSenderProperty, ::testing::Range(1, 5));
+
+}  // namespace
+}  // namespace godwit
