@@ -383,7 +383,8 @@ absl::Status IncomingMigration::resume_guest(bool run) {
     return absl::OkStatus();
 }
 
-// COMMIT came, and the guest has never run here: QEMU is dead and reaped before the source hears it.
+// COMMIT came, and the guest has never run here: QEMU is dead and reaped before the source hears
+// it.
 absl::Status IncomingMigration::refuse_commit(const absl::Status& reason) {
     // An agent that comes back after our death must not resume what QEMU refused to run.
     if (const absl::Status status = enter(v1::JOURNAL_PHASE_LIVE, ""); !status.ok())

@@ -55,9 +55,8 @@ absl::Status Handover::freeze(LiveResult live) {
         annotate(context_.vm.prepare_device_save(), "Cannot prepare the freeze"));
     context_.record.set_phase(v1::JOURNAL_PHASE_FREEZING);
     GODWIT_RETURN_IF_ERROR(context_.journal.write(context_.record, Journal::Durability::kDisk));
-    GODWIT_ASSIGN_OR_RETURN(pump_,
-                            DeviceStatePump::start(context_.streams->urgent(), context_.signals,
-                                                   context_.at_step));
+    GODWIT_ASSIGN_OR_RETURN(pump_, DeviceStatePump::start(context_.streams->urgent(),
+                                                          context_.signals, context_.at_step));
     GODWIT_RETURN_IF_ERROR(start_guard(live));
     context_.at_step(step::kGuardArmed);
 

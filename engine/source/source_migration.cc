@@ -160,10 +160,10 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
     Vm& vm = context.vm;
     GODWIT_ASSIGN_OR_RETURN(const RunState state, vm.run_state());
     if (state == RunState::kPostMigrate)
-        return absl::FailedPreconditionError(
-            fmt::format("VM {} was paused when an earlier migration failed, and its QEMU migrates it "
-                        "again only after it has run: let it run first",
-                        vm_name_));
+        return absl::FailedPreconditionError(fmt::format(
+            "VM {} was paused when an earlier migration failed, and its QEMU migrates it "
+            "again only after it has run: let it run first",
+            vm_name_));
     if (state != RunState::kRunning && state != RunState::kPaused)
         return absl::FailedPreconditionError(
             fmt::format("VM {} neither runs nor is paused", vm_name_));
@@ -180,7 +180,8 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
     for (const RamBlock& block : vm.ram_blocks())
         context.report.set_ram_bytes(context.report.ram_bytes() + block.size);
 
-    GODWIT_ASSIGN_OR_RETURN(context.tracker, dependencies_.make_tracker(vm, settings_.tracker, context.report));
+    GODWIT_ASSIGN_OR_RETURN(context.tracker,
+                            dependencies_.make_tracker(vm, settings_.tracker, context.report));
     context.report.set_tracker(std::string(context.tracker->name()));
     GODWIT_ASSIGN_OR_RETURN(const v1::PrepareRequest request, prepare_request(context));
     *context.record.mutable_report() = context.report;

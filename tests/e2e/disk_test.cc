@@ -51,6 +51,7 @@ TEST_P(GuestWithADisk, ReadsOnAfterEachMove) {
                                              make_disk(), disk.format, disk.cache)}));
     expect_reads_go_on(a);
     move_guest(a, b, "vm");
+    if (HasFailure()) return;
     expect_reads_go_on(b);
     move_guest(b, a, "vm");
     expect_reads_go_on(a);

@@ -17,6 +17,7 @@ void expect_there_and_back(const GuestOptions& guest, size_t ram_files) {
     EXPECT_EQ(a.vm(guest.name)["ram_files"].size(), ram_files);
     expect_alive_and_well(a, guest.name);
     move_guest(a, b, guest.name);
+    if (::testing::Test::HasFailure()) return;
     expect_alive_and_well(b, guest.name);
     move_guest(b, a, guest.name);
     expect_alive_and_well(a, guest.name);

@@ -66,6 +66,7 @@ class LinuxGuest : public ::testing::TestWithParam<Disk> {
 
     void move(TestAgent& from, TestAgent& to) {
         move_guest(from, to, kVm);
+        if (HasFailure()) return;
         console.follow(to, kVm);
         expect_goes_on();
     }

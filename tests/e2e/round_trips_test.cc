@@ -17,7 +17,7 @@ void PrintTo(const Case& test, std::ostream* out) { *out << test.name; }
 class ManyRoundTrips : public ::testing::TestWithParam<Case> {};
 
 TEST_P(ManyRoundTrips, LeaveTheSameGuestWithoutAnError) {
-    const auto& [name, round_trips, guest] = GetParam();
+    const GuestOptions& guest = GetParam().guest;
     if (const std::string reason = missing(guest.accel); !reason.empty()) GTEST_SKIP() << reason;
     TestAgent a, b;
     ASSERT_NO_FATAL_FAILURE(start_guest(a, guest));
@@ -26,13 +26,15 @@ TEST_P(ManyRoundTrips, LeaveTheSameGuestWithoutAnError) {
         std::vector<std::string> flags = kPatient;
         flags.insert(flags.end(), {"--streams", trip % 2 == 0 ? "1" : "4"});
         move_guest(from, to, guest.name, flags);
+        if (HasFailure()) return;
         expect_alive_and_well(to, guest.name);
         const uint64_t now = testimony(to, guest.name).ticks;
         EXPECT_GT(now, ticks) << "not the same guest";
         ticks = now;
     };
-    for (int trip = 0; trip < round_trips && !HasFailure(); ++trip) {
+    for (int trip = 0; trip < GetParam().round_trips && !HasFailure(); ++trip) {
         go(a, b, trip);
+        if (HasFailure()) return;
         go(b, a, trip + 1);
     }
 }

@@ -17,8 +17,7 @@ TEST_P(CancelBeforeCommit, LeavesTheGuestAtTheSourceAndNothingAtTheDestination) 
     const CommandResult cancel = a.cli({"cancel", kId});
     EXPECT_EQ(cancel.exit_code, 0) << cancel.err;
     let_go(a);
-    expect_end(command, {.exit_code = 5, .outcome = "cancelled", .words = {"cancelled"}},
-               "source");
+    expect_end(command, {.exit_code = 5, .outcome = "cancelled", .words = {"cancelled"}}, "source");
     EXPECT_EQ(a.cli({"cancel", kId}).exit_code, 1) << "it has ended";
     expect_at_a_and_moves();
 }
@@ -55,9 +54,8 @@ TEST_P(CtrlCBeforeCommit, CancelsAndSaysSo) {
     BackgroundCommand command = begin_migration();
     await_held(a);
     command.signal(SIGINT);
-    EXPECT_TRUE(eventually(std::chrono::seconds(30), [&] {
-        return word_at(a) == Verdict::kAbort;
-    }));
+    EXPECT_TRUE(
+        eventually(std::chrono::seconds(30), [&] { return word_at(a) == Verdict::kAbort; }));
     let_go(a);
     expect_end(command, kCancelled, "source");
     expect_at_a_and_moves();

@@ -21,9 +21,9 @@ class DestinationAgent : public Lab {
     }
 };
 
-class DestinationAgentKilledBeforeCommit
-    : public DestinationAgent,
-      public ::testing::WithParamInterface<std::string_view> {};
+class DestinationAgentKilledBeforeCommit : public DestinationAgent,
+                                           public ::testing::WithParamInterface<std::string_view> {
+};
 
 TEST_P(DestinationAgentKilledBeforeCommit, LeavesTheGuestRunningAtTheSource) {
     BackgroundCommand command = kill_b_when_held(b, GetParam());

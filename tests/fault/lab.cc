@@ -98,9 +98,9 @@ Verdict word_at(const TestAgent& agent) {
 
 nlohmann::json ask_qemu(const TestAgent& agent, const std::string& command,
                         const nlohmann::json& arguments) {
-    auto client = QmpClient::connect(
-        fmt::format("{}/vms/{}/guard.sock", agent.state_dir(), kVm),
-        Clock::system().now() + std::chrono::seconds(10), [](const QmpEvent&, MonotonicTime) {});
+    auto client = QmpClient::connect(fmt::format("{}/vms/{}/guard.sock", agent.state_dir(), kVm),
+                                     Clock::system().now() + std::chrono::seconds(10),
+                                     [](const QmpEvent&, MonotonicTime) {});
     if (!client.ok()) {
         ADD_FAILURE() << client.status();
         return {};
@@ -192,13 +192,15 @@ void Lab::expect_end(BackgroundCommand& command, const Ending& ending,
 
 void Lab::expect_report(const Ending& ending, const std::string& guest_at) {
     CommandResult result;
-    ASSERT_TRUE(eventually(kLimit, [&] {
-        result = a.cli({"report", kId, "--json"});
-        const nlohmann::json report = json_of(result);
-        return report.is_object() && report.value("outcome", "running") != "running" &&
-               report.value("outcome", "running") != "in-doubt";
-    })) << result.out
-        << result.err;
+    ASSERT_TRUE(eventually(kLimit,
+                           [&] {
+                               result = a.cli({"report", kId, "--json"});
+                               const nlohmann::json report = json_of(result);
+                               return report.is_object() &&
+                                      report.value("outcome", "running") != "running" &&
+                                      report.value("outcome", "running") != "in-doubt";
+                           }))
+        << result.out << result.err;
     EXPECT_EQ(result.exit_code, ending.exit_code) << result.err;
     expect_says(json_of(result), ending, guest_at);
 }
@@ -209,8 +211,9 @@ void Lab::expect_disk_writable(TestAgent& agent) {
     const nlohmann::json said = ask_qemu(
         agent, "human-monitor-command",
         {{"command-line",
-          fmt::format("qemu-io -d /machine/peripheral/vdisk1/virtio-backend \"write -P {} 4096 512\"",
-                      pattern_)}});
+          fmt::format(
+              "qemu-io -d /machine/peripheral/vdisk1/virtio-backend \"write -P {} 4096 512\"",
+              pattern_)}});
     EXPECT_TRUE(slurp(scratch).substr(4096, 512) == want)
         << "a write to the disk was lost: " << said;
 }

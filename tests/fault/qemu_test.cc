@@ -56,8 +56,8 @@ TEST_F(Qemu, SourceKilledWhenAllIsSentDoesNotTakeTheGuestAlong) {
     expect_only_at(b, a);
 }
 
-class DestinationQemuKilled : public Qemu, public ::testing::WithParamInterface<std::string_view> {
-};
+class DestinationQemuKilled : public Qemu,
+                              public ::testing::WithParamInterface<std::string_view> {};
 
 TEST_P(DestinationQemuKilled, LeavesTheGuestRunningAtTheSourceWithItsDisks) {
     b.restart(hold_at(GetParam()));
@@ -116,11 +116,12 @@ class LockedImage : public Qemu {
         host_.emplace(std::vector<std::string>{"unshare", "-m", "sh", "-c", see_other});
         holder_.emplace(std::vector<std::string>{"qemu-io", "-f", "raw", "-c", "write -P 7 0 512",
                                                  "-c", "flush", "-c", "sleep 600000", other});
-        ASSERT_TRUE(eventually(std::chrono::seconds(20), [&] {
-            return std::filesystem::exists(b.state_dir() + "/seen") &&
-                   std::ifstream(other).peek() == 7;
-        })) << host_->result().err
-            << holder_->result().err;
+        ASSERT_TRUE(eventually(std::chrono::seconds(20),
+                               [&] {
+                                   return std::filesystem::exists(b.state_dir() + "/seen") &&
+                                          std::ifstream(other).peek() == 7;
+                               }))
+            << host_->result().err << holder_->result().err;
     }
     [[nodiscard]] AgentOptions in_b(std::vector<std::string> flags = {}) const {
         return {.flags = std::move(flags),

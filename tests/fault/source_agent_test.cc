@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include <cstdio>
+#include <filesystem>
 
 #include "engine/base/units.h"
 #include "tests/fault/lab.h"
@@ -16,9 +17,9 @@ constexpr Duration kRunsAgain = std::chrono::seconds(3);
 class SourceAgent : public Lab {
   protected:
     // Begins a migration and kills the source's agent when it is held.
-    void kill_when_held(const std::vector<std::string>& flags = {}) {
-        GuestWatch guest(a.ram_file(kVm));
-        BackgroundCommand command = begin_migration(flags);
+    void kill_when_held() {
+        const GuestWatch guest(a.ram_file(kVm));
+        BackgroundCommand command = begin_migration();
         await_held(a);
         const bool stood = guest.stands_still();
         const auto again = guest.until_it_runs(kRunsAgain, [&] { a.signal(SIGKILL); });
@@ -92,6 +93,20 @@ TEST_P(SourceAgentKilledAfterCommit, FindsTheGuestAtTheDestination) {
 INSTANTIATE_TEST_SUITE_P(Steps, SourceAgentKilledAfterCommit,
                          ::testing::Values(step::kCommitSent, step::kResumedSeen), step_name);
 
+TEST_F(SourceAgent, ThatCannotReadTheWordAnyMoreDoesNotGuess) {
+    a.restart(hold_at(step::kCommitSent));
+    const GuestWatch guest(a.ram_file(kVm));
+    kill_when_held();
+    const std::string word = fmt::format("{}/migrations/{}/word", a.state_dir(), kId);
+    std::filesystem::remove(word);
+    std::filesystem::create_directory(word);
+    bring_back(a);
+    expect_report({.exit_code = 4, .outcome = "failed", .words = {"cannot be read", word}},
+                  "needs-operator");
+    EXPECT_TRUE(guest.stands_still()) << "the guest runs at both ends";
+    expect_alive_and_well(b, kVm, 100);
+}
+
 class SourceAgentStopped : public SourceAgent,
                            public ::testing::WithParamInterface<std::string_view> {};
 
@@ -102,9 +117,8 @@ TEST_P(SourceAgentStopped, InTheFreezeLosesTheGuestToTheGuardAndObeys) {
     await_held(a);
     a.signal(SIGSTOP);
     // The guard's deadline is a few seconds after the freeze began.
-    EXPECT_TRUE(eventually(std::chrono::seconds(20), [&] {
-        return word_at(a) == Verdict::kAbort;
-    }));
+    EXPECT_TRUE(
+        eventually(std::chrono::seconds(20), [&] { return word_at(a) == Verdict::kAbort; }));
     EXPECT_TRUE(guest.until_it_runs(kRunsAgain)) << "the guest does not run again";
     let_go(a);
     a.signal(SIGCONT);
@@ -131,9 +145,8 @@ TEST_F(SourceAgent, ToldToEndInTheFreezeCancels) {
     BackgroundCommand command = begin_migration();
     await_held(a);
     a.signal(SIGTERM);
-    EXPECT_TRUE(eventually(std::chrono::seconds(30), [&] {
-        return word_at(a) == Verdict::kAbort;
-    }));
+    EXPECT_TRUE(
+        eventually(std::chrono::seconds(30), [&] { return word_at(a) == Verdict::kAbort; }));
     let_go(a);
     bring_back(a);
     expect_report(kCancelled, "source");

@@ -35,8 +35,7 @@ absl::Status check_boot_files(const v1::PrepareRequest& request) {
 
 absl::Status check_room(const v1::PrepareRequest& request) {
     GODWIT_ASSIGN_OR_RETURN(const HostMemory memory, read_host_memory());
-    if (memory.available >= kQemuBytes &&
-        request.touched_bytes() <= memory.available - kQemuBytes)
+    if (memory.available >= kQemuBytes && request.touched_bytes() <= memory.available - kQemuBytes)
         return absl::OkStatus();
     return absl::ResourceExhaustedError(
         fmt::format("No room: the VM has touched {}, and {} are available here",

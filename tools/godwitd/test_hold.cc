@@ -33,8 +33,7 @@ void TestHold::reached(std::string_view step) {
     spdlog::warn("held at {} until {} is removed", step, path);
     UniqueFd(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600)).reset();
     const MonotonicTime deadline = Clock::system().now() + kLongest;
-    while (::access(path.c_str(), F_OK) == 0 &&
-           wait_readable(changes.get(), -1, deadline).ok()) {
+    while (::access(path.c_str(), F_OK) == 0 && wait_readable(changes.get(), -1, deadline).ok()) {
         std::array<char, 4096> events{};
         (void)!::read(changes.get(), events.data(), events.size());
     }

@@ -45,10 +45,10 @@ TEST(Journal, GivesBackWhatWasWrittenLast) {
 TEST(Journal, SkipsARecordThatCannotBeReadAndGivesTheOthers) {
     const ScratchDirectory scratch;
     for (const char* id : {"a", "b", "c"})
-        EXPECT_TRUE(open_journal(scratch, id)
-                        .write(record_of(id, v1::JOURNAL_PHASE_LIVE),
-                               Journal::Durability::kPageCache)
-                        .ok());
+        EXPECT_TRUE(
+            open_journal(scratch, id)
+                .write(record_of(id, v1::JOURNAL_PHASE_LIVE), Journal::Durability::kPageCache)
+                .ok());
     std::ofstream(scratch.path() + "/migrations/b/journal.json") << "{\"migration_id\": \"b";
     std::filesystem::create_directories(scratch.path() + "/migrations/empty");
     std::vector<std::string> ids;
@@ -66,16 +66,14 @@ TEST(Journal, OfANewStateDirectoryIsEmpty) {
 TEST(Journal, KeepsTheOldRecordWhenANewOneCannotBeWritten) {
     const ScratchDirectory scratch;
     const Journal journal = open_journal(scratch, "m");
-    ASSERT_TRUE(journal
-                    .write(record_of("m", v1::JOURNAL_PHASE_LIVE),
-                           Journal::Durability::kPageCache)
-                    .ok());
+    ASSERT_TRUE(
+        journal.write(record_of("m", v1::JOURNAL_PHASE_LIVE), Journal::Durability::kPageCache)
+            .ok());
     // What the next record is first written to can't be opened.
     std::filesystem::create_directory(scratch.path() + "/migrations/m/journal.json.new");
-    EXPECT_FALSE(journal
-                     .write(record_of("m", v1::JOURNAL_PHASE_CONT),
-                            Journal::Durability::kPageCache)
-                     .ok());
+    EXPECT_FALSE(
+        journal.write(record_of("m", v1::JOURNAL_PHASE_CONT), Journal::Durability::kPageCache)
+            .ok());
     const auto records = Journal::load_all(scratch.path());
     ASSERT_EQ(records.size(), 1U);
     EXPECT_EQ(records[0].phase(), v1::JOURNAL_PHASE_LIVE);

@@ -62,9 +62,9 @@ class RoundSenderTest : public ::testing::Test {
         streams_->expect_acks_up_to(round_);
         sender_->begin(set, round_);
         EXPECT_TRUE(sender_->wait(Clock::system().now() + kLimit));
-        const auto confirmed = signals_.wait(
-            "the round", SourceSignals::Mind::kAll, Clock::system().now() + kLimit,
-            [&](const SourceSignals::Seen& seen) { return seen.all_acked(round_); });
+        const auto confirmed =
+            signals_.wait("the round", SourceSignals::Mind::kAll, Clock::system().now() + kLimit,
+                          [&](const SourceSignals::Seen& seen) { return seen.all_acked(round_); });
         EXPECT_TRUE(confirmed.ok()) << confirmed.status();
         ++round_;
         return sender_->finish().value();
@@ -76,9 +76,9 @@ class RoundSenderTest : public ::testing::Test {
         for (uint64_t& word : content) word = noise ? random() : version;
         content[0] = version;
         content[1] = (uint64_t{block} << 32) + page;
-        ASSERT_TRUE(write_fully(blocks_[block].file.get(), content.data(), kPageBytes,
-                                page * kPageBytes)
-                        .ok());
+        ASSERT_TRUE(
+            write_fully(blocks_[block].file.get(), content.data(), kPageBytes, page * kPageBytes)
+                .ok());
     }
     void write_zero(BlockIndex block, PageIndex page) {
         const std::vector<std::byte> zero(kPageBytes);

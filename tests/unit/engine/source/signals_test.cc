@@ -59,8 +59,8 @@ TEST(SourceSignals, BadNewsEndAWaitWithTheirReason) {
         status_after([](Seen& seen) { seen.load_failed = "no such device"; }, Mind::kAll);
     EXPECT_TRUE(absl::IsAborted(load));
     EXPECT_NE(load.message().find("no such device"), std::string::npos);
-    EXPECT_TRUE(absl::IsAborted(
-        status_after([](Seen& seen) { seen.refused = "image lock"; }, Mind::kAll)));
+    EXPECT_TRUE(
+        absl::IsAborted(status_after([](Seen& seen) { seen.refused = "image lock"; }, Mind::kAll)));
     EXPECT_TRUE(
         absl::IsNotFound(status_after([](Seen& seen) { seen.guest_gone = true; }, Mind::kAll)));
 }
