@@ -13,16 +13,19 @@ namespace {
 
 // DESIGN: the guest runs again within a second; loaded machines get more.
 constexpr Duration kRunsAgain = std::chrono::seconds(3);
+// For a guest that must not: the guard would be done by then.
+constexpr Duration kWouldRun = std::chrono::milliseconds(700);
 
 class SourceAgent : public Lab {
   protected:
-    // Begins a migration and kills the source's agent when it is held.
-    void kill_when_held() {
+    // Begins a migration and kills the source's agent when it is held. The guest has `limit` to run
+    // again.
+    void kill_when_held(Duration limit = kRunsAgain) {
         const GuestWatch guest(a.ram_file(kVm));
         BackgroundCommand command = begin_migration();
         await_held(a);
         const bool stood = guest.stands_still();
-        const auto again = guest.until_it_runs(kRunsAgain, [&] { a.signal(SIGKILL); });
+        const auto again = guest.until_it_runs(limit, [&] { a.signal(SIGKILL); });
         a.end(SIGKILL);
         runs_again = again.has_value();
         if (stood && again) {
@@ -67,7 +70,7 @@ TEST_F(SourceAgent, KilledInTheMiddleOfARoundLeavesARunningGuest) {
 
 TEST_F(SourceAgent, KilledBetweenTheWordAndTheByteLeavesAGuestThatWaitsForTheDestination) {
     a.restart(hold_at(step::kWordDecided));
-    kill_when_held();
+    kill_when_held(kWouldRun);
     EXPECT_FALSE(runs_again) << "the word says COMMIT: nobody may run it on a guess";
     // The destination saw its streams break before COMMIT came.
     bring_back(a);
@@ -80,7 +83,7 @@ class SourceAgentKilledAfterCommit : public SourceAgent,
 
 TEST_P(SourceAgentKilledAfterCommit, FindsTheGuestAtTheDestination) {
     a.restart(hold_at(GetParam()));
-    kill_when_held();
+    kill_when_held(kWouldRun);
     EXPECT_FALSE(runs_again) << "the guest runs at the source after COMMIT";
     expect_alive_and_well(b, kVm, 100);
     bring_back(a);
@@ -96,7 +99,7 @@ INSTANTIATE_TEST_SUITE_P(Steps, SourceAgentKilledAfterCommit,
 TEST_F(SourceAgent, ThatCannotReadTheWordAnyMoreDoesNotGuess) {
     a.restart(hold_at(step::kCommitSent));
     const GuestWatch guest(a.ram_file(kVm));
-    kill_when_held();
+    kill_when_held(kWouldRun);
     const std::string word = fmt::format("{}/migrations/{}/word", a.state_dir(), kId);
     std::filesystem::remove(word);
     std::filesystem::create_directory(word);
