@@ -134,26 +134,26 @@ TEST_P(Guest, NoticesAPageThatIsEmptyAgain) {
     EXPECT_EQ(bad.vcpus[0].first_bad_kind, static_cast<uint64_t>(GuestFault::kTag));
 }
 
-TEST_P(Guest, NoticesAPageThatFellBackToAnOlderConsistentState) {
-    // Each page is written about once a second: what the test reads and writes back is whole.
-    start({.command_line = "ws=256K rate=64"});
-    if (HasFatalFailure()) return;
-    constexpr uint64_t kVictim = 40;
-    std::vector<char> old_page;
-    ASSERT_TRUE(vm_->read_page(offset_of(kVictim), old_page).ok());
-    std::vector<char> page;
-    wait_for([&](const Mailbox&) {
-        return vm_->read_page(offset_of(kVictim), page).ok() && page != old_page;
-    });
-    ASSERT_TRUE(vm_->write(offset_of(kVictim), old_page).ok());
-    const Mailbox bad = wait_for([](const Mailbox& now) { return now.vcpus[0].errors > 0; });
-    EXPECT_EQ(bad.vcpus[0].first_bad_page, kVictim);
-    EXPECT_EQ(bad.vcpus[0].first_bad_kind, static_cast<uint64_t>(GuestFault::kStale));
-}
-
-class GuestCounters : public Guest {
+// A page that is changed while the vCPU is in the middle of checking it does not add up: that is
+// the test's own doing (one time in the number of pages), so the change is made to a fresh guest.
+class GuestFallsBack : public Guest {
   protected:
     static constexpr uint64_t kVictim = 40;
+    // What the guest says first after `change`, with 64 pages written about once a second each.
+    MailboxVcpu first_fault_after(const std::function<void()>& change) {
+        for (int attempt = 0; attempt < 6; ++attempt) {
+            vm_.reset();
+            start({.command_line = "ws=256K rate=64"});
+            if (HasFatalFailure()) break;
+            change();
+            if (HasFatalFailure()) break;
+            const Mailbox bad =
+                wait_for([](const Mailbox& now) { return now.vcpus[0].errors > 0; });
+            if (bad.vcpus[0].first_bad_kind != static_cast<uint64_t>(GuestFault::kChecksum))
+                return bad.vcpus[0];
+        }
+        return {};
+    }
     void put_counter(uint32_t count) {
         const uint32_t inverted = ~count;
         EXPECT_TRUE(vm_->write(running_.counters_address + 4 * kVictim, bytes_of(count)).ok());
@@ -164,31 +164,44 @@ class GuestCounters : public Guest {
     }
 };
 
-TEST_P(GuestCounters, NoticesThatOneCopyOfTheCountersFellBack) {
-    start({.command_line = "ws=256K rate=64"});
-    if (HasFatalFailure()) return;
-    const uint32_t wrong = 1000;
-    ASSERT_TRUE(vm_->write(running_.counters_address + 4 * kVictim, bytes_of(wrong)).ok());
-    const Mailbox bad = wait_for([](const Mailbox& now) { return now.vcpus[0].errors > 0; });
-    EXPECT_EQ(bad.vcpus[0].first_bad_page, kVictim);
-    EXPECT_EQ(bad.vcpus[0].first_bad_kind, static_cast<uint64_t>(GuestFault::kCounters));
+TEST_P(GuestFallsBack, AndNoticesAnOlderConsistentPage) {
+    const MailboxVcpu bad = first_fault_after([&] {
+        std::vector<char> old_page;
+        ASSERT_TRUE(vm_->read_page(offset_of(kVictim), old_page).ok());
+        std::vector<char> page;
+        wait_for([&](const Mailbox&) {
+            return vm_->read_page(offset_of(kVictim), page).ok() && page != old_page;
+        });
+        ASSERT_TRUE(vm_->write(offset_of(kVictim), old_page).ok());
+    });
+    EXPECT_EQ(bad.first_bad_page, kVictim);
+    EXPECT_EQ(bad.first_bad_kind, static_cast<uint64_t>(GuestFault::kStale));
 }
 
-TEST_P(GuestCounters, NoticesThatAPageAndItsCountersFellBackTogether) {
-    start({.command_line = "ws=256K rate=64"});
-    if (HasFatalFailure()) return;
-    std::vector<char> old_page;
-    ASSERT_TRUE(vm_->read_page(offset_of(kVictim), old_page).ok());
-    uint64_t old_count = 0;
-    std::memcpy(&old_count, old_page.data() + 8 * kCountWord, sizeof old_count);
-    wait_for([](const Mailbox& now) { return now.vcpus[0].writes > 200; });
-    vm_->freeze();
-    ASSERT_TRUE(vm_->write(offset_of(kVictim), old_page).ok());
-    put_counter(static_cast<uint32_t>(old_count));
-    vm_->thaw();
-    const Mailbox bad = wait_for([](const Mailbox& now) { return now.vcpus[0].errors > 0; });
-    EXPECT_EQ(bad.vcpus[0].first_bad_page, kNoPage);
-    EXPECT_EQ(bad.vcpus[0].first_bad_kind, static_cast<uint64_t>(GuestFault::kLedger));
+TEST_P(GuestFallsBack, AndNoticesOneCopyOfTheCounters) {
+    const MailboxVcpu bad = first_fault_after([&] {
+        const uint32_t wrong = 1000;
+        ASSERT_TRUE(vm_->write(running_.counters_address + 4 * kVictim, bytes_of(wrong)).ok());
+    });
+    EXPECT_EQ(bad.first_bad_page, kVictim);
+    EXPECT_EQ(bad.first_bad_kind, static_cast<uint64_t>(GuestFault::kCounters));
+}
+
+TEST_P(GuestFallsBack, AndNoticesAPageTogetherWithItsCounters) {
+    const MailboxVcpu bad = first_fault_after([&] {
+        std::vector<char> old_page;
+        ASSERT_TRUE(vm_->read_page(offset_of(kVictim), old_page).ok());
+        uint64_t old_count = 0;
+        std::memcpy(&old_count, old_page.data() + 8 * kCountWord, sizeof old_count);
+        wait_for([](const Mailbox& now) { return now.vcpus[0].writes > 200; });
+        vm_->freeze();
+        const bool written = vm_->write(offset_of(kVictim), old_page).ok();
+        put_counter(static_cast<uint32_t>(old_count));
+        vm_->thaw();
+        ASSERT_TRUE(written);
+    });
+    EXPECT_EQ(bad.first_bad_page, kNoPage);
+    EXPECT_EQ(bad.first_bad_kind, static_cast<uint64_t>(GuestFault::kLedger));
 }
 
 TEST_P(Guest, SaysWhichWordOfTheCommandLineIsWrong) {
@@ -256,7 +269,7 @@ TEST_P(GuestWithDisk, WorksBehindARootPortToo) {
 
 const auto accel_name = [](const testing::TestParamInfo<std::string>& info) { return info.param; };
 INSTANTIATE_TEST_SUITE_P(Under, Guest, testing::Values("kvm", "tcg"), accel_name);
-INSTANTIATE_TEST_SUITE_P(Under, GuestCounters, testing::Values("kvm", "tcg"), accel_name);
+INSTANTIATE_TEST_SUITE_P(Under, GuestFallsBack, testing::Values("kvm", "tcg"), accel_name);
 INSTANTIATE_TEST_SUITE_P(Under, GuestWithDisk, testing::Values("kvm", "tcg"), accel_name);
 
 }  // namespace
