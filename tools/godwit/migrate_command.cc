@@ -147,7 +147,8 @@ ExitCode follow(AgentClient& agent, const std::string& migration, const FollowOp
     return ExitCode::kNeedsOperator;
 }
 
-ExitCode run_migrate(AgentClient& agent, v1::MigrateRequest request, bool detach, bool json) {
+ExitCode run_migrate(AgentClient& agent, const v1::MigrateRequest& request, bool detach,
+                     bool json) {
     const absl::StatusOr<std::string> id = agent.migrate(request);
     if (!id.ok()) {
         if (json) std::cout << error_json(id.status()).dump(2) << std::endl;

@@ -15,7 +15,7 @@ struct FollowOptions {
 };
 
 // Starts the migration and follows it to its end.
-ExitCode run_migrate(AgentClient& agent, v1::MigrateRequest request, bool detach, bool json);
+ExitCode run_migrate(AgentClient& agent, const v1::MigrateRequest& request, bool detach, bool json);
 ExitCode follow(AgentClient& agent, const std::string& migration, const FollowOptions& options);
 // Prints a report: the summary to stdout, or JSON; the verdict of one that has ended to stderr.
 ExitCode print_report(const v1::MigrationReport& report, bool json);

@@ -242,6 +242,7 @@ std::vector<v1::MigrationReport> MigrationRegistry::list() {
         entries = entries_;
     }
     std::vector<v1::MigrationReport> reports;
+    reports.reserve(entries.size());
     for (const auto& entry : entries) reports.push_back(report_of(*entry));
     return reports;
 }

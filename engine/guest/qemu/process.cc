@@ -64,7 +64,7 @@ struct ChildPlan {
     for (int number = 1; number < NSIG; ++number) ::signal(number, SIG_DFL);
     sigset_t none;
     ::sigemptyset(&none);
-    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
     ::setsid();
     ::umask(077);
     ::close(plan.parent_fd);  // else our own copy would keep the end of file away
@@ -192,7 +192,7 @@ absl::StatusOr<std::string> find_program(const std::string& program) {
         if (::access(program.c_str(), X_OK) == 0) return program;
         return absl::NotFoundError(fmt::format("{} is no program that can be run", program));
     }
-    const char* path = std::getenv("PATH");
+    const char* path = std::getenv("PATH");  // NOLINT(concurrency-mt-unsafe): nobody sets it
     std::string rest = path == nullptr ? "/usr/bin:/bin" : path;
     for (size_t end = 0; end != std::string::npos;) {
         end = rest.find(':');

@@ -56,9 +56,9 @@ int YamlFile::line_of(std::string field) const {
     }
 }
 
-YamlFields::YamlFields(YamlFile& file, YAML::Node node, std::string field,
+YamlFields::YamlFields(YamlFile& file, const YAML::Node& node, std::string field,
                        std::initializer_list<std::string_view> known)
-    : file_(file), node_(std::move(node)), field_(std::move(field)) {
+    : file_(file), node_(node), field_(std::move(field)) {
     if (!node_.IsMap()) {
         file_.fault(line_of(node_), field_, "is no mapping of keys to values");
         node_ = YAML::Node(YAML::NodeType::Map);

@@ -38,7 +38,7 @@ class YamlFile {
 // nothing (without one) when the key is absent or null.
 class YamlFields {
   public:
-    YamlFields(YamlFile& file, YAML::Node node, std::string field,
+    YamlFields(YamlFile& file, const YAML::Node& node, std::string field,
                std::initializer_list<std::string_view> known);
 
     [[nodiscard]] YAML::Node child(std::string_view key) const;
