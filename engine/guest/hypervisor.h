@@ -53,6 +53,8 @@ class Vm {
 
     [[nodiscard]] virtual const v1::VmSpec& spec() const = 0;
     [[nodiscard]] virtual pid_t pid() const = 0;
+    // Tells this process from any other that ever ran a VM of that name on this host.
+    [[nodiscard]] virtual std::string incarnation() const = 0;
     // Readable when the hypervisor process has ended (a pidfd).
     [[nodiscard]] virtual int gone_fd() const = 0;
     [[nodiscard]] virtual std::span<const RamBlock> ram_blocks() const = 0;
@@ -73,6 +75,10 @@ class Vm {
     virtual absl::StatusOr<std::vector<std::string>> migration_blockers() = 0;
     // Names of devices that give memory back behind every tracker's back (balloon, …).
     [[nodiscard]] virtual std::vector<std::string> discarding_devices() const = 0;
+
+    // Memory devices that were plugged in after the start, by name: none of ram_blocks() holds
+    // them.
+    virtual absl::StatusOr<std::vector<std::string>> plugged_memory() = 0;
 
     // Waits until the block layer has no request in flight, while the guest runs on.
     virtual absl::Status drain_block_io(Duration limit) = 0;
@@ -101,6 +107,9 @@ class Vm {
     virtual absl::Status kill(Duration limit) = 0;
     // Asks for an orderly power-off (`force`: kill), then removes what belongs to the VM.
     virtual absl::Status stop(bool force, Duration limit) = 0;
+
+    // Where the resident of this VM listens; nobody may listen there (it was not loaded).
+    [[nodiscard]] virtual std::string resident_socket() const = 0;
 
     // How another process (the guard) reaches the same VM: a driver-specific address.
     [[nodiscard]] virtual std::string guard_address() const = 0;

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <climits>
@@ -15,6 +16,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <string_view>
 
 #include "engine/base/wait.h"
 
@@ -47,6 +49,7 @@ absl::StatusOr<Pipe> make_pipe() {
 struct ChildPlan {
     const char* program;
     char* const* argv;
+    char* const* environment;
     const int* keep_fds;
     size_t keep_count;
     int log_fd;
@@ -81,7 +84,7 @@ struct ChildPlan {
     if (::close_range(3, UINT_MAX, CLOSE_RANGE_CLOEXEC) != 0) fail_child(plan, errno);
     for (size_t i = 0; i < plan.keep_count; ++i)
         if (::fcntl(plan.keep_fds[i], F_SETFD, 0) != 0) fail_child(plan, errno);
-    ::execv(plan.program, plan.argv);
+    ::execve(plan.program, plan.argv, plan.environment);
     fail_child(plan, errno);
 }
 
@@ -97,6 +100,22 @@ pid_t fork_child(const ChildPlan& plan) {
     ::pthread_sigmask(SIG_SETMASK, &old, nullptr);
     errno = saved;
     return pid;
+}
+
+// Our own environment with `added` in place of what has the same names; it points into both.
+std::vector<char*> environment_with(const std::vector<std::string>& added) {
+    std::vector<char*> all;
+    for (char** entry = environ; *entry != nullptr; ++entry) {
+        const std::string_view text(*entry);
+        const std::string_view name = text.substr(0, text.find('=') + 1);
+        const bool replaced = std::any_of(added.begin(), added.end(), [&](const std::string& a) {
+            return std::string_view(a).substr(0, name.size()) == name;
+        });
+        if (!replaced) all.push_back(*entry);
+    }
+    for (const std::string& entry : added) all.push_back(const_cast<char*>(entry.c_str()));
+    all.push_back(nullptr);
+    return all;
 }
 
 // Lets the child go and waits for its exec.
@@ -121,10 +140,12 @@ absl::StatusOr<Spawned> spawn(const SpawnRequest& request,
     for (const std::string& argument : request.argv)
         argv.push_back(const_cast<char*>(argument.c_str()));
     argv.push_back(nullptr);
+    std::vector<char*> environment = environment_with(request.environment);
     GODWIT_ASSIGN_OR_RETURN(Pipe go, make_pipe());
     GODWIT_ASSIGN_OR_RETURN(Pipe result, make_pipe());
     const ChildPlan plan{.program = request.program.c_str(),
                          .argv = argv.data(),
+                         .environment = environment.data(),
                          .keep_fds = request.keep_fds.data(),
                          .keep_count = request.keep_fds.size(),
                          .log_fd = request.log_fd,

@@ -22,10 +22,11 @@ struct ProcessId {
 };
 
 struct SpawnRequest {
-    std::string program;            // absolute path
-    std::vector<std::string> argv;  // argv[0] included
-    std::vector<int> keep_fds;      // stay open under their own numbers; every other one closes
-    int log_fd = -1;                // becomes stdout and stderr
+    std::string program;                   // absolute path
+    std::vector<std::string> argv;         // argv[0] included
+    std::vector<std::string> environment;  // "NAME=value", on top of our own
+    std::vector<int> keep_fds;  // stay open under their own numbers; every other one closes
+    int log_fd = -1;            // becomes stdout and stderr
 };
 
 struct Spawned {

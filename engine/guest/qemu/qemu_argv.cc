@@ -5,6 +5,7 @@
 namespace godwit {
 namespace {
 
+constexpr int kVgaSlot = 0x1;
 constexpr int kFirstNicSlot = 0x2;
 constexpr int kBalloonSlot = 0xa;
 constexpr int kFirstDiskSlot = 0xb;
@@ -53,10 +54,15 @@ void add_monitor(Argv& argv, const std::string& id, int fd) {
     add(argv, "-mon", fmt::format("chardev={},mode=control", id));
 }
 
+void add_display(Argv& argv, const v1::VmSpec& spec, const std::string& vnc_socket) {
+    const bool vnc = spec.display() == v1::DISPLAY_VNC;
+    add(argv, "-display", vnc ? "vnc=unix:" + escape_commas(vnc_socket) : "none");
+    add(argv, "-vga", "none");
+    if (vnc) add(argv, "-device", fmt::format("VGA,id=vga0,addr={:#x}", kVgaSlot));
+}
+
 void add_consoles(Argv& argv, const QemuArgvInputs& inputs) {
     argv.insert(argv.end(), {"-nodefaults", "-no-user-config"});
-    add(argv, "-display", "none");
-    add(argv, "-vga", "none");
     add_monitor(argv, "qmp", inputs.qmp_fd);
     add_monitor(argv, "guard", inputs.guard_fd);
     add(argv, "-chardev",
@@ -133,6 +139,7 @@ std::vector<std::string> render_qemu_argv(const v1::VmSpec& spec, const QemuArgv
     add_machine(argv, spec);
     add_memory(argv, spec, inputs.ram_files);
     add_consoles(argv, inputs);
+    add_display(argv, spec, inputs.vnc_socket);
     add_boot(argv, spec);
     add_disks(argv, spec, inputs.disk_is_device);
     add_nics(argv, spec, inputs.tap_fds);

@@ -13,6 +13,7 @@ namespace godwit {
 struct QemuArgvInputs {
     std::string program;
     std::string serial_log;              // absolute path
+    std::string vnc_socket;              // absolute path
     int qmp_fd = -1;                     // listening unix socket of the agent
     int guard_fd = -1;                   // listening unix socket of the guard
     std::vector<std::string> ram_files;  // one, or one per NUMA node
@@ -22,8 +23,8 @@ struct QemuArgvInputs {
 };
 
 // Names in the guest's device tree, the same on both sides of a migration: ram0…, disk0… (block
-// nodes), vdisk0…, nic0…, balloon0. PCI addresses are fixed: NICs from 2, the balloon at 0xa, disks
-// from 0xb. `spec` is valid and resolved, the vectors have the sizes above.
+// nodes), vdisk0…, nic0…, balloon0, vga0. PCI addresses are fixed: VGA 1, NICs from 2, the balloon
+// at 0xa, disks from 0xb. `spec` is valid and resolved, the vectors have the sizes above.
 std::vector<std::string> render_qemu_argv(const v1::VmSpec& spec, const QemuArgvInputs& inputs);
 
 // Sizes of the RAM blocks, in the order of their names.

@@ -145,8 +145,13 @@ absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::launch(Start& start) {
         GODWIT_RETURN_IF_ERROR(
             mounts_.create_file(spec.memory_backing(), record.ram_files[i], sizes[i]));
     GODWIT_ASSIGN_OR_RETURN(QemuFacts facts, probe_.facts());
-    GODWIT_ASSIGN_OR_RETURN(UniqueFd pidfd, start_qemu(facts.program, options_.state_dir,
-                                                       start.nonce, start.paths, record));
+    GODWIT_ASSIGN_OR_RETURN(UniqueFd pidfd,
+                            start_qemu({.program = facts.program,
+                                        .resident_library = options_.resident_library,
+                                        .state_dir = options_.state_dir,
+                                        .nonce = start.nonce,
+                                        .paths = start.paths},
+                                       record));
     absl::StatusOr<std::shared_ptr<QemuVm>> vm = watch(record, start.paths, std::move(pidfd));
     if (!vm.ok()) return vm.status();
     start.vm = *vm;

@@ -19,6 +19,7 @@ namespace godwit {
 struct QemuOptions {
     std::string state_dir;  // absolute; holds vms/ and the RAM mounts; one agent per directory
     std::string qemu_binary = "qemu-system-x86_64";  // a path, or a name in $PATH
+    std::string resident_library;                    // absolute path; empty: none is preloaded
     Bytes memory_limit_bytes = 0;                    // for all VMs together; 0: none
 };
 

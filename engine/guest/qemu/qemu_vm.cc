@@ -236,6 +236,22 @@ std::vector<std::string> QemuVm::discarding_devices() const {
     return devices;
 }
 
+std::string QemuVm::incarnation() const {
+    return fmt::format("{}/{}", record_.process.pid, record_.process.start_time);
+}
+
+absl::StatusOr<std::vector<std::string>> QemuVm::plugged_memory() {
+    GODWIT_ASSIGN_OR_RETURN(const Json reply, command("query-memory-devices", {}, kCommandLimit));
+    std::vector<std::string> names;
+    if (!reply.is_array()) return names;
+    for (const Json& device : reply) {
+        const Json data = device.value("data", Json::object());
+        // A device that was added without an id is known by its memory.
+        names.push_back(data.value("id", data.value("memdev", "a memory device")));
+    }
+    return names;
+}
+
 absl::Status QemuVm::drain_block_io(Duration limit) {
     // An empty transaction still drains every block node before it begins.
     return command("transaction", {{"actions", Json::array()}}, limit).status();

@@ -41,6 +41,7 @@ class QemuVm final : public Vm {
 
     [[nodiscard]] const v1::VmSpec& spec() const override { return record_.spec; }
     [[nodiscard]] pid_t pid() const override { return record_.process.pid; }
+    [[nodiscard]] std::string incarnation() const override;
     [[nodiscard]] int gone_fd() const override { return pidfd_.get(); }
     [[nodiscard]] std::span<const RamBlock> ram_blocks() const override { return ram_blocks_; }
     absl::StatusOr<std::vector<pid_t>> vcpu_threads() override;
@@ -49,6 +50,7 @@ class QemuVm final : public Vm {
     void set_listener(std::function<void(const GuestEvent&)> listener) override;
     absl::StatusOr<std::vector<std::string>> migration_blockers() override;
     [[nodiscard]] std::vector<std::string> discarding_devices() const override;
+    absl::StatusOr<std::vector<std::string>> plugged_memory() override;
     absl::Status drain_block_io(Duration limit) override;
     absl::Status prepare_device_save() override;
     absl::Status begin_device_save(UniqueFd out) override;
@@ -59,6 +61,7 @@ class QemuVm final : public Vm {
     absl::Status announce() override;
     absl::Status kill(Duration limit) override;
     absl::Status stop(bool force, Duration limit) override;
+    [[nodiscard]] std::string resident_socket() const override { return paths_.resident_socket(); }
     [[nodiscard]] std::string guard_address() const override { return paths_.guard_socket(); }
 
   private:

@@ -19,6 +19,8 @@ struct VmPaths {
         return through_guard ? guard_socket() : directory + "/qmp.sock";
     }
     [[nodiscard]] std::string guard_socket() const { return directory + "/guard.sock"; }
+    [[nodiscard]] std::string resident_socket() const { return directory + "/resident.sock"; }
+    [[nodiscard]] std::string vnc_socket() const { return directory + "/vnc.sock"; }
     [[nodiscard]] std::string serial_log() const { return directory + "/serial.log"; }
     [[nodiscard]] std::string qemu_log() const { return directory + "/qemu.log"; }
 };

@@ -105,6 +105,8 @@ void read_scalars(const YamlFields& top, const std::filesystem::path& directory,
         {{"thp", v1::MEMORY_BACKING_THP},
          {"4k", v1::MEMORY_BACKING_4K},
          {"hugetlb-2M", v1::MEMORY_BACKING_HUGETLB_2M}}};
+    static constexpr std::array<std::pair<std::string_view, v1::Display>, 2> kDisplays{
+        {{"none", v1::DISPLAY_NONE}, {"vnc", v1::DISPLAY_VNC}}};
     spec.set_name(top.text("name").value_or(""));
     spec.set_uuid(top.text("uuid").value_or(""));
     spec.set_memory_bytes(top.bytes("memory").value_or(0));
@@ -121,6 +123,8 @@ void read_scalars(const YamlFields& top, const std::filesystem::path& directory,
     spec.set_initrd(absolute(top.text("initrd").value_or(""), directory));
     spec.set_append(top.text("append").value_or(""));
     spec.set_balloon(top.boolean("balloon").value_or(false));
+    spec.set_no_resident(!top.boolean("resident").value_or(true));
+    spec.set_display(choice(top, "display", kDisplays).value_or(v1::DISPLAY_NONE));
 }
 
 }  // namespace
@@ -134,7 +138,7 @@ absl::StatusOr<v1::VmSpec> parse_vm_file(const std::string& text, const std::str
         const YamlFields top(file, root, "",
                              {"name", "uuid", "memory", "memory_backing", "vcpus", "accel",
                               "machine", "cpu", "kernel", "initrd", "append", "firmware", "disks",
-                              "nics", "numa", "hotplug", "balloon"});
+                              "nics", "numa", "hotplug", "balloon", "resident", "display"});
         read_scalars(top, directory, spec);
         read_disks(file, top, directory, spec);
         read_nics(file, top, spec);
