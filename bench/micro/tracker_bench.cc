@@ -196,7 +196,7 @@ void collect(benchmark::State& state) {
     for (auto _ : state) {
         rig.writer->write(stride);
         clear_pages(dirty);
-        meter.time([&] { return rig.tracker->collect(dirty); });
+        meter.time([&] { return rig.tracker->collect(dirty, dirty); });
         if (count_pages(dirty) != (rig.blocks[0].page_count() + stride - 1) / stride)
             state.SkipWithError("not exactly the written pages were reported");
     }
@@ -216,7 +216,7 @@ void redirty(benchmark::State& state) {
         const uint64_t took_ns = rig.writer->write(1);
         total_ns += took_ns;
         meter.add(Duration(took_ns));
-        if (armed && !rig.tracker->collect(dirty).ok()) state.SkipWithError("collect");
+        if (armed && !rig.tracker->collect(dirty, dirty).ok()) state.SkipWithError("collect");
     }
     meter.report(rig);
     state.counters["ns_per_page"] = static_cast<double>(total_ns) /

@@ -26,11 +26,13 @@ class DirtyTracker {
     virtual absl::Status start() = 0;
 
     // Adds to `dirty` (one bitmap per RAM block, in the VM's order) the pages written since they
-    // were last armed, and the pages that were allocated since. Never clears a bit of `dirty`.
-    virtual absl::Status collect(PageSet& dirty) = 0;
+    // were last armed, and the pages that were allocated since; adds to `unsettled` those of them
+    // that a device may still be writing by DMA when this returns (until a drain of block I/O that
+    // begins later has ended). Never clears a bit of either. Both may be the same set.
+    virtual absl::Status collect(PageSet& dirty, PageSet& unsettled) = 0;
 
-    // To be called just before the pages of `range` are read. Back ends that re-arm within
-    // collect() do nothing here.
+    // To be called just before the pages of `range` are read, while the guest runs (nobody writes
+    // behind a frozen guest's last collect()). Back ends that re-arm within collect() do nothing.
     virtual absl::Status rearm(BlockIndex block, PageRange range) = 0;
 
     // Disarms everything: the guest runs at full speed again. Safe to call at any time.

@@ -43,6 +43,11 @@ PageRange pages_of(const RamMapping& mapping, AddressRange range) {
 
 }  // namespace
 
+void UffdWriteProtectTracker::Found::add(PageRange range) const {
+    dirty.set_range(range);
+    unsettled.set_range(range);
+}
+
 UffdWriteProtectTracker::UffdWriteProtectTracker(pid_t pid, UniqueFd userfaultfd,
                                                  PagemapScan pagemap)
     : pid_(pid), userfaultfd_(std::move(userfaultfd)), pagemap_(std::move(pagemap)) {}
@@ -173,19 +178,26 @@ absl::Status UffdWriteProtectTracker::rearm(BlockIndex /*block*/, PageRange /*ra
     return absl::OkStatus();
 }
 
-absl::Status UffdWriteProtectTracker::collect(PageSet& dirty) {
-    if (!started_) return absl::FailedPreconditionError("the tracker was not started");
-    if (dirty.size() != blocks_.size())
+absl::Status UffdWriteProtectTracker::check_shape(const PageSet& set) const {
+    if (set.size() != blocks_.size())
         return absl::InvalidArgumentError("the page set has another number of RAM blocks");
     for (size_t i = 0; i < blocks_.size(); ++i)
-        if (dirty[i].page_count() != blocks_[i].size / kPageBytes)
+        if (set[i].page_count() != blocks_[i].size / kPageBytes)
             return absl::InvalidArgumentError("a bitmap of the page set has another size");
+    return absl::OkStatus();
+}
+
+absl::Status UffdWriteProtectTracker::collect(PageSet& dirty, PageSet& unsettled) {
+    if (!started_) return absl::FailedPreconditionError("the tracker was not started");
+    GODWIT_RETURN_IF_ERROR(check_shape(dirty));
+    GODWIT_RETURN_IF_ERROR(check_shape(unsettled));
     absl::Status first;
     for (size_t i = 0; i < blocks_.size(); ++i) {
-        absl::Status status = scan_block(blocks_[i], dirty[i]);
-        status.Update(arm_new_data(blocks_[i], &dirty[i]));
+        const Found found{dirty[i], unsettled[i]};
+        absl::Status status = scan_block(blocks_[i], found);
+        status.Update(arm_new_data(blocks_[i], &found));
         const absl::Status mappings = check_mappings(blocks_[i]);
-        if (!mappings.ok()) dirty[i].set_range({0, dirty[i].page_count()});
+        if (!mappings.ok()) found.add_all();
         first.Update(mappings);  // the reason, where both failed
         first.Update(status);
     }
@@ -194,7 +206,7 @@ absl::Status UffdWriteProtectTracker::collect(PageSet& dirty) {
 
 // With SEEK_DATA alone. SEEK_HOLE has no end: on 4 KiB tmpfs it looks at every page up to the next
 // hole (33 ms/GiB), for each new chunk again.
-absl::Status UffdWriteProtectTracker::arm_new_data(TrackedBlock& block, PageBitmap* dirty) {
+absl::Status UffdWriteProtectTracker::arm_new_data(TrackedBlock& block, const Found* found) {
     const ChunkIndex chunk_count = block.armed.page_count();
     for (ChunkIndex at = block.armed.next_clear(0); at < chunk_count;) {
         absl::StatusOr<ChunkIndex> chunk = next_chunk_with_data(block, at);
@@ -213,10 +225,10 @@ absl::Status UffdWriteProtectTracker::arm_new_data(TrackedBlock& block, PageBitm
         }
         absl::Status status = chunk.ok() ? arm_chunks(block, run) : chunk.status();
         // Now, and not before: what was written before the arming is in the file.
-        if (status.ok() && dirty != nullptr) status = report_data(block, run, *dirty);
+        if (status.ok() && found != nullptr) status = report_data(block, run, *found);
         if (!status.ok()) {
             // Unarmed chunks hold what nobody was told of.
-            if (dirty != nullptr) dirty->set_range({0, dirty->page_count()});
+            if (found != nullptr) found->add_all();
             return status;
         }
         at = block.armed.next_clear(run.end);
@@ -241,15 +253,15 @@ absl::StatusOr<PageIndex> UffdWriteProtectTracker::next_data_page(const TrackedB
 
 // A huge page holds data as a whole. On 4 KiB tmpfs every page is asked for.
 absl::Status UffdWriteProtectTracker::report_data(const TrackedBlock& block, PageRange chunks,
-                                                  PageBitmap& dirty) {
+                                                  const Found& found) {
     const PageRange pages{chunks.begin * kPagesPerChunk, chunks.end * kPagesPerChunk};
     if (block.backing != Backing::kTmpfs4k) {
-        dirty.set_range(pages);
+        found.add(pages);
         return absl::OkStatus();
     }
     for (PageIndex page = pages.begin; page < pages.end; ++page) {
         GODWIT_ASSIGN_OR_RETURN(page, next_data_page(block, page));
-        if (page < pages.end) dirty.set(page);
+        if (page < pages.end) found.add({page, page + 1});
     }
     return absl::OkStatus();
 }
@@ -278,12 +290,12 @@ absl::Status UffdWriteProtectTracker::write_protect(AddressRange range) {
     return errno_status(error_number, "UFFDIO_WRITEPROTECT");
 }
 
-absl::Status UffdWriteProtectTracker::scan_block(TrackedBlock& block, PageBitmap& dirty) {
+absl::Status UffdWriteProtectTracker::scan_block(TrackedBlock& block, const Found& found) {
     absl::Status first;
     const ChunkIndex chunk_count = block.armed.page_count();
     for (ChunkIndex at = block.armed.next_set(0); at < chunk_count;) {
         const ChunkIndex end = block.armed.next_clear(at);
-        first.Update(scan_chunks(block, {at, end}, dirty));
+        first.Update(scan_chunks(block, {at, end}, found));
         if (end == chunk_count) break;
         at = block.armed.next_set(end);
     }
@@ -291,22 +303,22 @@ absl::Status UffdWriteProtectTracker::scan_block(TrackedBlock& block, PageBitmap
 }
 
 absl::Status UffdWriteProtectTracker::scan_chunks(const TrackedBlock& block, PageRange chunks,
-                                                  PageBitmap& dirty) {
+                                                  const Found& found) {
     absl::Status first;
     for (const RamMapping& mapping : block.mappings) {
         AddressRange rest = view_of(mapping, chunks.begin * kChunkBytes, chunks.end * kChunkBytes);
         for (; rest.begin < rest.end; rest.begin = first_piece(rest, kScanBytes).end)
-            first.Update(scan_range(mapping, first_piece(rest, kScanBytes), dirty));
+            first.Update(scan_range(mapping, first_piece(rest, kScanBytes), found));
     }
     return first;
 }
 
 absl::Status UffdWriteProtectTracker::scan_range(const RamMapping& mapping, AddressRange range,
-                                                 PageBitmap& dirty) {
+                                                 const Found& found) {
     absl::Status status = pagemap_.take_written(
-        range, [&](AddressRange written) { dirty.set_range(pages_of(mapping, written)); });
+        range, [&](AddressRange written) { found.add(pages_of(mapping, written)); });
     if (status.ok()) return status;
-    dirty.set_range(pages_of(mapping, range));
+    found.add(pages_of(mapping, range));
     // The pages that it did not come to are still marked as written and come with the next scan.
     return absl::IsUnavailable(status) ? absl::OkStatus() : status;
 }

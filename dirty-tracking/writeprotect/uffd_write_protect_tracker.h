@@ -54,10 +54,11 @@ class UffdWriteProtectTracker final : public DirtyTracker {
     // is armed.
     absl::Status start() override;
 
-    // Errors: InvalidArgument when `dirty` has another shape; FailedPrecondition before start()
+    // The same pages are added to both sets: any of them may be the target of DMA under way.
+    // Errors: InvalidArgument when a set has another shape; FailedPrecondition before start()
     // and when the memory is not registered any more; NotFound when the process ended. After the
     // last two every page of a block that could not be scanned is in `dirty`.
-    absl::Status collect(PageSet& dirty) override;
+    absl::Status collect(PageSet& dirty, PageSet& unsettled) override;
 
     absl::Status rearm(BlockIndex block, PageRange range) override;
 
@@ -82,23 +83,33 @@ class UffdWriteProtectTracker final : public DirtyTracker {
         size_t registered_count = 0;  // of `mappings`, from the first
     };
 
+    // One block's part of the two sets of collect().
+    struct Found {
+        PageBitmap& dirty;
+        PageBitmap& unsettled;
+        void add(PageRange range) const;
+        void add_all() const { add({0, dirty.page_count()}); }
+    };
+
     UffdWriteProtectTracker(pid_t pid, UniqueFd userfaultfd, PagemapScan pagemap);
 
     absl::Status find_mappings();
     absl::Status register_mappings();
     absl::Status register_mapping(const TrackedBlock& block, const RamMapping& mapping) const;
     absl::Status unregister_mapping(const TrackedBlock& block, const RamMapping& mapping) const;
-    // Arms the chunks that hold data and are not armed; with `dirty`, reports what they hold.
-    absl::Status arm_new_data(TrackedBlock& block, PageBitmap* dirty);
+    [[nodiscard]] absl::Status check_shape(const PageSet& set) const;
+    // Arms the chunks that hold data and are not armed; with `found`, reports what they hold.
+    absl::Status arm_new_data(TrackedBlock& block, const Found* found);
     static absl::StatusOr<ChunkIndex> next_chunk_with_data(const TrackedBlock& block,
                                                            ChunkIndex from);
     static absl::StatusOr<PageIndex> next_data_page(const TrackedBlock& block, PageIndex from);
-    static absl::Status report_data(const TrackedBlock& block, PageRange chunks, PageBitmap& dirty);
+    static absl::Status report_data(const TrackedBlock& block, PageRange chunks,
+                                    const Found& found);
     absl::Status arm_chunks(TrackedBlock& block, PageRange chunks);
     absl::Status write_protect(AddressRange range);
-    absl::Status scan_block(TrackedBlock& block, PageBitmap& dirty);
-    absl::Status scan_chunks(const TrackedBlock& block, PageRange chunks, PageBitmap& dirty);
-    absl::Status scan_range(const RamMapping& mapping, AddressRange range, PageBitmap& dirty);
+    absl::Status scan_block(TrackedBlock& block, const Found& found);
+    absl::Status scan_chunks(const TrackedBlock& block, PageRange chunks, const Found& found);
+    absl::Status scan_range(const RamMapping& mapping, AddressRange range, const Found& found);
     // NotFound when the process has no memory any more.
     [[nodiscard]] absl::Status check_process() const;
     // Whether the block's mappings are still the ones that were registered.

@@ -85,7 +85,8 @@ class LiveRounds {
         : context_(context),
           follows_disk_(context.settings.track_unsettled && context.vm.spec().disks_size() > 0),
           dirty_(empty_set(context.vm.ram_blocks())),
-          unsettled_(dirty_) {}
+          disk_(dirty_),
+          rest_(dirty_) {}
 
     absl::StatusOr<LiveResult> run() {
         GODWIT_RETURN_IF_ERROR(context_.tracker->start());
@@ -104,13 +105,13 @@ class LiveRounds {
                 case NextStep::kSettlingRound:
                     // collect() re-armed these pages; the drain; then they are read: settled.
                     GODWIT_RETURN_IF_ERROR(drain());
-                    set = unsettled_;
-                    clear_pages(unsettled_);
+                    set = rest_;
+                    clear_pages(disk_);
                     drained = true;
                     break;
                 case NextStep::kSwitch:
                 case NextStep::kStopAndCopy:
-                    return LiveResult{std::move(unsettled_), index + 1, decision};
+                    return LiveResult{std::move(rest_), index + 1, decision};
                 case NextStep::kGiveUp:
                     return absl::FailedPreconditionError(fmt::format(
                         "{}; allow a longer --downtime-limit, or --on-no-converge stop-and-copy",
@@ -130,20 +131,21 @@ class LiveRounds {
         v1::Round& round = *context_.report.add_rounds();
         round.set_index(index);
         round.set_drained(drained);
-        GODWIT_RETURN_IF_ERROR(send_round(context_, set, round, begin + kRoundLimit));
+        GODWIT_RETURN_IF_ERROR(
+            send_round(context_, set, round, GuestState::kRuns, begin + kRoundLimit));
         context_.at_step(step::kRoundSent);
         rates_.add(round);
         total_page_bytes_ += round.dirty_pages() * kPageBytes;
 
         clear_pages(dirty_);
-        GODWIT_RETURN_IF_ERROR(context_.tracker->collect(dirty_));
-        if (!follows_disk_) clear_pages(unsettled_);
-        add_pages(unsettled_, dirty_);
+        GODWIT_RETURN_IF_ERROR(context_.tracker->collect(dirty_, follows_disk_ ? disk_ : dirty_));
+        rest_ = dirty_;
+        add_pages(rest_, disk_);
 
         const Decision decision = decide({.rounds_done = index + 1,
                                           .duration = Clock::system().now() - begin,
                                           .dirty_pages = count_pages(dirty_),
-                                          .unsettled_pages = count_pages(unsettled_),
+                                          .unsettled_pages = count_pages(rest_),
                                           .page_rate = rates_.page_rate(),
                                           .check_rate = rates_.check_rate(),
                                           .total_page_bytes = total_page_bytes_,
@@ -158,7 +160,7 @@ class LiveRounds {
         round.set_dirty_pages_per_s(decision.dirty_pages_per_s);
         round.set_r(decision.r);
         round.set_expected_downtime_ms(to_ms(decision.expected_downtime));
-        round.set_unsettled_pages(count_pages(unsettled_));
+        round.set_unsettled_pages(count_pages(rest_));
         round.set_decision(decision.reason);
         context_.progress.set_rate_bytes_per_s(round.rate_bytes_per_s());
         context_.progress.set_dirty_pages_per_s(decision.dirty_pages_per_s);
@@ -170,7 +172,8 @@ class LiveRounds {
     SourceContext& context_;
     const bool follows_disk_;  // whether a disk may write pages behind the tracker's back
     PageSet dirty_;            // written since they were last read
-    PageSet unsettled_;        // dirty_, and pages that a disk may still be writing
+    PageSet disk_;             // a disk may still be writing them, until the next drain
+    PageSet rest_;             // both
     Rates rates_;
     Bytes total_page_bytes_ = 0;
 };
@@ -178,11 +181,11 @@ class LiveRounds {
 }  // namespace
 
 absl::Status send_round(SourceContext& context, const PageSet& set, v1::Round& round,
-                        MonotonicTime deadline) {
+                        GuestState guest, MonotonicTime deadline) {
     const MonotonicTime begin = Clock::system().now();
     const Bytes wire_before = context.streams->sent_bytes();
     round.set_dirty_pages(count_pages(set));
-    context.sender->begin(set, round.index());
+    context.sender->begin(set, round.index(), guest);
     absl::Status sent = await_workers(context, round, deadline);
     const absl::StatusOr<RoundTotals> totals = context.sender->finish();
     if (sent.ok()) sent = totals.status();

@@ -9,7 +9,7 @@ namespace godwit {
 
 // What is left when the rounds end.
 struct LiveResult {
-    PageSet unsettled;  // to be read again after the next drain; holds every page still dirty
+    PageSet rest;  // still dirty, or to be read again after the next drain
     uint32_t next_round = 0;
     Decision decision;  // kSwitch or kStopAndCopy
 };
@@ -22,6 +22,6 @@ absl::StatusOr<LiveResult> run_live_rounds(SourceContext& context);
 // Sends `set` and waits until the destination has confirmed all of it. Fills everything of `round`
 // but what the policy adds, and adds to the report's page counts.
 absl::Status send_round(SourceContext& context, const PageSet& set, v1::Round& round,
-                        MonotonicTime deadline);
+                        GuestState guest, MonotonicTime deadline);
 
 }  // namespace godwit

@@ -28,11 +28,12 @@ RoundSender::~RoundSender() {
     changed_.notify_all();
 }
 
-void RoundSender::begin(const PageSet& set, uint32_t round) {
+void RoundSender::begin(const PageSet& set, uint32_t round, GuestState guest) {
     streams_.expect_acks_up_to(round);
     const std::lock_guard lock(mutex_);
     set_ = &set;
     round_ = round;
+    guest_ = guest;
     done_pages_ = 0;
     running_ = workers_.size();
     ++generation_;
@@ -103,7 +104,8 @@ absl::Status RoundSender::send_chunk(PageSender& sender, BlockIndex block, Chunk
     for_each_run(wanted, [&](PageRange run) {
         if (!outcome.ok()) return;
         const PageIndex first = chunk * kPagesPerChunk;
-        outcome = tracker_.rearm(block, {first + run.begin, first + run.end});
+        if (guest_ == GuestState::kRuns)
+            outcome = tracker_.rearm(block, {first + run.begin, first + run.end});
         if (!outcome.ok()) return;
         std::byte* read = area.data() + kept_bytes;
         outcome = read_fully(blocks_[block].file.get(), read, run.count() * kPageBytes,

@@ -28,18 +28,22 @@ struct RoundTotals {
     void add(const RoundTotals& other);
 };
 
+// Whether the guest may write while a round is read.
+enum class GuestState { kRuns, kFrozen };
+
 // One worker thread per data stream. A chunk always travels on stream `chunk % streams` (+ block),
 // so no newer copy of a page is overtaken by an older one.
 class RoundSender {
   public:
-    // All three must outlive it. Each range is re-armed in `tracker` just before it is read.
+    // All three must outlive it.
     RoundSender(std::span<const RamBlock> blocks, SourceStreams& streams, DirtyTracker& tracker);
     // Ends the workers; the streams must be shut down first if a round may be under way.
     ~RoundSender();
 
     // Begins to send the pages of `set` (which must stay unchanged) followed by a marker of `round`
-    // on every stream. One round at a time.
-    void begin(const PageSet& set, uint32_t round);
+    // on every stream. One round at a time. While the guest runs each range is re-armed in the
+    // tracker just before it is read; in the pause that would cost time for nothing.
+    void begin(const PageSet& set, uint32_t round, GuestState guest);
     // Pages looked at so far in this round.
     [[nodiscard]] uint64_t done_pages() const { return done_pages_; }
     // Waits until the workers are done or `deadline`; true when they are.
@@ -64,6 +68,7 @@ class RoundSender {
     // Guarded by mutex_ while no round runs; constant in a round:
     const PageSet* set_ = nullptr;
     uint32_t round_ = 0;
+    GuestState guest_ = GuestState::kRuns;
     uint64_t generation_ = 0;  // counts rounds, so that workers see a new one
     size_t running_ = 0;
     std::vector<absl::StatusOr<RoundTotals>> results_;

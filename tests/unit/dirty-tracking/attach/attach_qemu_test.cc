@@ -99,7 +99,7 @@ TEST_P(AttachQemu, IsTrackedAndAnswersAfterwards) {
     // A reset writes the firmware's data anew.
     qemu.program->ask(R"({"execute": "system_reset"})");
     for (int i = 0; i < 10000 && dirty[0].none(); ++i) {
-        ASSERT_TRUE((*tracker)->collect(dirty).ok());
+        ASSERT_TRUE((*tracker)->collect(dirty, dirty).ok());
         ASSERT_NE(qemu.status().find("running"), std::string::npos);
     }
     EXPECT_FALSE(dirty[0].none());

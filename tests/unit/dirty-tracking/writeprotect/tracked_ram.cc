@@ -54,7 +54,7 @@ std::string TrackedRam::map_again(size_t block, Bytes offset, Bytes size, const 
 }
 
 Pages TrackedRam::collect(UffdWriteProtectTracker& tracker, PageSet dirty, size_t block) {
-    const absl::Status status = tracker.collect(dirty);
+    const absl::Status status = tracker.collect(dirty, dirty);
     EXPECT_TRUE(status.ok()) << status;
     Pages pages;
     dirty[block].for_each_run([&pages](PageRange run) {

@@ -57,7 +57,7 @@ class Copier {
     bool round(UffdWriteProtectTracker& tracker, Order order) {
         PageSet dirty{PageBitmap(kPageCount)};
         if (order == Order::kWrongReadThenArm && !read(early_, {0, kPageCount})) return false;
-        if (!tracker.collect(dirty).ok()) return false;
+        if (!tracker.collect(dirty, dirty).ok()) return false;
         bool fine = true;
         dirty[0].for_each_run([&](PageRange run) {
             if (order == Order::kRightArmThenRead) {

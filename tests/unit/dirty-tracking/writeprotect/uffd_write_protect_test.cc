@@ -91,6 +91,19 @@ TEST_P(UffdWriteProtect, NeverClearsABitOfTheSetItIsGiven) {
     EXPECT_EQ(TrackedRam::collect(*tracker_, dirty), (Pages{3, 500}));
 }
 
+TEST_P(UffdWriteProtect, CallsEveryPageThatItReportsUnsettled) {
+    fill(0, 512);
+    start();
+    write({3, 1000});
+    PageSet dirty = ram_->empty_set();
+    PageSet unsettled = dirty;
+    unsettled[0].set(500);
+    ASSERT_TRUE(tracker_->collect(dirty, unsettled).ok());
+    EXPECT_TRUE(dirty[0].test(3) && dirty[0].test(1000) && !dirty[0].test(500));
+    dirty[0].set(500);
+    EXPECT_EQ(unsettled, dirty);
+}
+
 TEST_P(UffdWriteProtect, ReportsPagesOfChunksThatHadNoDataAtStart) {
     fill(0, 512);
     start();
@@ -148,7 +161,7 @@ TEST_P(UffdWriteProtect, KeepsSeveralBlocksApart) {
     write({4}, 0);
     write({1023}, 1);
     PageSet dirty = ram_->empty_set();
-    ASSERT_TRUE(tracker_->collect(dirty).ok());
+    ASSERT_TRUE(tracker_->collect(dirty, dirty).ok());
     EXPECT_EQ(dirty[0].next_set(0), 4u);
     EXPECT_EQ(dirty[1].next_set(0), 1023u);
     EXPECT_EQ(count_pages(dirty), 2u);
@@ -195,7 +208,7 @@ TEST_P(UffdWriteProtect, StartsAgainAfterStop) {
     ASSERT_TRUE(tracker_->stop().ok());
     write({1});
     PageSet dirty = ram_->empty_set();
-    EXPECT_TRUE(absl::IsFailedPrecondition(tracker_->collect(dirty)));
+    EXPECT_TRUE(absl::IsFailedPrecondition(tracker_->collect(dirty, dirty)));
     ASSERT_TRUE(tracker_->start().ok());
     EXPECT_EQ(collect(), Pages{});
     write({2});
@@ -260,7 +273,7 @@ TEST_P(UffdWriteProtect, OfAProcessThatDiedIsNotFoundAndEverythingIsDirty) {
     start();
     ram_->writer->kill_and_reap();
     PageSet dirty = ram_->empty_set();
-    EXPECT_TRUE(absl::IsNotFound(tracker_->collect(dirty)));
+    EXPECT_TRUE(absl::IsNotFound(tracker_->collect(dirty, dirty)));
     EXPECT_EQ(dirty[0].count(), ram_->blocks[0].page_count());
     EXPECT_TRUE(tracker_->stop().ok());
     EXPECT_TRUE(absl::IsNotFound(tracker_->start()));
@@ -271,16 +284,18 @@ TEST_P(UffdWriteProtect, FailsWhenTheMemoryWasMappedAnew) {
     start();
     ASSERT_EQ(ram_->tell("unmap"), "fine");
     PageSet dirty = ram_->empty_set();
-    EXPECT_TRUE(absl::IsFailedPrecondition(tracker_->collect(dirty)));
+    EXPECT_TRUE(absl::IsFailedPrecondition(tracker_->collect(dirty, dirty)));
     EXPECT_EQ(dirty[0].count(), ram_->blocks[0].page_count());
 }
 
 TEST_P(UffdWriteProtect, RefusesAPageSetOfAnotherShape) {
     start();
     PageSet none;
-    EXPECT_TRUE(absl::IsInvalidArgument(tracker_->collect(none)));
+    EXPECT_TRUE(absl::IsInvalidArgument(tracker_->collect(none, none)));
     PageSet small{PageBitmap(1)};
-    EXPECT_TRUE(absl::IsInvalidArgument(tracker_->collect(small)));
+    EXPECT_TRUE(absl::IsInvalidArgument(tracker_->collect(small, small)));
+    PageSet right = ram_->empty_set();
+    EXPECT_TRUE(absl::IsInvalidArgument(tracker_->collect(right, small)));
 }
 
 TEST_P(UffdWriteProtect, SaysWhoElseHasTheMemory) {

@@ -32,7 +32,7 @@ class FakeTracker final : public DirtyTracker {
   public:
     [[nodiscard]] std::string_view name() const override { return "fake"; }
     absl::Status start() override { return absl::OkStatus(); }
-    absl::Status collect(PageSet&) override { return absl::OkStatus(); }
+    absl::Status collect(PageSet&, PageSet&) override { return absl::OkStatus(); }
     absl::Status rearm(BlockIndex block, PageRange range) override {
         if (on_rearm) on_rearm(block, range);
         return absl::OkStatus();
@@ -58,9 +58,9 @@ class RoundSenderTest : public ::testing::Test {
         return set;
     }
     // Sends a round and waits until the destination has applied it.
-    RoundTotals send(const PageSet& set) {
+    RoundTotals send(const PageSet& set, GuestState guest = GuestState::kRuns) {
         streams_->expect_acks_up_to(round_);
-        sender_->begin(set, round_);
+        sender_->begin(set, round_, guest);
         EXPECT_TRUE(sender_->wait(Clock::system().now() + kLimit));
         const auto confirmed =
             signals_.wait("the round", SourceSignals::Mind::kAll, Clock::system().now() + kLimit,
@@ -175,13 +175,25 @@ TEST_F(RoundSenderTest, RearmsAPageBeforeItIsRead) {
     expect_same_memory();
 }
 
+TEST_F(RoundSenderTest, RearmsNothingBehindAFrozenGuest) {
+    connect();
+    uint64_t rearmed = 0;
+    tracker_.on_rearm = [&](BlockIndex, PageRange range) { rearmed += range.count(); };
+    PageSet set = empty_set();
+    set[0].set_range({10, 20});
+    send(set, GuestState::kFrozen);
+    EXPECT_EQ(rearmed, 0U);
+    send(set, GuestState::kRuns);
+    EXPECT_EQ(rearmed, 10U);
+}
+
 TEST_F(RoundSenderTest, ReportsAStreamThatFailed) {
     connect();
     PageSet set = empty_set();
     set[0].set_range({0, blocks_[0].page_count()});
     for (PageIndex page = 0; page < blocks_[0].page_count(); ++page) write_page(0, page, 1, true);
     streams_->shutdown();
-    sender_->begin(set, 0);
+    sender_->begin(set, 0, GuestState::kRuns);
     ASSERT_TRUE(sender_->wait(Clock::system().now() + kLimit));
     EXPECT_FALSE(sender_->finish().ok());
 }
