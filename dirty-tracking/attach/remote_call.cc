@@ -188,17 +188,15 @@ void unblock_wake_signal() {
 }
 
 // Interrupts what `thread` blocks in, again and again (it may just be about to block), until it
-// has ended. The handler does nothing and is there for this time only.
+// has ended. The handler does nothing. It stays: another attach of this process may need it now.
 void interrupt_until(std::thread& thread, const std::future<void>& ended) {
     constexpr std::chrono::milliseconds kAgainAfter{5};
     struct sigaction action {};
-    struct sigaction before {};
     action.sa_handler = [](int) {};
-    ::sigaction(kWakeSignal, &action, &before);
+    ::sigaction(kWakeSignal, &action, nullptr);
     do {
         ::pthread_kill(thread.native_handle(), kWakeSignal);
     } while (ended.wait_for(kAgainAfter) != std::future_status::ready);
-    ::sigaction(kWakeSignal, &before, nullptr);
 }
 
 }  // namespace

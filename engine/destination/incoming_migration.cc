@@ -46,12 +46,28 @@ absl::StatusOr<std::unique_ptr<IncomingMigration>> IncomingMigration::start(
     record.set_peer(request.source());
     GODWIT_RETURN_IF_ERROR(journal.write(record, Journal::Durability::kPageCache));
 
-    GODWIT_ASSIGN_OR_RETURN(std::shared_ptr<Vm> vm,
-                            dependencies.hypervisor->start(request.spec(), StartMode::kIncoming));
+    std::shared_ptr<Vm> vm;
+    // A record that stayed LIVE would have a later agent kill whatever VM has this name then.
     const auto clean_up = [&](const absl::Status& cause) {
-        if (vm->kill(kKillLimit).ok()) dependencies.hypervisor->forget(*vm).IgnoreError();
+        if (vm) {
+            if (!vm->kill(kKillLimit).ok()) return cause;
+            dependencies.hypervisor->forget(*vm).IgnoreError();
+        }
+        record.set_phase(v1::JOURNAL_PHASE_REFUSED);
+        record.set_detail(std::string(cause.message()));
+        if (const absl::Status status = journal.write(record, Journal::Durability::kPageCache);
+            !status.ok())
+            spdlog::error("migration {}: {}", record.migration_id(), std::string(status.message()));
         return cause;
     };
+    absl::StatusOr<std::shared_ptr<Vm>> started =
+        dependencies.hypervisor->start(request.spec(), StartMode::kIncoming);
+    if (!started.ok()) return clean_up(started.status());
+    vm = *std::move(started);
+    record.set_vm_incarnation(vm->incarnation());
+    if (const absl::Status status = journal.write(record, Journal::Durability::kPageCache);
+        !status.ok())
+        return clean_up(status);
     absl::StatusOr<RamWriter> writer = RamWriter::create(vm->ram_blocks());
     if (!writer.ok()) return clean_up(writer.status());
     std::array<int, 2> pair{};
@@ -166,7 +182,12 @@ void IncomingMigration::break_streams(const absl::Status& reason) {
 void IncomingMigration::receive_pages(AcceptedStream& stream) {
     set_thread_name(fmt::format("recv-{}", stream.route.stream).c_str());
     const absl::Status status = receive_until_error(stream);
-    if (!absl::IsOutOfRange(status)) break_streams(status);  // an orderly close is no error
+    if (absl::IsOutOfRange(status)) return;  // an orderly close is no error
+    // A full RAM mount, say. A connection that is lost needs no telling.
+    if (!absl::IsUnavailable(status) && state().state() == v1::INCOMING_STATE_WAITING)
+        urgent_->send(FrameKind::kAbort, TextBody{.text = std::string(status.message())}.encode())
+            .IgnoreError();
+    break_streams(status);
 }
 
 absl::Status IncomingMigration::receive_until_error(AcceptedStream& stream) {
@@ -371,7 +392,7 @@ absl::Status IncomingMigration::resume_guest(bool run) {
         if (absl::IsDeadlineExceeded(status) || absl::IsUnavailable(status)) {
             // No answer is no refusal either. Asked again until QEMU says.
             events_lost |= absl::IsUnavailable(status);
-            wait_readable(wakeup_.fd(), -1, Clock::system().now() + kAskAgain).IgnoreError();
+            wait_readable(-1, -1, Clock::system().now() + kAskAgain).IgnoreError();
             continue;
         }
         // RESUME comes before the answer to the `cont` that caused it, on the same connection. A

@@ -13,8 +13,10 @@ namespace godwit {
 absl::StatusOr<DecisionWord> DecisionWord::open(const std::string& path) {
     const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     if (!fd.valid()) return errno_status(errno, fmt::format("Cannot open {}", path));
-    if (::ftruncate(fd.get(), sizeof(uint32_t)) != 0)
-        return errno_status(errno, fmt::format("Cannot size {}", path));
+    // Its block is there before it is mapped: a store into a hole of a full file system is a
+    // SIGBUS.
+    if (const int error = ::posix_fallocate(fd.get(), 0, sizeof(uint32_t)); error != 0)
+        return errno_status(error, fmt::format("Cannot allocate {}", path));
     GODWIT_ASSIGN_OR_RETURN(Mapping mapping, Mapping::map_shared(fd.get(), sizeof(uint32_t)));
     return DecisionWord(std::move(mapping));
 }

@@ -27,10 +27,15 @@ class GuestRescue {
     virtual absl::Status roll_back(bool run, Duration limit) = 0;
 };
 
-// The guard's own side: returns its exit code once it is dismissed or has done its work.
+// The guard's own side: returns its exit code once it is dismissed or has done its work. It keeps
+// the word file locked until its process ends.
 // `socket` is the connection to the agent. Never blocks longer than the armed deadline without
 // looking at it.
 int run_guard(int socket, const std::string& word_path, bool run, GuestRescue& rescue);
+
+// Waits until no guard of that word is left, so that none acts on what comes later. Errors:
+// DeadlineExceeded, those of open().
+absl::Status await_guard_end(const std::string& word_path, MonotonicTime deadline);
 
 // The agent's side. Not thread-safe.
 class GuardProcess {

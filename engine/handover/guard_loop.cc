@@ -1,4 +1,6 @@
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -44,6 +46,12 @@ int run_guard(int socket, const std::string& word_path, bool run, GuestRescue& r
     absl::StatusOr<DecisionWord> word = DecisionWord::open(word_path);
     if (!word.ok()) {
         std::fprintf(stderr, "guard: %s\n", word.status().ToString().c_str());
+        return 1;
+    }
+    // Held until this process ends; see await_guard_end().
+    const UniqueFd lock(::open(word_path.c_str(), O_RDWR | O_CLOEXEC));
+    if (!lock.valid() || ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+        std::perror("guard: cannot lock the word");
         return 1;
     }
     GuardMessage message{.kind = GuardMessageKind::kReady};

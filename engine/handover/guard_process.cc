@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -73,6 +74,20 @@ absl::StatusOr<GuardProcess> GuardProcess::start(const Options& options) {
     GODWIT_RETURN_IF_ERROR(annotate(await(guard.socket_.get(), GuardMessageKind::kReady),
                                     fmt::format("guard log {}", options.log_path)));
     return guard;
+}
+
+absl::Status await_guard_end(const std::string& word_path, MonotonicTime deadline) {
+    constexpr Duration kLookAgain = std::chrono::milliseconds(20);
+    const UniqueFd word(::open(word_path.c_str(), O_RDWR | O_CLOEXEC));
+    if (!word.valid()) return errno_status(errno, fmt::format("Cannot open {}", word_path));
+    while (::flock(word.get(), LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return errno_status(errno, fmt::format("Cannot lock {}", word_path));
+        if (Clock::system().now() >= deadline)
+            return absl::DeadlineExceededError("The guard of an earlier agent is still at work");
+        (void)wait_readable(-1, -1, Clock::system().now() + kLookAgain);
+    }
+    return absl::OkStatus();
 }
 
 GuardProcess::~GuardProcess() { dismiss(); }

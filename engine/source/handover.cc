@@ -30,12 +30,7 @@ absl::Status save_failed(const Seen& seen) {
 }  // namespace
 
 absl::Status Handover::start_guard(const LiveResult& live) {
-    Duration limit = context_.settings.freeze_limit + 4 * live.decision.expected_downtime;
-    if (context_.settings.verify)
-        limit += std::chrono::seconds(
-            static_cast<int64_t>(static_cast<double>(context_.report.touched_bytes()) /
-                                 kSlowestHashBytesPerS) +
-            10);
+    const Duration limit = context_.settings.freeze_limit + 4 * live.decision.expected_downtime;
     const std::string folder =
         fmt::format("{}/migrations/{}", context_.state_dir, context_.settings.id);
     GODWIT_ASSIGN_OR_RETURN(GuardProcess guard,
@@ -49,8 +44,29 @@ absl::Status Handover::start_guard(const LiveResult& live) {
     return guard_->arm(deadline_ + kGuardMargin);
 }
 
+// It may have been paused, or let run, since the migration began.
+absl::Status Handover::note_run_state() {
+    GODWIT_ASSIGN_OR_RETURN(const RunState state, context_.vm.run_state());
+    if (state != RunState::kRunning && state != RunState::kPaused)
+        return absl::FailedPreconditionError("the guest neither runs nor is paused any more");
+    was_running_ = state == RunState::kRunning;
+    context_.record.set_was_running(was_running_);
+    return absl::OkStatus();
+}
+
+// With a deadline of its own, on top of what is left of the freeze's: hashing takes longer than
+// any pause should.
+absl::Status Handover::verify() {
+    const auto seconds = static_cast<int64_t>(static_cast<double>(context_.report.touched_bytes()) /
+                                              kSlowestHashBytesPerS);
+    deadline_ += std::chrono::seconds(seconds + 10);
+    GODWIT_RETURN_IF_ERROR(guard_->arm(deadline_ + kGuardMargin));
+    return verify_memory(context_, deadline_);
+}
+
 absl::Status Handover::freeze(LiveResult live) {
     context_.log.message("freeze", live.decision.reason);
+    GODWIT_RETURN_IF_ERROR(note_run_state());
     GODWIT_RETURN_IF_ERROR(
         annotate(context_.vm.prepare_device_save(), "Cannot prepare the freeze"));
     context_.record.set_phase(v1::JOURNAL_PHASE_FREEZING);
@@ -68,7 +84,7 @@ absl::Status Handover::freeze(LiveResult live) {
     context_.at_step(step::kLoaded);
     verified_at_ = loaded_at_;
     if (context_.settings.verify) {
-        const absl::Status verified = verify_memory(context_, deadline_);
+        const absl::Status verified = verify();
         verified_at_ = Clock::system().now();
         context_.report.set_verify_ms(to_ms(verified_at_ - loaded_at_));
         GODWIT_RETURN_IF_ERROR(verified);
@@ -95,13 +111,13 @@ absl::Status Handover::stop_guest() {
 
 // Pre-switchover is a drain of the block layer: what is read from here on is final.
 absl::Status Handover::send_last_pages(LiveResult live) {
-    PageSet last = std::move(live.unsettled);
-    GODWIT_RETURN_IF_ERROR(context_.tracker->collect(last));
+    PageSet last = std::move(live.rest);
+    GODWIT_RETURN_IF_ERROR(context_.tracker->collect(last, last));
     collected_at_ = Clock::system().now();
     v1::Round& round = *context_.report.add_rounds();
     round.set_index(live.next_round);
     round.set_decision("last pages, the guest is stopped");
-    GODWIT_RETURN_IF_ERROR(send_round(context_, last, round, deadline_));
+    GODWIT_RETURN_IF_ERROR(send_round(context_, last, round, GuestState::kFrozen, deadline_));
     pages_sent_at_ = Clock::system().now();
     return absl::OkStatus();
 }

@@ -20,12 +20,13 @@ enum class CommitEnd {
 
 class Handover {
   public:
-    Handover(SourceContext& context, bool was_running)
-        : context_(context), was_running_(was_running) {}
+    explicit Handover(SourceContext& context) : context_(context) {}
 
-    // Everything before COMMIT. After an error the guest is frozen or not, and the word is still
-    // open or says ABORT: the caller rolls back.
+    // Everything before COMMIT; a guest that was paused by now stays paused. After an error the
+    // guest is frozen or not, and the word is still open or says ABORT: the caller rolls back.
     absl::Status freeze(LiveResult live);
+    // Whether the guest ran when it was frozen.
+    [[nodiscard]] bool was_running() const { return was_running_; }
     // Whether freeze() got as far as asking QEMU to stop.
     [[nodiscard]] bool began() const { return began_; }
 
@@ -33,18 +34,22 @@ class Handover {
     // it ends in kResumed.
     CommitEnd commit(std::string& why);
 
+    // The parts of the pause, which ended when the source heard of RESUMED.
+    void fill_downtime(MonotonicTime resumed_at);
+
     // The guard's work is done.
     void dismiss_guard() { guard_.reset(); }
 
   private:
     absl::Status start_guard(const LiveResult& live);
+    absl::Status note_run_state();
+    absl::Status verify();
     absl::Status stop_guest();
     absl::Status send_last_pages(LiveResult live);
     absl::Status save_device_state();
-    void fill_downtime(MonotonicTime resumed_at);
 
     SourceContext& context_;
-    const bool was_running_;
+    bool was_running_ = true;
     bool began_ = false;
     std::optional<GuardProcess> guard_;
     std::unique_ptr<DeviceStatePump> pump_;

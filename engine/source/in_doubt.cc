@@ -7,8 +7,8 @@
 
 namespace godwit {
 
-std::optional<Fate> ask_until_known(TransferClient& peer, const std::string& migration_id,
-                                    const std::stop_token& stop) {
+std::optional<FateAnswer> ask_until_known(TransferClient& peer, const std::string& migration_id,
+                                          const std::stop_token& stop) {
     std::mutex mutex;
     std::condition_variable_any wait;
     std::string last_said;
@@ -17,8 +17,9 @@ std::optional<Fate> ask_until_known(TransferClient& peer, const std::string& mig
         std::string said = answer.ok() ? v1::IncomingState_Name(answer->state())
                                        : std::string(answer.status().message());
         if (answer.ok() && answer->state() == v1::INCOMING_STATE_RESUMED)
-            return Fate::kAtDestination;
-        if (answer.ok() && answer->state() == v1::INCOMING_STATE_REFUSED) return Fate::kRefused;
+            return FateAnswer{Fate::kAtDestination, answer->guest_gone(), answer->detail()};
+        if (answer.ok() && answer->state() == v1::INCOMING_STATE_REFUSED)
+            return FateAnswer{.fate = Fate::kRefused, .detail = answer->detail()};
         if (said != last_said)
             spdlog::warn("migration {}: in doubt; {} says: {}", migration_id,
                          peer.peer().to_string(), said);

@@ -14,7 +14,7 @@ struct MigrationSettings {
     std::string id;
     HostPort destination;
     std::string strategy = "precopy";
-    std::string tracker = "uffd-wp";
+    std::string tracker = "auto";  // or "uffd-wp", "kvm-dirty-log"
     ConvergenceLimits limits;
     Bytes bandwidth_bytes_per_s = 0;  // 0: unlimited
     uint16_t streams = 2;

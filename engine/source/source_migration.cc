@@ -7,6 +7,7 @@
 #include "engine/base/log.h"
 #include "engine/source/handover.h"
 #include "engine/source/in_doubt.h"
+#include "engine/source/persistent_rollback.h"
 #include "engine/verify/ram_hash.h"
 #include "transport/frame/frame_header.h"
 
@@ -16,7 +17,6 @@ namespace {
 // The destination's QEMU is ready 26–50 ms after its start; a loaded host takes longer.
 constexpr Duration kPrepareLimit = std::chrono::seconds(30);
 constexpr Duration kConnectLimit = std::chrono::seconds(5);
-constexpr Duration kRollbackLimit = std::chrono::seconds(30);
 constexpr Duration kKillLimit = std::chrono::seconds(10);
 
 uint64_t unix_ms() {
@@ -38,6 +38,15 @@ class Listening {
   private:
     Vm& vm_;
 };
+
+// QEMU refuses to plug memory while its own migration runs: the freeze closes the gap behind this.
+absl::Status check_memory(Vm& vm) {
+    GODWIT_ASSIGN_OR_RETURN(const std::vector<std::string> plugged, vm.plugged_memory());
+    if (plugged.empty()) return absl::OkStatus();
+    return absl::FailedPreconditionError(fmt::format(
+        "memory was plugged into the running VM ({}), which Godwit can't move yet: unplug it",
+        fmt::join(plugged, ", ")));
+}
 
 }  // namespace
 
@@ -77,6 +86,7 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     if (!word.ok()) {
         report.set_outcome(v1::OUTCOME_REFUSED);
         report.set_reason(std::string(word.status().message()));
+        dependencies_.vm.reset();
         return report;
     }
     {
@@ -87,6 +97,7 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     v1::JournalRecord record;
     record.set_migration_id(settings_.id);
     record.set_vm(vm_name_);
+    record.set_vm_incarnation(dependencies_.vm->incarnation());
     record.set_peer(settings_.destination.to_string());
     TransferClient peer(settings_.destination);
     SourceContext context{.settings = settings_,
@@ -110,7 +121,8 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     }
     report.set_total_ms(to_ms(Clock::system().now() - context.started_at));
     dependencies_.vm.reset();
-    if (report.outcome() != v1::OUTCOME_IN_DOUBT) record.set_phase(v1::JOURNAL_PHASE_ENDED);
+    if (report.outcome() != v1::OUTCOME_IN_DOUBT && !unfinished_)
+        record.set_phase(v1::JOURNAL_PHASE_ENDED);
     *record.mutable_report() = report;
     if (const absl::Status status = journal->write(record, Journal::Durability::kPageCache);
         !status.ok())
@@ -122,16 +134,18 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
     log_.message("prepare",
                  fmt::format("{} goes to {}", vm_name_, settings_.destination.to_string()));
     absl::Status status = prepare(context);
-    if (!status.ok()) return undo(context, status, false);
+    if (!status.ok()) return undo(context, status, false, stop);
     context.at_step(step::kPrepared);
 
     absl::StatusOr<LiveResult> live = run_live_rounds(context);
-    if (!live.ok()) return undo(context, live.status(), false);
+    if (!live.ok()) return undo(context, live.status(), false, stop);
     context.report.set_switch_reason(live->decision.reason);
 
-    Handover handover(context, was_running_);
-    status = handover.freeze(std::move(*live));
-    if (!status.ok()) return undo(context, status, handover.began());
+    Handover handover(context);
+    status = check_memory(context.vm);
+    if (status.ok()) status = handover.freeze(std::move(*live));
+    was_running_ = handover.was_running();
+    if (!status.ok()) return undo(context, status, handover.began(), stop);
     log_.message("handover", "device state loaded at the destination");
 
     std::string why;
@@ -140,8 +154,8 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
         log_.message("handover", fmt::format("in doubt: COMMIT was sent, but {}; asking {}", why,
                                              settings_.destination.to_string()));
         in_doubt_ = true;
-        const std::optional<Fate> fate = ask_until_known(context.peer, settings_.id, stop);
-        if (!fate) {
+        const std::optional<FateAnswer> answer = ask_until_known(context.peer, settings_.id, stop);
+        if (!answer) {
             context.report.set_outcome(v1::OUTCOME_IN_DOUBT);
             context.report.set_guest_at(v1::GUEST_AT_NEEDS_OPERATOR);
             context.report.set_retry_safe(false);
@@ -150,10 +164,13 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
             return;
         }
         in_doubt_ = false;
-        end = *fate == Fate::kAtDestination ? CommitEnd::kResumed : CommitEnd::kRefused;
+        // RESUMED reached the source now, in answer to a question.
+        if (answer->fate == Fate::kAtDestination) handover.fill_downtime(Clock::system().now());
+        if (answer->guest_gone) return finish_dead(context, answer->detail);
+        end = answer->fate == Fate::kAtDestination ? CommitEnd::kResumed : CommitEnd::kRefused;
     }
     if (end == CommitEnd::kResumed) return finish_at_destination(context);
-    undo(context, absl::AbortedError(why), true);
+    undo(context, absl::AbortedError(why), true, stop);
 }
 
 absl::Status SourceMigration::prepare(SourceContext& context) {
@@ -173,6 +190,7 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
     if (!blockers.empty())
         return absl::FailedPreconditionError(
             fmt::format("QEMU can't migrate this VM: {}", fmt::join(blockers, "; ")));
+    GODWIT_RETURN_IF_ERROR(check_memory(vm));
     for (const std::string& device : vm.discarding_devices())
         context.report.add_warnings(fmt::format(
             "{} gives memory back unseen: pages that it discards are not checked by verify",
@@ -228,12 +246,26 @@ absl::StatusOr<v1::PrepareRequest> SourceMigration::prepare_request(const Source
     return request;
 }
 
+absl::Status SourceMigration::give_back(SourceContext& context, const std::stop_token& stop) {
+    const absl::Status status =
+        roll_back_persistently(context.vm, was_running_, stop, [&](const absl::Status& reason) {
+            const std::string text = fmt::format(
+                "the guest is at the source and does not run yet: {}; trying again until it does",
+                std::string(reason.message()));
+            log_.message("undo", text);
+            spdlog::error("migration {}: {}", settings_.id, text);
+        });
+    unfinished_ = absl::IsCancelled(status);
+    return status;
+}
+
 // Before COMMIT, or after REFUSED: the guest first, everything else after it.
-void SourceMigration::undo(SourceContext& context, const absl::Status& cause, bool frozen) {
+void SourceMigration::undo(SourceContext& context, const absl::Status& cause, bool frozen,
+                           const std::stop_token& stop) {
     v1::MigrationReport& report = context.report;
     context.word.decide(Verdict::kAbort);
     absl::Status rolled_back;
-    if (frozen) rolled_back = context.vm.roll_back(was_running_, kRollbackLimit);
+    if (frozen) rolled_back = give_back(context, stop);
     if (context.tracker) {
         if (const absl::Status stopped = context.tracker->stop(); !stopped.ok())
             spdlog::warn("migration {}: {}", settings_.id, std::string(stopped.message()));
@@ -273,6 +305,15 @@ void SourceMigration::undo(SourceContext& context, const absl::Status& cause, bo
         report.set_reason(fmt::format("{}; and the guest could not be resumed at the source: {}",
                                       report.reason(), std::string(rolled_back.message())));
     }
+}
+
+// The destination took the guest over and its QEMU has ended since: the disks have moved on, so the
+// source's copy is never run.
+void SourceMigration::finish_dead(SourceContext& context, const std::string& detail) {
+    finish_at_destination(context);
+    context.report.set_outcome(v1::OUTCOME_GUEST_DIED);
+    context.report.set_guest_at(v1::GUEST_AT_NONE);
+    context.report.set_reason("the destination says: " + detail);
 }
 
 void SourceMigration::finish_at_destination(SourceContext& context) {

@@ -59,8 +59,11 @@ class SourceMigration {
     absl::Status prepare(SourceContext& context);
     absl::StatusOr<v1::PrepareRequest> prepare_request(const SourceContext& context);
     void migrate(SourceContext& context, const std::stop_token& stop);
-    void undo(SourceContext& context, const absl::Status& cause, bool frozen);
+    void undo(SourceContext& context, const absl::Status& cause, bool frozen,
+              const std::stop_token& stop);
+    absl::Status give_back(SourceContext& context, const std::stop_token& stop);
     void finish_at_destination(SourceContext& context);
+    void finish_dead(SourceContext& context, const std::string& detail);
 
     const MigrationSettings settings_;
     SourceDependencies dependencies_;  // the VM is let go when run() ends: it holds the RAM file
@@ -72,8 +75,9 @@ class SourceMigration {
     bool cancelled_early_ = false;      // guarded by word_mutex_
     std::atomic<bool> in_doubt_{false};
     bool was_running_ = true;
-    bool prepared_ = false;  // the destination holds something of ours
-    bool untouched_ = true;  // nothing was touched anywhere yet
+    bool prepared_ = false;    // the destination holds something of ours
+    bool untouched_ = true;    // nothing was touched anywhere yet
+    bool unfinished_ = false;  // the agent ends: its successor goes on, by the journal
 };
 
 }  // namespace godwit

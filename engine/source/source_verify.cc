@@ -18,6 +18,7 @@ constexpr size_t kMaxNamedChunks = 64;
 absl::StatusOr<FrameBytes> ask(SourceContext& context, FrameKind kind, const FrameBytes& body,
                                MonotonicTime deadline) {
     const uint64_t before = context.signals.seen().verify_replies;
+    context.streams->expect_verify_reply();
     GODWIT_RETURN_IF_ERROR(context.streams->urgent().send(kind, body));
     GODWIT_RETURN_IF_ERROR(
         context.signals

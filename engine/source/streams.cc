@@ -109,6 +109,7 @@ bool SourceStreams::handle(const Frame& frame) {
             return true;
         case FrameKind::kVerifyResult:
         case FrameKind::kVerifyPagesResult: {
+            if (--verify_replies_due_ < 0) break;
             {
                 const std::lock_guard lock(replies_mutex_);
                 replies_.emplace_back(frame.body.begin(), frame.body.end());

@@ -45,6 +45,7 @@ class SourceStreams {
     void expect_acks_up_to(uint32_t round) { last_round_ = round; }
     void expect_loaded() { device_state_is_due_ = true; }
     void expect_resumed() { commit_is_sent_ = true; }
+    void expect_verify_reply() { ++verify_replies_due_; }
 
     // Verify answers of the destination since the last call, in order. Any thread.
     std::vector<FrameBytes> take_verify_replies();
@@ -66,6 +67,7 @@ class SourceStreams {
     std::atomic<int64_t> last_round_{-1};
     std::atomic<bool> device_state_is_due_{false};
     std::atomic<bool> commit_is_sent_{false};
+    std::atomic<int64_t> verify_replies_due_{0};
     std::mutex replies_mutex_;
     std::vector<FrameBytes> replies_;  // guarded by replies_mutex_
     std::jthread reader_;

@@ -77,6 +77,24 @@ TEST(Destination, WhoseQemuDiesWhilePreparingPassesItsWordsOn) {
     expect_nothing_left(b);
 }
 
+// What is left of a failed Prepare must not be taken for the VM that comes later.
+TEST(Destination, ThatFailedOnceAndIsRestartedKeepsTheGuestThatItGotLater) {
+    const ScratchDirectory scratch;
+    TestAgent a,
+        b({.flags = {"--qemu", write_qemu_wrapper(scratch.file("qemu"), "echo no >&2; exit 1")}});
+    start_guest(a, small_guest());
+    expect_at_source(a, migrate(a, b.address()),
+                     {.exit_code = 1, .outcome = "failed", .words = {"no"}});
+    b.end();
+    b.restart(AgentOptions{});
+    ASSERT_EQ(migrate(a, b.address()).exit_code, 0);
+    const pid_t pid = b.qemu_pid("vm");
+    b.end();
+    b.restart();
+    EXPECT_EQ(b.qemu_pid("vm"), pid);
+    EXPECT_EQ(b.vm("vm")["state"], "running");
+}
+
 TEST(Destination, WhoseQemuHangsAtItsStartIsGivenUp) {
     const ScratchDirectory scratch;
     TestAgent a,

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "engine/base/hash.h"
 #include "engine/guest/vm_file/vm_file.h"
 #include "tests/harness/ending.h"
 #include "tests/harness/guest.h"
@@ -29,6 +30,14 @@ FakeSource::FakeSource(TestAgent& to)
     v1::RamBlockInfo& block = *request_.add_blocks();
     block.set_name("ram0");
     block.set_size_bytes(spec->memory_bytes());
+    for (const std::string& path : {spec->kernel(), spec->firmware()}) {
+        if (path.empty()) continue;
+        const absl::StatusOr<Hash128> hash = hash_file(path);
+        EXPECT_TRUE(hash.ok()) << hash.status();
+        v1::BootFile& file = *request_.add_boot_files();
+        file.set_path(path);
+        if (hash.ok()) file.set_hash(to_hex(*hash));
+    }
     request_.set_streams(kDataStreams);
     request_.set_source("a liar");
 }

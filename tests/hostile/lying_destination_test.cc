@@ -113,6 +113,16 @@ TEST_F(LyingDestination, ThatNeverGreetsIsGivenUp) {
                    {"did not answer on stream 0"});
 }
 
+TEST_F(LyingDestination, ThatGreetsWithOneByteAndNoMoreIsGivenUp) {
+    std::vector<UniqueFd> held;
+    expect_failure({.connection =
+                        [&](UniqueFd socket) {
+                            EXPECT_EQ(::write(socket.get(), "g", 1), 1);
+                            held.push_back(std::move(socket));
+                        }},
+                   {"did not answer on stream 0"});
+}
+
 TEST_F(LyingDestination, ThatClosesInsteadOfGreetingIsGivenUp) {
     expect_failure({.connection = [](UniqueFd) {}}, {});
 }
@@ -169,6 +179,16 @@ TEST_F(LyingDestination, ThatAcknowledgesARoundThatHasNotBeenSentIsGivenUp) {
                  }
              }},
         {"connection to the destination was lost"});
+}
+
+TEST_F(LyingDestination, ThatAnswersVerifyWithoutAQuestionIsGivenUp) {
+    expect_failure({.greeted =
+                        [](UrgentStream& urgent) {
+                            urgent.frames
+                                .send(FrameKind::kVerifyResult, VerifyResultBody{}.encode())
+                                .IgnoreError();
+                        }},
+                   {"unexpected frame from the destination"});
 }
 
 TEST_F(LyingDestination, ThatSaysResumedBeforeCommitDoesNotGetTheGuest) {

@@ -119,10 +119,27 @@ TEST_F(LyingSource, WithAnotherRamLayoutIsRefusedAndItsQemuIsGone) {
 }
 
 TEST_F(LyingSource, WithAnotherKernelIsToldToCopyIt) {
-    v1::BootFile& file = *liar_.request().add_boot_files();
-    file.set_path(program("guest.elf"));
-    file.set_hash(std::string(32, '0'));
+    for (v1::BootFile& file : *liar_.request().mutable_boot_files())
+        if (file.path() == program("guest.elf")) file.set_hash(std::string(32, '0'));
     expect_refused("BOOT_FILE_DIFFERS", "differs from the source's file of that name");
+}
+
+TEST_F(LyingSource, ThatDoesNotSayWhatIsInItsKernelIsRefused) {
+    liar_.request().clear_boot_files();
+    expect_refused("BOOT_FILE_DIFFERS", "does not say what is in its");
+}
+
+// Read to its end, this would take for ever.
+TEST_F(LyingSource, CannotHaveTheAgentReadAFileOfItsOwnChoice) {
+    v1::BootFile& file = *liar_.request().add_boot_files();
+    file.set_path("/dev/zero");
+    liar_.request().set_protocol_version(kProtocolVersion);
+    ASSERT_TRUE(liar_.prepare().ok());
+}
+
+TEST_F(LyingSource, WhoseVmIsLargerThanThisHostGetsNoRoom) {
+    liar_.request().mutable_spec()->set_memory_bytes(uint64_t{1} << 46);
+    expect_refused("NO_ROOM", "No room");
 }
 
 TEST_F(LyingSource, ThatTouchedMoreThanThereIsGetsNoRoom) {

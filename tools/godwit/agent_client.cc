@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "transport/control/error_detail.h"
 
 namespace godwit {
@@ -86,6 +88,14 @@ absl::Status AgentClient::read_log(const std::string& name, bool follow,
     v1::VmLogChunk chunk;
     while (reader->Read(&chunk)) write(chunk.data());
     return from_grpc(reader->Finish());
+}
+
+absl::StatusOr<v1::DirtyRate> AgentClient::measure_dirty_rate(
+    const v1::MeasureDirtyRateRequest& request) {
+    Duration longest{};
+    for (const uint64_t window_us : request.windows_us())
+        longest = std::max<Duration>(longest, std::chrono::microseconds(window_us));
+    return call<v1::DirtyRate>(&v1::Agent::Stub::MeasureDirtyRate, request, longest + kCallLimit);
 }
 
 absl::StatusOr<std::string> AgentClient::migrate(const v1::MigrateRequest& request) {

@@ -26,6 +26,8 @@ class AgentClient {
     absl::StatusOr<v1::VmInfo> get_vm(const std::string& name);
     absl::Status read_log(const std::string& name, bool follow,
                           const std::function<void(const std::string&)>& write);
+    // Waits for the longest window.
+    absl::StatusOr<v1::DirtyRate> measure_dirty_rate(const v1::MeasureDirtyRateRequest& request);
     absl::StatusOr<std::string> migrate(const v1::MigrateRequest& request);
     // Calls `visit` for every event until the last, or until it returns false.
     absl::Status watch(const std::string& migration,

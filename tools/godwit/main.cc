@@ -1,4 +1,5 @@
 // godwit: the command line; a thin client of an agent's public API.
+#include <absl/strings/str_split.h>
 #include <fmt/format.h>
 #include <signal.h>
 
@@ -26,6 +27,7 @@ struct Words {
     bool force = false;
     bool detach = false;
     std::string timeout = "30s";
+    std::string windows = "50ms,200ms,1s,5s";
     std::string to;
     std::string id;
     std::string strategy = "precopy";
@@ -115,6 +117,29 @@ absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
     return request;
 }
 
+absl::StatusOr<v1::MeasureDirtyRateRequest> dirty_rate_request(const Words& words) {
+    v1::MeasureDirtyRateRequest request;
+    request.set_name(words.name);
+    request.set_tracker(words.tracker);
+    const std::vector<std::string> texts = absl::StrSplit(words.windows, ',');
+    for (const std::string& text : texts) {
+        const auto window = parse_duration(text);
+        if (!window.ok()) return annotate(window.status(), "--windows");
+        if (*window < std::chrono::milliseconds(1) || *window > std::chrono::minutes(10))
+            return absl::InvalidArgumentError(
+                fmt::format("--windows: {} is not within 1ms to 10m", text));
+        request.add_windows_us(static_cast<uint64_t>(
+            std::chrono::duration_cast<std::chrono::microseconds>(*window).count()));
+    }
+    return request;
+}
+
+void add_tracker_option(CLI::App& command, Words& words) {
+    command.add_option("--tracker", words.tracker, "How written pages are found")
+        ->check(CLI::IsMember({"auto", "uffd-wp", "kvm-dirty-log"}))
+        ->capture_default_str();
+}
+
 void add_vm_commands(CLI::App& app, Words& words, Action& action) {
     CLI::App* vm = app.add_subcommand("vm", "Start, list, show and stop VMs");
     vm->require_subcommand(1);
@@ -178,6 +203,24 @@ void add_vm_commands(CLI::App& app, Words& words, Action& action) {
         };
     });
 
+    CLI::App* rate = vm->add_subcommand(
+        "dirty-rate", "How many distinct pages the guest writes within windows of time");
+    rate->footer("Example:\n  godwit vm dirty-rate web --windows 50ms,200ms,1s,5s");
+    rate->add_option("NAME", words.name, "The VM")->required();
+    rate->add_option("--windows", words.windows, "Lengths, 1ms to 10m; all begin at once")
+        ->capture_default_str();
+    add_tracker_option(*rate, words);
+    rate->callback([&] {
+        action = [&words](AgentClient& agent) {
+            const auto request = dirty_rate_request(words);
+            if (!request.ok()) {
+                print_error(request.status(), words.json);
+                return ExitCode::kUsage;
+            }
+            return print_answer(agent.measure_dirty_rate(*request), words.json, dirty_rate_text);
+        };
+    });
+
     CLI::App* stop = vm->add_subcommand("stop", "Power a VM off");
     stop->footer("Example:\n  godwit vm stop web --force");
     stop->add_option("NAME", words.name, "The VM")->required();
@@ -213,9 +256,7 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
     migrate->add_option("--strategy", words.strategy, "How RAM moves")
         ->check(CLI::IsMember({"precopy"}))
         ->capture_default_str();
-    migrate->add_option("--tracker", words.tracker, "How written pages are found")
-        ->check(CLI::IsMember({"auto", "uffd-wp"}))
-        ->capture_default_str();
+    add_tracker_option(*migrate, words);
     migrate
         ->add_option("--downtime-limit", words.downtime_limit,
                      "Longest pause, fixed costs included")

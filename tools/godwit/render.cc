@@ -167,6 +167,18 @@ std::string vm_text(const v1::VmInfo& vm) {
     return text;
 }
 
+std::string dirty_rate_text(const v1::DirtyRate& rate) {
+    std::string text = fmt::format("{}: written pages by {}{}{}; {} of memory in use\n", rate.vm(),
+                                   rate.tracker(), rate.tracker_reason().empty() ? "" : ", since ",
+                                   rate.tracker_reason(), format_bytes(rate.touched_bytes()));
+    text += fmt::format("{:>12}  {:>12}  {:>12}  {:>12}\n", "window", "pages", "memory", "pages/s");
+    for (const v1::DirtyRatePoint& point : rate.points())
+        text += fmt::format("{:>9.1f} ms  {:>12}  {:>12}  {:>12.0f}\n", point.window_ms(),
+                            point.dirty_pages(), format_bytes(point.dirty_bytes()),
+                            point.dirty_pages_per_s());
+    return text;
+}
+
 std::string host_text(const v1::Host& host) {
     std::string text = fmt::format(
         "godwit {} (transfer protocol {}), {} {}, kernel {}, KVM {}\n{} CPUs, {} memory, {} "

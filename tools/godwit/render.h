@@ -24,6 +24,8 @@ nlohmann::ordered_json error_json(const absl::Status& error);
 std::string vm_table(const v1::ListVmsResponse& vms);
 std::string migration_table(const v1::ListMigrationsResponse& migrations);
 std::string vm_text(const v1::VmInfo& vm);
+// The curve as a table, and which tracker measured it.
+std::string dirty_rate_text(const v1::DirtyRate& rate);
 std::string host_text(const v1::Host& host);
 
 }  // namespace godwit

@@ -10,9 +10,10 @@
 #include <thread>
 #include <vector>
 
-#include "dirty-tracking/writeprotect/write_protect_problems.h"
 #include "engine/guest/vm_file/validate_spec.h"
+#include "tools/godwitd/dirty_rate.h"
 #include "tools/godwitd/host_memory.h"
+#include "tools/godwitd/tracker_choice.h"
 #include "transport/control/error_detail.h"
 #include "transport/frame/frame_header.h"
 
@@ -77,11 +78,11 @@ grpc::Status AgentService::GetHost(grpc::ServerContext*, const v1::GetHostReques
     host->set_cpus(std::thread::hardware_concurrency());
     host->set_memory_bytes(memory->total);
     host->set_available_bytes(memory->available);
-    host->set_memory_limit_bytes(memory_limit_bytes_);
+    host->set_memory_limit_bytes(facts_.memory_limit_bytes);
     host->set_vm_count(static_cast<uint32_t>(vms_.list().size()));
-    const std::vector<std::string> problems = write_protect_problems();
-    if (problems.empty()) host->add_trackers("uffd-wp");
-    for (const std::string& problem : problems) host->add_tracker_problems("uffd-wp: " + problem);
+    HostTrackers trackers = host_trackers(info->has_kvm, facts_.resident_library);
+    for (std::string& name : trackers.names) host->add_trackers(std::move(name));
+    for (std::string& problem : trackers.problems) host->add_tracker_problems(std::move(problem));
     return grpc::Status::OK;
 }
 
@@ -100,6 +101,11 @@ void AgentService::describe(Vm& vm, v1::VmInfo& info) {
 grpc::Status AgentService::StartVm(grpc::ServerContext*, const v1::StartVmRequest* request,
                                    v1::VmInfo* info) {
     if (const absl::Status status = validate_spec(request->spec()); !status.ok())
+        return api_error(status);
+    const absl::StatusOr<HostMemory> memory = read_host_memory();
+    if (!memory.ok()) return api_error(memory.status());
+    if (const absl::Status status = check_fits(request->spec().memory_bytes(), *memory);
+        !status.ok())
         return api_error(status);
     const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.start(request->spec());
     if (!vm.ok()) return api_error(vm.status());
@@ -159,6 +165,26 @@ grpc::Status AgentService::ReadVmLog(grpc::ServerContext* context,
     return grpc::Status::OK;
 }
 
+grpc::Status AgentService::MeasureDirtyRate(grpc::ServerContext* context,
+                                            const v1::MeasureDirtyRateRequest* request,
+                                            v1::DirtyRate* rate) {
+    const absl::StatusOr<std::string> tracker = tracker_name(request->tracker());
+    if (!tracker.ok()) return api_error(tracker.status());
+    const absl::StatusOr<std::vector<Duration>> windows = dirty_rate_windows(*request);
+    if (!windows.ok()) return api_error(windows.status());
+    // Held as by a migration: a VM has one tracker at a time.
+    constexpr const char* kHolder = "(dirty rate being measured)";
+    const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.hold(request->name(), kHolder);
+    if (!vm.ok()) return api_error(vm.status());
+    absl::StatusOr<v1::DirtyRate> measured = measure_dirty_rate(
+        **vm, *tracker, *windows, [&] { return context->IsCancelled() || ending_; });
+    vms_.release(request->name(), kHolder);
+    if (!measured.ok())
+        return api_error(annotate(measured.status(), "Cannot measure the dirty rate"));
+    *rate = *std::move(measured);
+    return grpc::Status::OK;
+}
+
 grpc::Status AgentService::Migrate(grpc::ServerContext*, const v1::MigrateRequest* request,
                                    v1::MigrateResponse* response) {
     const absl::StatusOr<std::string> id = migrations_.start(*request);
@@ -178,7 +204,16 @@ grpc::Status AgentService::Watch(grpc::ServerContext* context, const v1::WatchRe
 
 grpc::Status AgentService::Cancel(grpc::ServerContext*, const v1::CancelRequest* request,
                                   v1::CancelResponse*) {
-    return api_error(migrations_.cancel(request->migration()));
+    const absl::Status status = migrations_.cancel(request->migration());
+    if (!absl::IsFailedPrecondition(status)) return api_error(status);
+    // Too late: where the guest is, the migration's report knows. Past COMMIT, and before the
+    // answer to it, the guest belongs to the destination.
+    v1::ErrorDetail detail = untouched("TOO_LATE");
+    const absl::StatusOr<v1::MigrationReport> report = migrations_.report(request->migration());
+    const bool under_way = report.ok() && report->outcome() == v1::OUTCOME_RUNNING;
+    if (report.ok()) detail.set_guest_at(under_way ? v1::GUEST_AT_DESTINATION : report->guest_at());
+    detail.set_retry_safe(report.ok() && !under_way && report->retry_safe());
+    return to_grpc(status, detail);
 }
 
 grpc::Status AgentService::GetReport(grpc::ServerContext*, const v1::GetReportRequest* request,

@@ -11,15 +11,18 @@
 
 namespace godwit {
 
+// What GetHost tells of how the agent was started.
+struct AgentFacts {
+    Bytes memory_limit_bytes = 0;  // 0: none
+    std::string resident_library;  // empty: there is none
+};
+
 // Thread-safe, as gRPC calls it.
 class AgentService final : public v1::Agent::Service {
   public:
     AgentService(Hypervisor& hypervisor, VmRegistry& vms, MigrationRegistry& migrations,
-                 Bytes memory_limit_bytes)
-        : hypervisor_(hypervisor),
-          vms_(vms),
-          migrations_(migrations),
-          memory_limit_bytes_(memory_limit_bytes) {}
+                 AgentFacts facts)
+        : hypervisor_(hypervisor), vms_(vms), migrations_(migrations), facts_(std::move(facts)) {}
 
     // Ends streams that follow something, so that the server can shut down.
     void end_followers() { ending_ = true; }
@@ -35,6 +38,9 @@ class AgentService final : public v1::Agent::Service {
                        v1::VmInfo* info) override;
     grpc::Status ReadVmLog(grpc::ServerContext* context, const v1::ReadVmLogRequest* request,
                            grpc::ServerWriter<v1::VmLogChunk>* writer) override;
+    grpc::Status MeasureDirtyRate(grpc::ServerContext* context,
+                                  const v1::MeasureDirtyRateRequest* request,
+                                  v1::DirtyRate* rate) override;
     grpc::Status Migrate(grpc::ServerContext*, const v1::MigrateRequest* request,
                          v1::MigrateResponse* response) override;
     grpc::Status Watch(grpc::ServerContext* context, const v1::WatchRequest* request,
@@ -52,7 +58,7 @@ class AgentService final : public v1::Agent::Service {
     Hypervisor& hypervisor_;
     VmRegistry& vms_;
     MigrationRegistry& migrations_;
-    const Bytes memory_limit_bytes_;
+    const AgentFacts facts_;
     std::atomic<bool> ending_{false};
 };
 

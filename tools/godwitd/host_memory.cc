@@ -1,5 +1,7 @@
 #include "tools/godwitd/host_memory.h"
 
+#include <fmt/format.h>
+
 #include <fstream>
 #include <string>
 
@@ -18,6 +20,13 @@ absl::StatusOr<HostMemory> read_host_memory() {
     if (memory.total == 0 || memory.available == 0)
         return absl::InternalError("/proc/meminfo has no MemTotal or MemAvailable");
     return memory;
+}
+
+absl::Status check_fits(Bytes guest_memory, const HostMemory& host) {
+    if (guest_memory <= host.total) return absl::OkStatus();
+    return absl::ResourceExhaustedError(fmt::format("No room: the VM has {}, and this host {}",
+                                                    format_bytes(guest_memory),
+                                                    format_bytes(host.total)));
 }
 
 }  // namespace godwit

@@ -14,4 +14,8 @@ struct HostMemory {
 // From /proc/meminfo. Errors: open's, Internal when a field is missing.
 absl::StatusOr<HostMemory> read_host_memory();
 
+// Guest memory is kept in RAM: a VM that is larger than the host would meet SIGBUS once it used it.
+// Error: ResourceExhausted.
+absl::Status check_fits(Bytes guest_memory, const HostMemory& host);
+
 }  // namespace godwit

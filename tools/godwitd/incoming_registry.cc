@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <condition_variable>
 #include <filesystem>
 
 #include "engine/base/hash.h"
 #include "engine/base/log.h"
+#include "engine/base/wait.h"
 #include "engine/source/settings.h"
 #include "tools/godwitd/host_memory.h"
 #include "transport/frame/frame_header.h"
@@ -17,24 +20,34 @@ namespace {
 constexpr Bytes kQemuBytes = Bytes{128} << 20;
 constexpr Duration kResumeLimit = std::chrono::seconds(10);
 constexpr Duration kKillLimit = std::chrono::seconds(10);
+constexpr Duration kResumeAgain = std::chrono::seconds(1);
 
 PrepareRefusal refuse(const char* reason, absl::Status status) {
     return {reason, std::move(status)};
 }
 
+// The files of the spec, which were checked to be files; whatever else the peer names is not read.
 absl::Status check_boot_files(const v1::PrepareRequest& request) {
-    for (const v1::BootFile& file : request.boot_files()) {
-        const absl::StatusOr<Hash128> hash = hash_file(file.path());
-        if (!hash.ok()) return hash.status();
-        if (to_hex(*hash) != file.hash())
+    const v1::VmSpec& spec = request.spec();
+    for (const std::string& path : {spec.kernel(), spec.initrd(), spec.firmware()}) {
+        if (path.empty()) continue;
+        const auto theirs =
+            std::find_if(request.boot_files().begin(), request.boot_files().end(),
+                         [&](const v1::BootFile& file) { return file.path() == path; });
+        if (theirs == request.boot_files().end())
+            return absl::InvalidArgumentError(
+                fmt::format("the source does not say what is in its {}", path));
+        GODWIT_ASSIGN_OR_RETURN(const Hash128 hash, hash_file(path));
+        if (to_hex(hash) != theirs->hash())
             return absl::FailedPreconditionError(fmt::format(
-                "{} differs from the source's file of that name; copy it from there", file.path()));
+                "{} differs from the source's file of that name; copy it from there", path));
     }
     return absl::OkStatus();
 }
 
 absl::Status check_room(const v1::PrepareRequest& request) {
     GODWIT_ASSIGN_OR_RETURN(const HostMemory memory, read_host_memory());
+    GODWIT_RETURN_IF_ERROR(check_fits(request.spec().memory_bytes(), memory));
     if (memory.available >= kQemuBytes && request.touched_bytes() <= memory.available - kQemuBytes)
         return absl::OkStatus();
     return absl::ResourceExhaustedError(
@@ -49,9 +62,20 @@ v1::QueryResponse answer(v1::IncomingState state, const std::string& detail) {
     return response;
 }
 
+// What a record that is final says: REFUSED or RESUMED.
+v1::QueryResponse answer_of(const v1::JournalRecord& record) {
+    v1::QueryResponse response =
+        answer(record.phase() == v1::JOURNAL_PHASE_REFUSED ? v1::INCOMING_STATE_REFUSED
+                                                           : v1::INCOMING_STATE_RESUMED,
+               record.detail());
+    response.set_guest_gone(record.guest_gone());
+    return response;
+}
+
 }  // namespace
 
 IncomingRegistry::~IncomingRegistry() {
+    resumers_.clear();
     std::map<std::string, std::shared_ptr<IncomingMigration>> incoming;
     {
         const std::lock_guard lock(mutex_);
@@ -94,8 +118,25 @@ PrepareRefusal IncomingRegistry::check(const v1::PrepareRequest& request) {
 PrepareRefusal IncomingRegistry::prepare(const v1::PrepareRequest& request,
                                          v1::PrepareResponse& response) {
     sweep();
+    // The same id at the same time would share a journal.
+    {
+        const std::lock_guard lock(mutex_);
+        if (!preparing_.insert(request.migration_id()).second)
+            return refuse("MIGRATION_EXISTS",
+                          absl::AlreadyExistsError(fmt::format(
+                              "Migration {} is being prepared already", request.migration_id())));
+    }
+    PrepareRefusal refusal = prepare_new(request, response);
+    const std::lock_guard lock(mutex_);
+    preparing_.erase(request.migration_id());
+    return refusal;
+}
+
+PrepareRefusal IncomingRegistry::prepare_new(const v1::PrepareRequest& request,
+                                             v1::PrepareResponse& response) {
     const MonotonicTime begin = Clock::system().now();
     const std::string& name = request.spec().name();
+    const std::string& id = request.migration_id();
     if (PrepareRefusal refusal = check(request); !refusal.status.ok()) return refusal;
     if (const absl::Status status = vms_.reserve(name, request.migration_id()); !status.ok())
         return refuse("NAME_TAKEN", status);
@@ -104,14 +145,17 @@ PrepareRefusal IncomingRegistry::prepare(const v1::PrepareRequest& request,
         request, {.hypervisor = &hypervisor_,
                   .state_dir = options_.state_dir,
                   .listen_host = options_.listen_host,
-                  .on_refused = [this](const std::string& vm) { vms_.settle(vm, nullptr); },
-                  .on_resumed = [this](const std::string& vm) { vms_.release(vm); },
+                  .on_refused = [this, id](const std::string& vm) { vms_.settle(vm, id, nullptr); },
+                  .on_resumed = [this, id](const std::string& vm) { vms_.release(vm, id); },
                   .at_step = options_.at_step});
     if (!incoming.ok()) {
-        vms_.settle(name, nullptr);
+        vms_.settle(name, id, nullptr);
+        const std::lock_guard lock(mutex_);
+        keep_answer(id,
+                    answer(v1::INCOMING_STATE_REFUSED, std::string(incoming.status().message())));
         return refuse("START_FAILED", incoming.status());
     }
-    vms_.settle(name, (*incoming)->vm());
+    vms_.settle(name, id, (*incoming)->vm());
     const auto blocks = (*incoming)->vm()->ram_blocks();
     bool same = blocks.size() == static_cast<size_t>(request.blocks_size());
     for (int i = 0; same && i < request.blocks_size(); ++i)
@@ -185,45 +229,120 @@ void IncomingRegistry::recover() {
 }
 
 void IncomingRegistry::recover_one(v1::JournalRecord record) {
-    const std::string id = record.migration_id();
-    const auto settle = [&](v1::JournalPhase phase, const std::string& detail) {
-        record.set_phase(phase);
-        record.set_detail(detail);
-        if (const auto journal = Journal::open(options_.state_dir, id); journal.ok())
-            journal->write(record, Journal::Durability::kDisk).IgnoreError();
-        spdlog::warn("migration {}: {}", id, detail);
-    };
-    if (record.phase() == v1::JOURNAL_PHASE_LIVE) {
-        // COMMIT never came: the stale copy is never started.
-        if (const auto vm = vms_.find(record.vm()); vm.ok()) {
-            if (const absl::Status killed = (*vm)->kill(kKillLimit); !killed.ok()) {
-                spdlog::error("migration {}: {}", id, std::string(killed.message()));
-                return;
-            }
-            vms_.remove(record.vm());
-        } else if (vms_.is_left_alone(record.vm())) {
-            // No answer: REFUSED lets the source run the guest, and this QEMU may live.
-            spdlog::error("migration {}: the QEMU of VM {} could not be adopted, nor ended", id,
-                          record.vm());
-            return;
-        }
-        settle(v1::JOURNAL_PHASE_REFUSED, "the destination's agent ended before COMMIT");
-    } else if (record.phase() == v1::JOURNAL_PHASE_CONT) {
-        // COMMIT came: the guest is ours, and `cont` may not have been sent yet.
-        std::string detail = "resumed by a restarted agent";
-        if (const auto vm = vms_.find(record.vm()); !vm.ok())
-            detail = "its QEMU ended after COMMIT";
-        else if (!record.was_running())
-            detail = "paused, as it was at the source";
-        else if (const absl::Status resumed = (*vm)->resume(kResumeLimit); !resumed.ok())
-            detail = fmt::format("the guest is here, but not running: {}",
-                                 std::string(resumed.message()));
-        settle(v1::JOURNAL_PHASE_RESUMED, detail);
+    switch (record.phase()) {
+        case v1::JOURNAL_PHASE_LIVE:
+            return recover_live(std::move(record));
+        case v1::JOURNAL_PHASE_CONT:
+            return recover_committed(std::move(record));
+        default:
+            break;
     }
     const std::lock_guard lock(mutex_);
-    keep_answer(id, answer(record.phase() == v1::JOURNAL_PHASE_REFUSED ? v1::INCOMING_STATE_REFUSED
-                                                                       : v1::INCOMING_STATE_RESUMED,
-                           record.detail()));
+    keep_answer(record.migration_id(), answer_of(record));
+}
+
+void IncomingRegistry::settle(v1::JournalRecord record, v1::JournalPhase phase,
+                              const std::string& detail) {
+    const std::string& id = record.migration_id();
+    record.set_phase(phase);
+    record.set_detail(detail);
+    absl::Status written = absl::OkStatus();
+    if (const auto journal = Journal::open(options_.state_dir, id); journal.ok())
+        written = journal->write(record, Journal::Durability::kDisk);
+    else
+        written = journal.status();
+    if (!written.ok()) spdlog::error("migration {}: {}", id, std::string(written.message()));
+    spdlog::warn("migration {}: {}", id, detail);
+    const std::lock_guard lock(mutex_);
+    keep_answer(id, answer_of(record));
+}
+
+// The QEMU that the record is about, and no other of that name.
+std::shared_ptr<Vm> IncomingRegistry::vm_of(const v1::JournalRecord& record) {
+    const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.find(record.vm());
+    if (!vm.ok()) return nullptr;
+    if (!record.vm_incarnation().empty())
+        return (*vm)->incarnation() == record.vm_incarnation() ? *vm : nullptr;
+    // The agent ended while QEMU started: it is ours only if it has never run.
+    const absl::StatusOr<RunState> state = (*vm)->run_state();
+    return state.ok() && *state == RunState::kInMigrate ? *vm : nullptr;
+}
+
+// COMMIT never came: the stale copy is never started.
+void IncomingRegistry::recover_live(v1::JournalRecord record) {
+    const std::string id = record.migration_id();
+    if (const std::shared_ptr<Vm> vm = vm_of(record)) {
+        if (const absl::Status killed = vm->kill(kKillLimit); !killed.ok()) {
+            spdlog::error("migration {}: {}", id, std::string(killed.message()));
+            return;
+        }
+        vms_.remove(record.vm(), "");
+    } else if (vms_.is_left_alone(record.vm())) {
+        // No answer: REFUSED lets the source run the guest, and this QEMU may live.
+        spdlog::error("migration {}: the QEMU of VM {} could not be adopted, nor ended", id,
+                      record.vm());
+        return;
+    }
+    settle(std::move(record), v1::JOURNAL_PHASE_REFUSED,
+           "the destination's agent ended before COMMIT");
+}
+
+// COMMIT came: the guest is ours, and `cont` may not have been sent yet.
+void IncomingRegistry::recover_committed(v1::JournalRecord record) {
+    const std::string id = record.migration_id();
+    const std::shared_ptr<Vm> vm = vm_of(record);
+    if (!vm && vms_.is_left_alone(record.vm())) {
+        // No answer, and the record stays: a later agent may be able to adopt it.
+        spdlog::error("migration {}: the QEMU of VM {} could not be adopted, nor resumed", id,
+                      record.vm());
+        return;
+    }
+    if (!vm) {
+        record.set_guest_gone(true);
+        return settle(std::move(record), v1::JOURNAL_PHASE_RESUMED, "its QEMU ended after COMMIT");
+    }
+    if (!record.was_running())
+        return settle(std::move(record), v1::JOURNAL_PHASE_RESUMED,
+                      "paused, as it was at the source");
+    if (!vms_.hold(record.vm(), id).ok()) return;  // nobody else is here yet
+    {
+        const std::lock_guard lock(mutex_);
+        keep_answer(id, answer(v1::INCOMING_STATE_COMMITTED, "being resumed by a restarted agent"));
+    }
+    resumers_.emplace_back([this, record = std::move(record), vm](const std::stop_token& stop) {
+        set_thread_name("resume");
+        resume_committed(record, *vm, stop);
+    });
+}
+
+// Until it runs: a source that heard RESUMED has let go of its own copy.
+void IncomingRegistry::resume_committed(v1::JournalRecord record, Vm& vm,
+                                        const std::stop_token& stop) {
+    const std::string id = record.migration_id();
+    std::string detail = "resumed by a restarted agent";
+    std::string last_said;
+    while (true) {
+        const absl::Status resumed = vm.resume(kResumeLimit);
+        if (resumed.ok()) break;
+        if (absl::IsNotFound(resumed)) {
+            record.set_guest_gone(true);
+            detail = "its QEMU ended after COMMIT";
+            break;
+        }
+        if (resumed.message() != last_said)
+            spdlog::error("migration {}: the guest is here and does not run yet: {}", id,
+                          std::string(resumed.message()));
+        last_said = std::string(resumed.message());
+        std::mutex mutex;
+        std::condition_variable_any wait;
+        std::unique_lock lock(mutex);
+        wait.wait_for(lock, stop, kResumeAgain, [] { return false; });
+        if (stop.stop_requested()) return;  // the next agent goes on
+    }
+    settle(record, v1::JOURNAL_PHASE_RESUMED, detail);
+    vms_.release(record.vm(), id);
+    if (const absl::Status status = vm.announce(); !status.ok())
+        spdlog::warn("migration {}: announce: {}", id, std::string(status.message()));
 }
 
 }  // namespace godwit

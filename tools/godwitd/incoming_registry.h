@@ -5,7 +5,11 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
+#include <stop_token>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "engine/destination/incoming_migration.h"
 #include "tools/godwitd/vm_registry.h"
@@ -50,7 +54,13 @@ class IncomingRegistry {
 
   private:
     PrepareRefusal check(const v1::PrepareRequest& request);
+    PrepareRefusal prepare_new(const v1::PrepareRequest& request, v1::PrepareResponse& response);
+    std::shared_ptr<Vm> vm_of(const v1::JournalRecord& record);
     void recover_one(v1::JournalRecord record);
+    void recover_live(v1::JournalRecord record);
+    void recover_committed(v1::JournalRecord record);
+    void resume_committed(v1::JournalRecord record, Vm& vm, const std::stop_token& stop);
+    void settle(v1::JournalRecord record, v1::JournalPhase phase, const std::string& detail);
     void keep_answer(const std::string& id, const v1::QueryResponse& answer);  // under mutex_
 
     VmRegistry& vms_;
@@ -59,8 +69,11 @@ class IncomingRegistry {
     std::mutex mutex_;
     // Guarded by mutex_:
     std::map<std::string, std::shared_ptr<IncomingMigration>> incoming_;
+    std::set<std::string> preparing_;  // ids
     std::map<std::string, v1::QueryResponse> ended_;
     std::deque<std::string> ended_order_;  // oldest first
+
+    std::vector<std::jthread> resumers_;  // made by recover(), joined at the end
 };
 
 }  // namespace godwit

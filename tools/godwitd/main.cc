@@ -17,14 +17,13 @@
 #include <fstream>
 #include <iostream>
 
-#include "dirty-tracking/writeprotect/uffd_write_protect_tracker.h"
-#include "dirty-tracking/writeprotect/write_protect_problems.h"
 #include "engine/base/log.h"
 #include "engine/base/wait.h"
 #include "engine/guest/qemu/qemu_hypervisor.h"
 #include "tools/godwitd/agent_service.h"
 #include "tools/godwitd/incoming_registry.h"
 #include "tools/godwitd/test_hold.h"
+#include "tools/godwitd/tracker_choice.h"
 #include "tools/godwitd/transfer_service.h"
 #include "transport/control/peer.h"
 
@@ -38,6 +37,7 @@ struct Flags {
     std::string memory_limit = "0";
     std::string log_level = "info";
     std::string guard;
+    std::string resident;
     bool insecure = false;
     bool unsafe_no_unsettled = false;
     std::string test_hold_at;
@@ -47,11 +47,11 @@ struct Flags {
 constexpr int kUsage = 2;
 constexpr int kRefused = 3;
 
-// The guard stands beside the agent in a build tree and in libexec when installed.
-std::string find_guard() {
+// A file of ours stands beside the agent in a build tree, and in `folder` when installed.
+std::string find_beside(const std::string& file, const std::string& folder) {
     std::error_code error;
     const auto self = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
-    for (const auto& path : {self / "godwit-guard", self / "../libexec/godwit/godwit-guard"})
+    for (const auto& path : {self / file, self / ".." / folder / file})
         if (std::filesystem::exists(path, error)) return path.lexically_normal().string();
     return {};
 }
@@ -70,13 +70,12 @@ absl::StatusOr<UniqueFd> lock_state_dir(const std::string& state_dir) {
     return lock;
 }
 
-absl::StatusOr<std::unique_ptr<DirtyTracker>> make_tracker(Vm& vm, const std::string& /*name*/,
+absl::StatusOr<std::unique_ptr<DirtyTracker>> make_tracker(Vm& vm, const std::string& name,
                                                            v1::MigrationReport& report) {
-    GODWIT_ASSIGN_OR_RETURN(const std::vector<pid_t> vcpus, vm.vcpu_threads());
-    GODWIT_ASSIGN_OR_RETURN(auto tracker,
-                            UffdWriteProtectTracker::create(vm.pid(), vm.ram_blocks(), vcpus));
-    report.set_attach_hold_us(to_ms(tracker->attach_hold()) * 1e3);
-    return tracker;
+    GODWIT_ASSIGN_OR_RETURN(TrackerChoice choice, choose_tracker(vm, name));
+    report.set_attach_hold_us(choice.attach_hold_us);
+    report.set_tracker_reason(choice.reason);
+    return std::move(choice.tracker);
 }
 
 int refuse(const absl::Status& status) {
@@ -107,13 +106,14 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit) {
 
     QemuHypervisor hypervisor({.state_dir = flags.state_dir,
                                .qemu_binary = flags.qemu,
+                               .resident_library = flags.resident,
                                .memory_limit_bytes = memory_limit});
     const absl::StatusOr<HypervisorInfo> info = hypervisor.info();
     if (!info.ok()) return refuse(info.status());
     VmRegistry vms(hypervisor);
     if (const absl::Status status = vms.adopt(); !status.ok()) return refuse(status);
-    for (const std::string& problem : write_protect_problems())
-        spdlog::warn("tracker uffd-wp: {}", problem);
+    for (const std::string& problem : host_trackers(info->has_kvm, flags.resident).problems)
+        spdlog::warn("tracker {}", problem);
 
     TestHold hold(flags.test_hold_at, flags.state_dir);
     const StepHook at_step = flags.test_hold_at.empty()
@@ -134,7 +134,8 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit) {
                                            std::chrono::duration<double>(flags.freeze_limit_s)),
                                        .at_step = at_step});
     migrations.recover();
-    AgentService agent(hypervisor, vms, migrations, memory_limit);
+    AgentService agent(hypervisor, vms, migrations,
+                       {.memory_limit_bytes = memory_limit, .resident_library = flags.resident});
     TransferService transfer(incoming);
 
     grpc::EnableDefaultHealthCheckService(true);
@@ -162,6 +163,7 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit) {
         wait_readable(signal_fd.get(), -1, Clock::system().now() + std::chrono::seconds(1)))) {
         vms.sweep();
         incoming.sweep();
+        migrations.sweep();
     }
     spdlog::info("ending; VMs run on");
     agent.end_followers();
@@ -184,6 +186,9 @@ int run(int argc, char** argv) {
     app.add_option("--log-level", flags.log_level, "debug, info, warn or error")
         ->capture_default_str();
     app.add_option("--guard", flags.guard, "Path of godwit-guard (default: beside godwitd)");
+    app.add_option("--resident", flags.resident,
+                   "Path of libgodwit-resident.so, which QEMU is started with (default: beside "
+                   "godwitd); \"none\": nothing is loaded into QEMU");
     app.add_flag("--insecure", flags.insecure,
                  "Listen beyond loopback without encryption: only on a network that you trust");
     app.add_flag("--unsafe-no-unsettled", flags.unsafe_no_unsettled,
@@ -223,10 +228,18 @@ int run(int argc, char** argv) {
     std::error_code error;
     flags.state_dir = std::filesystem::absolute(flags.state_dir, error).lexically_normal().string();
     while (flags.state_dir.size() > 1 && flags.state_dir.back() == '/') flags.state_dir.pop_back();
-    if (flags.guard.empty()) flags.guard = find_guard();
+    if (flags.guard.empty()) flags.guard = find_beside("godwit-guard", "libexec/godwit");
     if (flags.guard.empty() || ::access(flags.guard.c_str(), X_OK) != 0)
         return usage(absl::NotFoundError(
             "godwit-guard is not beside godwitd, nor in ../libexec/godwit: say --guard PATH"));
+    if (flags.resident.empty())
+        flags.resident = find_beside("libgodwit-resident.so", "lib/godwit");
+    else if (flags.resident == "none")
+        flags.resident.clear();
+    else if (::access(flags.resident.c_str(), R_OK) != 0)
+        return usage(errno_status(errno, "--resident " + flags.resident));
+    else
+        flags.resident = std::filesystem::absolute(flags.resident, error).string();
     return serve(flags, *listen, *limit);
 }
 

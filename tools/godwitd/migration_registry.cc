@@ -8,6 +8,7 @@
 #include "engine/base/hash.h"
 #include "engine/base/log.h"
 #include "engine/base/wait.h"
+#include "tools/godwitd/tracker_choice.h"
 
 namespace godwit {
 namespace {
@@ -51,6 +52,7 @@ MigrationRegistry::~MigrationRegistry() {
     for (const auto& entry : entries) entry->thread.request_stop();
     for (const auto& entry : entries)
         if (entry->thread.joinable()) entry->thread.join();
+    sweep();
 }
 
 void MigrationRegistry::set_own_address(const std::string& address) {
@@ -71,9 +73,7 @@ absl::StatusOr<MigrationSettings> MigrationRegistry::settings_of(
     if (!request.strategy().empty() && request.strategy() != "precopy")
         return absl::InvalidArgumentError(
             fmt::format("strategy \"{}\" is unknown; this agent has: precopy", request.strategy()));
-    if (!request.tracker().empty() && request.tracker() != "auto" && request.tracker() != "uffd-wp")
-        return absl::InvalidArgumentError(fmt::format(
-            "tracker \"{}\" is unknown; this agent has: auto, uffd-wp", request.tracker()));
+    GODWIT_ASSIGN_OR_RETURN(settings.tracker, tracker_name(request.tracker()));
     if (request.downtime_limit_us() > 0)
         settings.limits.downtime_limit = std::chrono::microseconds(request.downtime_limit_us());
     GODWIT_RETURN_IF_ERROR(
@@ -95,10 +95,12 @@ absl::StatusOr<MigrationSettings> MigrationRegistry::settings_of(
     return settings;
 }
 
-Duration MigrationRegistry::fixed_cost() {
+// The lower median: one pause of a busy moment says nothing about the next. And never so much that
+// no migration would be tried again from which to learn better.
+Duration MigrationRegistry::fixed_cost(Duration downtime_limit) {
     std::deque<Duration> sorted = fixed_costs_;
     std::sort(sorted.begin(), sorted.end());
-    return sorted[sorted.size() / 2];
+    return std::min(sorted[(sorted.size() - 1) / 2], std::max(kFirstFixedCost, downtime_limit / 2));
 }
 
 absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& request) {
@@ -120,6 +122,7 @@ absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& r
         return absl::ResourceExhaustedError(
             fmt::format("{} migrations are running; that is the limit", running));
     GODWIT_ASSIGN_OR_RETURN(std::shared_ptr<Vm> vm, vms_.hold(request.vm(), settings.id));
+    const Duration fixed = fixed_cost(settings.limits.downtime_limit);
     auto entry = std::make_shared<Entry>();
     entry->id = settings.id;
     entry->vm = request.vm();
@@ -129,7 +132,7 @@ absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& r
                                                 .guard_program = options_.guard_program,
                                                 .own_address = own_address_,
                                                 .hypervisor_version = options_.hypervisor_version,
-                                                .fixed_cost = fixed_cost(),
+                                                .fixed_cost = fixed,
                                                 .make_tracker = options_.make_tracker,
                                                 .at_step = options_.at_step});
     entry->thread = std::jthread([this, entry](const std::stop_token& stop) {
@@ -152,31 +155,51 @@ void MigrationRegistry::end(Entry& entry, const v1::MigrationReport& report) {
                  v1::Outcome_Name(report.outcome()), v1::GuestAt_Name(report.guest_at()),
                  report.reason().empty() ? "" : "; ", report.reason());
     if (report.guest_at() == v1::GUEST_AT_DESTINATION || report.guest_at() == v1::GUEST_AT_NONE)
-        vms_.remove(entry.vm);
+        vms_.remove(entry.vm, entry.id);
     else if (report.outcome() != v1::OUTCOME_IN_DOUBT)
-        vms_.release(entry.vm);
+        vms_.release(entry.vm, entry.id);
     {
         const std::lock_guard lock(mutex_);
         entry.report = report;
         entry.ended = true;
         if (report.outcome() == v1::OUTCOME_DONE) {
             const v1::Downtime& parts = report.downtime();
-            const double fixed_ms = parts.stop_to_quiet_ms() + parts.collect_ms() +
-                                    parts.device_state_ms() + parts.commit_ms();
+            // Without stop_to_quiet: how long the disk takes, each migration sees for itself.
+            const double fixed_ms =
+                parts.collect_ms() + parts.device_state_ms() + parts.commit_ms();
             if (fixed_ms > 0) {
                 fixed_costs_.push_back(Duration(static_cast<int64_t>(fixed_ms * 1e6)));
                 if (fixed_costs_.size() > kFixedCostSamples) fixed_costs_.pop_front();
             }
         }
-        while (entries_.size() > kMaxKept && entries_.front()->ended &&
-               entries_.front().get() != &entry) {
-            std::error_code ignored;
-            std::filesystem::remove_all(
-                fmt::format("{}/migrations/{}", options_.state_dir, entries_.front()->id), ignored);
-            entries_.erase(entries_.begin());
-        }
+        forget_oldest(entry);
     }
+    ended_.notify_all();
     if (entry.migration) entry.migration->log().finish(report);
+}
+
+void MigrationRegistry::forget_oldest(const Entry& but_not) {
+    for (auto entry = entries_.begin(); entries_.size() > kMaxKept && entry != entries_.end();) {
+        if (!(*entry)->ended || entry->get() == &but_not) {
+            ++entry;
+            continue;
+        }
+        std::error_code ignored;
+        std::filesystem::remove_all(
+            fmt::format("{}/migrations/{}", options_.state_dir, (*entry)->id), ignored);
+        retired_.push_back(std::move(*entry));
+        entry = entries_.erase(entry);
+    }
+}
+
+void MigrationRegistry::sweep() {
+    std::vector<std::shared_ptr<Entry>> retired;
+    {
+        const std::lock_guard lock(mutex_);
+        retired.swap(retired_);
+    }
+    for (const auto& entry : retired)
+        if (entry->thread.joinable()) entry->thread.join();
 }
 
 std::shared_ptr<MigrationRegistry::Entry> MigrationRegistry::find(const std::string& name) {
@@ -218,8 +241,8 @@ v1::MigrationReport MigrationRegistry::report_of(const Entry& entry) {
         report.set_outcome(v1::OUTCOME_RUNNING);
         if (entry.migration)
             report.set_destination(entry.migration->settings().destination.to_string());
-        // Without a migration of our own it is one that an earlier agent left in doubt.
-        if (!entry.migration || entry.migration->in_doubt()) {
+        report.set_reason(entry.pending);
+        if (entry.in_doubt || (entry.migration && entry.migration->in_doubt())) {
             report.set_outcome(v1::OUTCOME_IN_DOUBT);
             report.set_guest_at(v1::GUEST_AT_NEEDS_OPERATOR);
             report.set_retry_safe(false);

@@ -1,6 +1,7 @@
 // MigrationRegistry: outgoing migrations of this agent, running and finished.
 #pragma once
 
+#include <condition_variable>
 #include <deque>
 #include <map>
 #include <memory>
@@ -45,6 +46,8 @@ class MigrationRegistry {
     absl::Status cancel(const std::string& name);
     absl::StatusOr<v1::MigrationReport> report(const std::string& name);
     std::vector<v1::MigrationReport> list();
+    // Joins the threads of migrations that were forgotten.
+    void sweep();
     // As EventLog::follow; a finished migration of an earlier agent has its report only.
     absl::Status watch(const std::string& name,
                        const std::function<bool(const v1::MigrationEvent*)>& visit);
@@ -61,7 +64,9 @@ class MigrationRegistry {
         std::shared_ptr<SourceMigration> migration;  // null: of an earlier agent
         v1::MigrationReport report;                  // once ended
         bool ended = false;
-        bool cancel_asked = false;
+        // Of an earlier agent's migration that has not ended: what is known of it.
+        bool in_doubt = false;
+        std::string pending;
         std::jthread thread;
     };
 
@@ -69,18 +74,26 @@ class MigrationRegistry {
     void run(const std::shared_ptr<Entry>& entry, const std::stop_token& stop);
     void end(Entry& entry, const v1::MigrationReport& report);
     void recover_one(v1::JournalRecord record);
-    void finish_doubt(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
+    std::shared_ptr<Vm> hold_vm_of(const v1::JournalRecord& record);
+    void finish_for_predecessor(const std::shared_ptr<Entry>& entry,
+                                const v1::JournalRecord& record);
+    void finish_doubt(const std::shared_ptr<Entry>& entry, const v1::JournalRecord& record,
                       const std::shared_ptr<Vm>& vm, const std::stop_token& stop);
+    void conclude(Entry& entry, v1::JournalRecord record, const v1::MigrationReport& report);
+    void forget_oldest(const Entry& but_not);  // under mutex_
     std::shared_ptr<Entry> find(const std::string& name);
     v1::MigrationReport report_of(const Entry& entry);
-    Duration fixed_cost();
+    Duration fixed_cost(Duration downtime_limit);
 
     VmRegistry& vms_;
     const Options options_;
     std::mutex mutex_;
+    std::condition_variable ended_;                // an entry has ended
     std::vector<std::shared_ptr<Entry>> entries_;  // oldest first; guarded by mutex_
-    std::string own_address_;                      // guarded by mutex_
-    std::deque<Duration> fixed_costs_;             // of the last migrations; guarded by mutex_
+    // Forgotten, and not joined yet: no thread can join itself. Guarded by mutex_.
+    std::vector<std::shared_ptr<Entry>> retired_;
+    std::string own_address_;           // guarded by mutex_
+    std::deque<Duration> fixed_costs_;  // of the last migrations; guarded by mutex_
 };
 
 }  // namespace godwit

@@ -6,13 +6,17 @@
 #include "engine/base/log.h"
 #include "engine/base/wait.h"
 #include "engine/handover/decision_word.h"
+#include "engine/handover/guard.h"
 #include "engine/source/in_doubt.h"
+#include "engine/source/persistent_rollback.h"
 #include "tools/godwitd/migration_registry.h"
 
 namespace godwit {
 namespace {
 
-constexpr Duration kRollbackLimit = std::chrono::seconds(30);
+// A guard sees the death of its agent at once, and then waits for QEMU no longer than this.
+constexpr Duration kGuardLimit = std::chrono::minutes(3);
+constexpr Duration kFirstAnswerLimit = std::chrono::seconds(5);
 constexpr Duration kKillLimit = std::chrono::seconds(10);
 
 void at_source(v1::MigrationReport& report, const std::string& reason) {
@@ -36,13 +40,24 @@ void needs_operator(v1::MigrationReport& report, const std::string& reason) {
     report.set_reason(reason);
 }
 
-void roll_back(Vm& vm, bool was_running, v1::MigrationReport& report, const std::string& reason) {
-    const absl::Status status = vm.roll_back(was_running, kRollbackLimit);
-    if (status.ok()) return at_source(report, reason);
-    if (absl::IsNotFound(status))
-        return died(report, reason + "; and its QEMU has ended by itself");
-    needs_operator(report, fmt::format("{}; and the guest could not be resumed at the source: {}",
-                                       reason, std::string(status.message())));
+// The word is open or says ABORT: the guest belongs here. Ok when the report is final.
+absl::Status give_back(Vm& vm, const v1::JournalRecord& record, const std::string& reason,
+                       const std::stop_token& stop, v1::MigrationReport& report) {
+    const absl::Status status =
+        roll_back_persistently(vm, record.was_running(), stop, [&](const absl::Status& trouble) {
+            spdlog::error("migration {}: the guest is at the source and does not run yet: {}",
+                          record.migration_id(), std::string(trouble.message()));
+        });
+    if (absl::IsCancelled(status)) return status;
+    if (status.ok())
+        at_source(report, reason);
+    else if (absl::IsNotFound(status))
+        died(report, reason + "; and its QEMU has ended by itself");
+    else
+        needs_operator(
+            report, fmt::format("{}; and the guest could not be resumed at the source: {}", reason,
+                                std::string(status.message())));
+    return absl::OkStatus();
 }
 
 }  // namespace
@@ -61,81 +76,116 @@ void MigrationRegistry::recover_one(v1::JournalRecord record) {
     entry->id = record.migration_id();
     entry->vm = record.vm();
     entry->report = record.report();
-    entry->ended = true;
-    v1::MigrationReport& report = entry->report;
-    report.set_migration_id(entry->id);
-    report.set_vm(entry->vm);
-    report.set_destination(record.peer());
-    if (record.phase() != v1::JOURNAL_PHASE_ENDED) {
-        const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.hold(entry->vm, entry->id);
-        const absl::StatusOr<Journal> journal = Journal::open(options_.state_dir, entry->id);
-        const absl::StatusOr<DecisionWord> word =
-            journal.ok() ? DecisionWord::open(journal->word_path()) : journal.status();
-        const bool committed = record.phase() == v1::JOURNAL_PHASE_FREEZING && word.ok() &&
-                               word->read() == Verdict::kCommit;
-        if (committed) {
-            entry->ended = false;
-            entry->thread = std::jthread(
-                [this, entry, record, vm = vm.ok() ? *vm : nullptr](const std::stop_token& stop) {
-                    set_thread_name("in-doubt");
-                    finish_doubt(entry, record, vm, stop);
-                });
-        } else if (record.phase() == v1::JOURNAL_PHASE_FREEZING && !word.ok()) {
-            needs_operator(report,
-                           fmt::format("the agent ended during the migration, and whether COMMIT "
-                                       "was sent cannot be read: {}",
-                                       std::string(word.status().message())));
-        } else if (!vm.ok() && vms_.is_left_alone(entry->vm)) {
-            needs_operator(report,
-                           "the agent ended during the migration, and the VM's QEMU could not be "
-                           "adopted: the agent's log says why");
-        } else if (!vm.ok()) {
-            died(report, "the agent ended during the migration, and the VM's QEMU has ended too");
-        } else {
-            if (word.ok())
-                DecisionWord(DecisionWord::open(journal->word_path()).value())
-                    .decide(Verdict::kAbort);
-            roll_back(**vm, record.was_running(), report, "the agent ended during the migration");
-            vms_.release(entry->vm);
-        }
-        if (entry->ended) {
-            spdlog::warn("migration {}: {}", entry->id, report.reason());
-            record.set_phase(v1::JOURNAL_PHASE_ENDED);
-            *record.mutable_report() = report;
-            if (journal.ok()) journal->write(record, Journal::Durability::kDisk).IgnoreError();
-        }
+    entry->report.set_migration_id(entry->id);
+    entry->report.set_vm(entry->vm);
+    entry->report.set_destination(record.peer());
+    entry->ended = record.phase() == v1::JOURNAL_PHASE_ENDED;
+    {
+        const std::lock_guard lock(mutex_);
+        entries_.push_back(entry);
     }
-    const std::lock_guard lock(mutex_);
-    entries_.push_back(std::move(entry));
+    if (!entry->ended) finish_for_predecessor(entry, record);
 }
 
-void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
-                                     const std::shared_ptr<Vm>& vm, const std::stop_token& stop) {
+// The VM that the record is about, held; none when it has ended or another has its name now.
+std::shared_ptr<Vm> MigrationRegistry::hold_vm_of(const v1::JournalRecord& record) {
+    const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.hold(record.vm(), record.migration_id());
+    if (!vm.ok()) return nullptr;
+    if ((*vm)->incarnation() == record.vm_incarnation()) return *vm;
+    vms_.release(record.vm(), record.migration_id());
+    return nullptr;
+}
+
+void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& entry,
+                                               const v1::JournalRecord& record) {
+    const std::shared_ptr<Vm> vm = hold_vm_of(record);
+    const bool left_alone = !vm && vms_.is_left_alone(entry->vm);
+    const absl::StatusOr<Journal> journal = Journal::open(options_.state_dir, entry->id);
+    absl::StatusOr<DecisionWord> word =
+        journal.ok() ? DecisionWord::open(journal->word_path()) : journal.status();
+    const bool froze = record.phase() == v1::JOURNAL_PHASE_FREEZING;
+    v1::MigrationReport report = entry->report;
+    if (froze && !word.ok()) {
+        needs_operator(report,
+                       fmt::format("the agent ended during the migration, and whether COMMIT "
+                                   "was sent cannot be read: {}",
+                                   std::string(word.status().message())));
+        return conclude(*entry, record, report);
+    }
+    // The word is no proof against a power cut, for nobody waits in the pause for it to reach the
+    // disk: where the QEMU has ended too, only the destination knows.
+    if (froze && (word->read() == Verdict::kCommit || (!vm && !left_alone))) {
+        entry->in_doubt = true;
+        entry->thread = std::jthread([this, entry, record, vm](const std::stop_token& stop) {
+            set_thread_name("in-doubt");
+            finish_doubt(entry, record, vm, stop);
+        });
+        return;
+    }
+    if (left_alone) {
+        needs_operator(report,
+                       "the agent ended during the migration, and the VM's QEMU could not be "
+                       "adopted: the agent's log says why");
+        return conclude(*entry, record, report);
+    }
+    if (!vm) {
+        died(report, "the agent ended during the migration, and the VM's QEMU has ended too");
+        return conclude(*entry, record, report);
+    }
+    if (word.ok()) word->decide(Verdict::kAbort);
+    entry->pending = "the agent ended during the migration; the guest is being given back";
+    entry->thread = std::jthread([this, entry, record, vm](const std::stop_token& stop) {
+        set_thread_name("roll-back");
+        v1::MigrationReport rolled_back = entry->report;
+        if (give_back(*vm, record, "the agent ended during the migration", stop, rolled_back).ok())
+            conclude(*entry, record, rolled_back);
+    });
+    // Mostly done at once: whoever asks first then hears how it ended.
+    std::unique_lock lock(mutex_);
+    ended_.wait_for(lock, kFirstAnswerLimit, [&] { return entry->ended; });
+}
+
+// Nobody may move the VM while a guard of the earlier agent may still act on it.
+void MigrationRegistry::conclude(Entry& entry, v1::JournalRecord record,
+                                 const v1::MigrationReport& report) {
+    const absl::StatusOr<Journal> journal = Journal::open(options_.state_dir, entry.id);
+    absl::Status status = journal.status();
+    if (journal.ok()) {
+        status = await_guard_end(journal->word_path(), Clock::system().now() + kGuardLimit);
+        record.set_phase(v1::JOURNAL_PHASE_ENDED);
+        *record.mutable_report() = report;
+        status.Update(journal->write(record, Journal::Durability::kDisk));
+    }
+    if (!status.ok()) spdlog::error("migration {}: {}", entry.id, std::string(status.message()));
+    end(entry, report);
+}
+
+void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry,
+                                     const v1::JournalRecord& record, const std::shared_ptr<Vm>& vm,
+                                     const std::stop_token& stop) {
     v1::MigrationReport report = entry->report;
     const absl::StatusOr<HostPort> address = parse_host_port(record.peer());
     if (!address.ok()) return;
     TransferClient peer(*address);
-    const std::optional<Fate> fate = ask_until_known(peer, entry->id, stop);
-    if (!fate) return;  // the next agent goes on asking
-    if (*fate == Fate::kAtDestination) {
+    const std::optional<FateAnswer> answer = ask_until_known(peer, entry->id, stop);
+    if (!answer) return;  // the next agent goes on asking
+    if (answer->fate == Fate::kAtDestination) {
         if (vm ? !vm->kill(kKillLimit).ok() : vms_.is_left_alone(entry->vm))
             report.add_warnings("the source's QEMU could not be ended");
         report.set_outcome(v1::OUTCOME_DONE);
         report.set_guest_at(v1::GUEST_AT_DESTINATION);
         report.set_retry_safe(false);
         report.set_reason("the agent ended after COMMIT; the destination has the guest");
+        if (answer->guest_gone) died(report, "the destination says: " + answer->detail);
     } else if (vm) {
-        roll_back(*vm, record.was_running(), report, "the destination refused after COMMIT");
+        if (!give_back(*vm, record, "the destination refused after COMMIT", stop, report).ok())
+            return;
     } else if (vms_.is_left_alone(entry->vm)) {
         needs_operator(report, "the destination refused, and the VM's QEMU could not be adopted");
     } else {
         died(report, "the destination refused, and the source's QEMU has ended");
     }
-    record.set_phase(v1::JOURNAL_PHASE_ENDED);
-    *record.mutable_report() = report;
-    if (const auto journal = Journal::open(options_.state_dir, entry->id); journal.ok())
-        journal->write(record, Journal::Durability::kDisk).IgnoreError();
-    end(*entry, report);
+    conclude(*entry, record, report);
 }
 
 }  // namespace godwit

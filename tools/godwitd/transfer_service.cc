@@ -15,8 +15,10 @@ grpc::Status TransferService::Prepare(grpc::ServerContext*, const v1::PrepareReq
 
 grpc::Status TransferService::Abort(grpc::ServerContext*, const v1::AbortRequest* request,
                                     v1::AbortResponse*) {
-    return to_grpc(incoming_.abort(request->migration_id(), request->reason()),
-                   untouched("COMMITTED"));
+    v1::ErrorDetail detail;
+    detail.set_reason("COMMITTED");
+    detail.set_guest_at(v1::GUEST_AT_DESTINATION);
+    return to_grpc(incoming_.abort(request->migration_id(), request->reason()), detail);
 }
 
 grpc::Status TransferService::Query(grpc::ServerContext*, const v1::QueryRequest* request,

@@ -35,15 +35,18 @@ absl::Status VmRegistry::adopt() {
 absl::StatusOr<std::shared_ptr<Vm>> VmRegistry::start(const v1::VmSpec& spec) {
     GODWIT_RETURN_IF_ERROR(reserve(spec.name(), ""));
     absl::StatusOr<std::shared_ptr<Vm>> vm = hypervisor_.start(spec, StartMode::kRun);
-    settle(spec.name(), vm.ok() ? *vm : nullptr);
+    settle(spec.name(), "", vm.ok() ? *vm : nullptr);
     return vm;
 }
 
 absl::Status VmRegistry::stop(const std::string& name, bool force, Duration limit) {
-    GODWIT_ASSIGN_OR_RETURN(const std::shared_ptr<Vm> vm, hold(name, "(being stopped)"));
+    constexpr const char* kHolder = "(being stopped)";
+    GODWIT_ASSIGN_OR_RETURN(const std::shared_ptr<Vm> vm, hold(name, kHolder));
     const absl::Status status = vm->stop(force, limit);
-    release(name);
-    if (status.ok() || is_gone(*vm)) remove(name);
+    if (status.ok() || is_gone(*vm))
+        remove(name, kHolder);
+    else
+        release(name, kHolder);
     return status;
 }
 
@@ -90,9 +93,10 @@ absl::StatusOr<std::shared_ptr<Vm>> VmRegistry::hold(const std::string& name,
     return vm;
 }
 
-void VmRegistry::release(const std::string& name) {
+void VmRegistry::release(const std::string& name, const std::string& migration_id) {
     const std::lock_guard lock(mutex_);
-    if (const auto entry = entries_.find(name); entry != entries_.end())
+    const auto entry = entries_.find(name);
+    if (entry != entries_.end() && entry->second.migration_id == migration_id)
         entry->second.migration_id.clear();
 }
 
@@ -109,20 +113,23 @@ absl::Status VmRegistry::reserve(const std::string& name, const std::string& mig
     return fresh ? absl::OkStatus() : name_taken(name);
 }
 
-void VmRegistry::settle(const std::string& name, std::shared_ptr<Vm> vm) {
+void VmRegistry::settle(const std::string& name, const std::string& migration_id,
+                        std::shared_ptr<Vm> vm) {
     const std::lock_guard lock(mutex_);
+    const auto entry = entries_.find(name);
+    if (entry == entries_.end() || entry->second.migration_id != migration_id) return;
     if (vm)
-        entries_[name].vm = std::move(vm);
+        entry->second.vm = std::move(vm);
     else
-        entries_.erase(name);
+        entries_.erase(entry);
 }
 
-void VmRegistry::remove(const std::string& name) {
+void VmRegistry::remove(const std::string& name, const std::string& migration_id) {
     std::shared_ptr<Vm> vm;
     {
         const std::lock_guard lock(mutex_);
         const auto entry = entries_.find(name);
-        if (entry == entries_.end()) return;
+        if (entry == entries_.end() || entry->second.migration_id != migration_id) return;
         vm = std::move(entry->second.vm);
         entries_.erase(entry);
     }
@@ -140,7 +147,7 @@ void VmRegistry::sweep() {
     }
     for (const std::string& name : dead) {
         spdlog::warn("VM {}: its QEMU has ended", name);
-        remove(name);
+        remove(name, "");
     }
 }
 

@@ -34,16 +34,18 @@ class VmRegistry {
     // Errors: NotFound, FailedPrecondition.
     absl::StatusOr<std::shared_ptr<Vm>> hold(const std::string& name,
                                              const std::string& migration_id);
-    void release(const std::string& name);
+    // Does nothing unless `migration_id` holds it; so does remove().
+    void release(const std::string& name, const std::string& migration_id);
     // The migration that holds it, or empty.
     std::string holder(const std::string& name);
 
     // Reserves the name for an incoming VM. Errors: AlreadyExists.
     absl::Status reserve(const std::string& name, const std::string& migration_id);
-    // The reserved VM is here (or, with nullptr, will never be).
-    void settle(const std::string& name, std::shared_ptr<Vm> vm);
+    // The VM that was reserved under that id is here (or, with nullptr, will never be: does nothing
+    // when the name has gone to somebody else).
+    void settle(const std::string& name, const std::string& migration_id, std::shared_ptr<Vm> vm);
     // Takes a VM out whose process is dead: its files are removed.
-    void remove(const std::string& name);
+    void remove(const std::string& name, const std::string& migration_id);
 
     // Forgets VMs whose process has ended.
     void sweep();

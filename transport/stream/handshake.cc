@@ -1,8 +1,10 @@
 #include "transport/stream/handshake.h"
 
 #include <fmt/format.h>
+#include <sys/socket.h>
 
 #include <array>
+#include <cerrno>
 
 #include "engine/base/wait.h"
 #include "transport/stream/frame_reader.h"
@@ -16,6 +18,14 @@ constexpr uint64_t kGreetingSequence = 0;
 absl::Status send_greeting(Channel& channel, const FrameRoute& route, const SessionToken& token) {
     FrameWriter writer(channel, route, kGreetingSequence);
     return writer.send(FrameKind::kHello, HelloBody{token}.encode());
+}
+
+// poll() shows a TCP socket as readable from this many bytes on, or at its end.
+absl::Status set_low_water(int socket, size_t bytes) {
+    const int value = static_cast<int>(bytes);
+    if (::setsockopt(socket, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof value) == 0)
+        return absl::OkStatus();
+    return errno_status(errno, "setsockopt SO_RCVLOWAT");
 }
 
 absl::Status receive_answer(Channel& channel, const FrameRoute& route) {
@@ -44,10 +54,13 @@ absl::Status client_hello(Channel& channel, const FrameRoute& route, const Sessi
 absl::Status client_hello(TcpChannel& channel, const FrameRoute& route, const SessionToken& token,
                           MonotonicTime deadline, int cancel_fd) {
     GODWIT_RETURN_IF_ERROR(send_greeting(channel, route, token));
-    // The answer is 64 bytes sent at once: with the first of them the rest is there.
+    // Read when all of it is there (or the stream has ended): a peer that sends one byte and no
+    // more must not hold us beyond the deadline.
+    GODWIT_RETURN_IF_ERROR(set_low_water(channel.fd(), kFrameHeaderBytes));
     GODWIT_RETURN_IF_ERROR(
         annotate(wait_readable(channel.fd(), cancel_fd, deadline),
                  fmt::format("The destination did not answer on stream {}", route.stream)));
+    GODWIT_RETURN_IF_ERROR(set_low_water(channel.fd(), 1));
     return receive_answer(channel, route);
 }
 

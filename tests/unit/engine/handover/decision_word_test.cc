@@ -1,6 +1,7 @@
 #include "engine/handover/decision_word.h"
 
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,6 +42,17 @@ TEST(DecisionWord, OutlivesWhoeverDecidedIt) {
     DecisionWord again = open_word(path);
     EXPECT_EQ(again.read(), Verdict::kCommit);
     EXPECT_FALSE(again.decide(Verdict::kAbort));
+}
+
+// A store into a hole of a full file system is a SIGBUS, at the worst moment.
+TEST(DecisionWord, IsNotOpenedWithoutABlockForIt) {
+    const ScratchDirectory scratch;
+    if (::mount("none", scratch.path().c_str(), "tmpfs", 0, "size=8k") != 0)
+        GTEST_SKIP() << "needs root to mount a small file system";
+    std::ofstream(scratch.path() + "/fill") << std::string(1 << 20, 'x');
+    const auto word = DecisionWord::open(scratch.path() + "/word");
+    EXPECT_TRUE(absl::IsResourceExhausted(word.status())) << word.status();
+    ::umount(scratch.path().c_str());
 }
 
 TEST(DecisionWord, SaysWhatCouldNotBeOpened) {

@@ -1,0 +1,77 @@
+#include "tools/godwitd/tracker_choice.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/kvm.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "dirty-tracking/writeprotect/uffd_write_protect_tracker.h"
+#include "dirty-tracking/writeprotect/write_protect_problems.h"
+#include "engine/base/unique_fd.h"
+
+namespace godwit {
+namespace {
+
+constexpr std::array<std::string_view, 3> kNames{"auto", "uffd-wp", "kvm-dirty-log"};
+
+double microseconds(Duration duration) {
+    return std::chrono::duration<double, std::micro>(duration).count();
+}
+
+absl::StatusOr<TrackerChoice> choose_uffd(Vm& vm, const std::vector<pid_t>& vcpus) {
+    GODWIT_ASSIGN_OR_RETURN(auto tracker,
+                            UffdWriteProtectTracker::create(vm.pid(), vm.ram_blocks(), vcpus));
+    const double hold_us = microseconds(tracker->attach_hold());
+    return TrackerChoice{.tracker = std::move(tracker), .attach_hold_us = hold_us};
+}
+
+std::vector<std::string> kvm_log_problems(bool has_kvm, const std::string& resident_library) {
+    if (!has_kvm) return {"/dev/kvm does not work here"};
+    std::vector<std::string> problems;
+    const UniqueFd kvm(::open("/dev/kvm", O_RDWR | O_CLOEXEC));
+    if (::ioctl(kvm.get(), KVM_CHECK_EXTENSION, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) <= 0)
+        problems.emplace_back("KVM lacks KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 (Linux 5.0)");
+    if (resident_library.empty())
+        problems.emplace_back(
+            "libgodwit-resident.so is neither beside godwitd nor in ../lib/godwit: say --resident");
+    return problems;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> tracker_name(const std::string& name) {
+    if (name.empty()) return std::string(kNames.front());
+    if (std::find(kNames.begin(), kNames.end(), name) != kNames.end()) return name;
+    return absl::InvalidArgumentError(fmt::format(
+        "tracker \"{}\" is unknown; this agent has: auto, uffd-wp, kvm-dirty-log", name));
+}
+
+absl::StatusOr<TrackerChoice> choose_tracker(Vm& vm, const std::string& name) {
+    GODWIT_ASSIGN_OR_RETURN(const std::vector<pid_t> vcpus, vm.vcpu_threads());
+    if (name == "uffd-wp") return choose_uffd(vm, vcpus);
+    if (name == "kvm-dirty-log") return absl::UnimplementedError("kvm-dirty-log is not built yet");
+    GODWIT_ASSIGN_OR_RETURN(TrackerChoice uffd, choose_uffd(vm, vcpus));
+    return uffd;
+}
+
+HostTrackers host_trackers(bool has_kvm, const std::string& resident_library) {
+    HostTrackers host;
+    const auto add = [&](const char* name, const std::vector<std::string>& problems) {
+        if (problems.empty()) host.names.emplace_back(name);
+        for (const std::string& problem : problems)
+            host.problems.push_back(fmt::format("{}: {}", name, problem));
+    };
+    const std::vector<std::string> uffd = write_protect_problems();
+    add("uffd-wp", uffd);
+    // It needs the other one for what QEMU itself writes.
+    std::vector<std::string> kvm = kvm_log_problems(has_kvm, resident_library);
+    kvm.insert(kvm.end(), uffd.begin(), uffd.end());
+    add("kvm-dirty-log", kvm);
+    return host;
+}
+
+}  // namespace godwit
