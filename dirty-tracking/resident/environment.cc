@@ -1,0 +1,67 @@
+#include "dirty-tracking/resident/environment.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "dirty-tracking/resident/protocol.h"
+
+namespace godwit::resident {
+namespace {
+
+bool option_is(int fd, int option, int wanted) {
+    int value = 0;
+    socklen_t size = sizeof value;
+    return ::getsockopt(fd, SOL_SOCKET, option, &value, &size) == 0 && value == wanted;
+}
+
+bool is_ours(const char* entry, size_t length) {
+    const size_t name = strlen(kLibraryName);
+    if (length < name || strncmp(entry + length - name, kLibraryName, name) != 0) return false;
+    return length == name || entry[length - name - 1] == '/';
+}
+
+// In place: the environment's own memory, whose entries only become shorter.
+void remove_own_entry(char* list) {
+    char* out = list;
+    for (const char* at = list; *at != 0;) {
+        const size_t length = strcspn(at, ": ");
+        if (length != 0 && !is_ours(at, length)) {
+            if (out != list) *out++ = ':';
+            memmove(out, at, length);
+            out += length;
+        }
+        at += length;
+        if (*at != 0) ++at;
+    }
+    *out = 0;
+}
+
+}  // namespace
+
+int inherited_listener() {
+    const char* text = getenv(kSocketVariable);
+    if (text == nullptr) return -1;
+    char* end = nullptr;
+    const long fd = strtol(text, &end, 10);
+    if (end == text || *end != 0 || fd < 0 || fd > 1'000'000) return -1;
+    const int listener = static_cast<int>(fd);
+    if (!option_is(listener, SO_DOMAIN, AF_UNIX) || !option_is(listener, SO_TYPE, SOCK_SEQPACKET) ||
+        !option_is(listener, SO_ACCEPTCONN, 1))
+        return -1;
+    if (::fcntl(listener, F_SETFD, FD_CLOEXEC) != 0) return -1;
+    if (::fcntl(listener, F_SETFL, O_NONBLOCK) != 0) return -1;
+    return listener;
+}
+
+void hide_from_children() {
+    unsetenv(kSocketVariable);
+    char* preload = getenv("LD_PRELOAD");
+    if (preload == nullptr) return;
+    remove_own_entry(preload);
+    if (*preload == 0) unsetenv("LD_PRELOAD");
+}
+
+}  // namespace godwit::resident

@@ -1,0 +1,144 @@
+#include "dirty-tracking/resident/server.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "dirty-tracking/resident/answers.h"
+#include "dirty-tracking/resident/state.h"
+#include "dirty-tracking/resident/vcpus.h"
+
+namespace godwit::resident {
+namespace {
+
+// Nothing here recurses; messages lie outside it. The thread-local memory of QEMU and of its
+// libraries is taken from it.
+constexpr size_t kStackBytes = 256 << 10;
+
+int g_listener = -1;
+int g_client = -1;
+std::atomic<bool> g_running{false};
+Message g_request;
+Message g_reply;
+
+bool send_reply(int client) {
+    const ssize_t sent =
+        ::send(client, &g_reply, g_reply.header.length, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return sent == static_cast<ssize_t>(g_reply.header.length);
+}
+
+void drop_client() {
+    let_go();
+    ::close(g_client);
+    g_client = -1;
+}
+
+void accept_client() {
+    const int client = ::accept4(g_listener, nullptr, nullptr, SOCK_CLOEXEC);
+    if (client < 0) return;
+    if (g_client >= 0) {
+        greet(g_reply, Code::kBusy, "another agent is connected");
+        send_reply(client);
+        ::close(client);
+        return;
+    }
+    g_client = client;
+    greet(g_reply, Code::kOk, "");
+    if (!send_reply(client)) drop_client();
+}
+
+// The first descriptor that came with a message; others are closed.
+int take_descriptor(msghdr& header) {
+    int first = -1;
+    for (cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr;
+         part = CMSG_NXTHDR(&header, part)) {
+        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
+        const size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; ++i) {
+            int fd = -1;
+            std::memcpy(&fd, CMSG_DATA(part) + i * sizeof(int), sizeof fd);
+            if (first < 0) {
+                first = fd;
+            } else {
+                ::close(fd);
+            }
+        }
+    }
+    return first;
+}
+
+void serve_client() {
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+    iovec data{&g_request, sizeof g_request};
+    msghdr header{};
+    header.msg_iov = &data;
+    header.msg_iovlen = 1;
+    header.msg_control = control;
+    header.msg_controllen = sizeof control;
+    const ssize_t got = ::recvmsg(g_client, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (got <= 0) return drop_client();
+    const int memory = take_descriptor(header);
+    // What did not fit has a length that no message has.
+    const size_t length =
+        (header.msg_flags & MSG_TRUNC) != 0 ? sizeof g_request + 1 : static_cast<size_t>(got);
+    const bool keep = answer(g_request, length, memory, g_reply);
+    if (memory >= 0) ::close(memory);
+    if (!send_reply(g_client) || !keep) drop_client();
+}
+
+void* serve(void*) {
+    for (;;) {
+        pollfd events[2] = {{g_listener, POLLIN, 0}, {g_client, POLLIN, 0}};
+        const int ready = ::poll(events, g_client >= 0 ? 2 : 1, kick_vcpus());
+        if (ready <= 0) continue;
+        // First the client: one that has gone makes room for the next.
+        if (g_client >= 0 && events[1].revents != 0) serve_client();
+        if ((events[0].revents & POLLIN) != 0) accept_client();
+        if ((events[0].revents & (POLLERR | POLLNVAL)) != 0) break;
+    }
+    // Somebody has closed our socket.
+    if (g_client >= 0) drop_client();
+    g_listener = -1;
+    return nullptr;
+}
+
+bool start_thread() {
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, kStackBytes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_t thread{};
+    const bool fine = pthread_create(&thread, &attributes, serve, nullptr) == 0;
+    if (fine) pthread_setname_np(thread, "godwit-resident");
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    pthread_attr_destroy(&attributes);
+    g_running.store(fine);
+    return fine;
+}
+
+}  // namespace
+
+bool start_server(int listener) {
+    g_listener = listener;
+    return start_thread();
+}
+
+bool restart_server() { return !g_running.load() && g_listener >= 0 && start_thread(); }
+
+void server_lost() {
+    if (g_client >= 0) ::close(g_client);
+    g_client = -1;
+    g_running.store(false);
+}
+
+}  // namespace godwit::resident
