@@ -56,7 +56,7 @@ bool fill_window(Window& window, const Slot& slot, uint64_t begin, uint64_t end)
 // What QEMU has not seen yet is owed to it before it can be lost.
 int clear_window(Slot& slot, const Window& window) {
     const uint64_t at = window.first / 64;
-    if (slot.owed.exists())
+    if (slot.owed.exists() && slot.logged_by_qemu())
         for (uint64_t i = 0; i < window.word_count; ++i) slot.owed.words[at + i] |= window.mask[i];
     const int error = clear_in_kernel(slot, window.first, window.mask, window.word_count);
     for (uint64_t i = 0; error == 0 && i < window.word_count; ++i)

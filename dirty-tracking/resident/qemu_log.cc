@@ -12,15 +12,18 @@ namespace {
 
 bool wants_log(uint32_t flags) { return (flags & KVM_MEM_LOG_DIRTY_PAGES) != 0; }
 
-// QEMU clears whole words from `first_page` on, of which the last may reach past the slot's end.
+// QEMU clears whole words from `first_page` on, of which the last may reach past the slot's end. It
+// has armed these pages: ours is not to clear them again, it would owe QEMU what it has seen.
 void settle(Slot& slot, const kvm_clear_dirty_log& cleared) {
     const auto* mask = static_cast<const uint64_t*>(cleared.dirty_bitmap);
+    const uint64_t at = cleared.first_page / 64;
     const uint64_t word_count = (uint64_t{cleared.num_pages} + 63) / 64;
     if (slot.block >= 0)
         mark_words(g_state.log.blocks[slot.block], slot, cleared.first_page, mask, word_count);
-    if (!slot.owed.exists()) return;
-    for (uint64_t i = 0; i < word_count; ++i)
-        slot.owed.words[cleared.first_page / 64 + i] &= ~mask[i];
+    for (uint64_t i = 0; i < word_count; ++i) {
+        if (slot.raw.exists()) slot.raw.words[at + i] &= ~mask[i];
+        if (slot.owed.exists()) slot.owed.words[at + i] &= ~mask[i];
+    }
 }
 
 }  // namespace

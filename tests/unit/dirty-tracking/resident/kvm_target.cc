@@ -3,6 +3,7 @@
 // It says "ready" or why it can't begin, and then answers each line with "fine", a result, or a
 // reason. Guest addresses and lengths are in bytes, pages are page numbers.
 //   ram <path> <offset> <bytes>            maps a part of a RAM file: views count from 0
+//   pair <path> <path> <bytes>             two new files of that size, side by side in one view
 //   unmap <view>
 //   slot <id> <guest address> <view> <offset in the view> <bytes> <flags>     bytes 0: deletes
 //   write <vcpu> <guest address>...        the vCPU writes a new word to each
@@ -15,6 +16,7 @@
 //   get <slot> | clear <slot> <first page> <pages> <page>...      QEMU's own log
 //   kernel-get <slot>                      the same, past any preloaded library
 //   punch <path> <page> <count> | remove <view> <page> <count> | forget <view> <page> <count>
+//   address-spaces                         how many KVM has
 //   environment                            what a child process finds in LD_PRELOAD
 //   sigbus <view> <page>                   takes SIGBUS there in every mapping; what QEMU is told
 #include <fcntl.h>
@@ -72,6 +74,23 @@ std::string map_ram(std::istream& in) {
                         static_cast<off_t>(offset));
     if (data == MAP_FAILED) return result_of(-1);
     g_views.push_back({static_cast<char*>(data), bytes});
+    return "fine";
+}
+
+std::string map_pair(std::istream& in) {
+    std::string paths[2];
+    uint64_t bytes = 0;
+    in >> paths[0] >> paths[1] >> bytes;
+    auto* data = static_cast<char*>(
+        ::mmap(nullptr, 2 * bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    for (int i = 0; i < 2; ++i) {
+        const int file = ::open(paths[i].c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        if (::ftruncate(file, static_cast<off_t>(bytes)) != 0) return result_of(-1);
+        if (::mmap(data + i * bytes, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file,
+                   0) == MAP_FAILED)
+            return result_of(-1);
+    }
+    g_views.push_back({data, 2 * bytes});
     return "fine";
 }
 
@@ -218,11 +237,14 @@ std::string do_command(const std::string& line) {
     std::string command;
     in >> command;
     if (command == "ram") return map_ram(in);
+    if (command == "pair") return map_pair(in);
     if (command == "slot") return set_slot(in);
     if (command == "get") return get_log(in, false);
     if (command == "kernel-get") return get_log(in, true);
     if (command == "clear") return clear_log(in);
     if (command == "punch") return punch(in);
+    if (command == "address-spaces")
+        return std::to_string(::ioctl(g_vm.fd(), KVM_CHECK_EXTENSION, KVM_CAP_MULTI_ADDRESS_SPACE));
     if (command == "environment") return child_environment();
     for (const char* of_view : {"unmap", "store", "load", "remove", "forget"})
         if (command == of_view) return use_view(command, in);

@@ -1,55 +1,50 @@
 #include <gtest/gtest.h>
 
-#include "tests/unit/dirty-tracking/resident/resident_target.h"
+#include "tests/unit/dirty-tracking/resident/resident_fixture.h"
 
 namespace godwit {
 namespace {
 
-constexpr PageIndex kGuest = 0x4000;  // 64 MiB: where the RAM slot begins in the guest
+class ResidentLog : public ResidentTest {};
 
-class ResidentLogTest : public testing::Test {
-  protected:
-    void SetUp() override {
-        if (const std::string reason = why_no_resident(); !reason.empty()) GTEST_SKIP() << reason;
-    }
-    void start(const ResidentTargetOptions& options = {}) {
-        auto target = ResidentTarget::start(options);
-        ASSERT_TRUE(target.ok()) << target.status();
-        target_ = *std::move(target);
-        ASSERT_EQ(target_->slot(1, kGuest, 0, {0, target_->blocks[0].page_count()}), "fine");
-        auto client = target_->connect();
-        ASSERT_TRUE(client.ok()) << client.status();
-        client_ = *std::move(client);
-    }
-    void start_log() {
-        const absl::Status status = client_->start_log(target_->blocks);
-        ASSERT_TRUE(status.ok()) << status;
-    }
-    Pages collect() { return target_->collect(*client_); }
-
-    std::unique_ptr<ResidentTarget> target_;
-    std::unique_ptr<ResidentClient> client_;
-};
-
-TEST_F(ResidentLogTest, ReportsAPageThatTheVcpuWroteUntilItIsArmedAgain) {
-    ASSERT_NO_FATAL_FAILURE(start());
-    ASSERT_NO_FATAL_FAILURE(start_log());
+TEST_F(ResidentLog, ReportsAPageThatTheVcpuWroteUntilItIsArmedAgain) {
+    ASSERT_NO_FATAL_FAILURE(start_logged());
     EXPECT_EQ(collect(), Pages{});
-    EXPECT_EQ(target_->write({kGuest + 3, kGuest + 700}), "fine");
+    EXPECT_EQ(write({3, 700}), "fine");
     EXPECT_EQ(collect(), (Pages{3, 700}));
     EXPECT_EQ(collect(), (Pages{3, 700}));
     EXPECT_TRUE(client_->rearm(0, {0, 512}).ok());
     EXPECT_EQ(collect(), Pages{700});
     EXPECT_TRUE(client_->rearm(0, {512, 1024}).ok());
     EXPECT_EQ(collect(), Pages{});
-    EXPECT_EQ(target_->write({kGuest + 3}), "fine");
+    EXPECT_EQ(write({3}), "fine");
     EXPECT_EQ(collect(), Pages{3});
-    EXPECT_TRUE(client_->stop_log().ok());
-    EXPECT_EQ(target_->tell("kernel-get 1"), "ENOENT");
 }
 
-TEST_F(ResidentLogTest, SplitsTheView) {
-    ASSERT_NO_FATAL_FAILURE(start());
+TEST_F(ResidentLog, ArmsOnlyThePagesOfTheRange) {
+    ASSERT_NO_FATAL_FAILURE(start_logged());
+    EXPECT_EQ(write({60, 61, 62, 63, 64, 65}), "fine");
+    EXPECT_EQ(collect(), range_of(60, 6));
+    EXPECT_TRUE(client_->rearm(0, {61, 65}).ok());
+    EXPECT_EQ(collect(), (Pages{60, 65}));
+}
+
+TEST_F(ResidentLog, DoesNotArmWhatTheLastCollectHasNotSeen) {
+    ASSERT_NO_FATAL_FAILURE(start_logged());
+    EXPECT_EQ(collect(), Pages{});
+    EXPECT_EQ(write({5}), "fine");
+    rearm_all();
+    EXPECT_EQ(collect(), Pages{5});
+}
+
+TEST_F(ResidentLog, DoesNotReportWhatQemuWrites) {
+    ASSERT_NO_FATAL_FAILURE(start_logged());
+    EXPECT_EQ(target_->tell("store 0", {7, 8}), "fine");
+    EXPECT_EQ(collect(), Pages{});
+}
+
+TEST_F(ResidentLog, ShowsTheSameMemoryInBothViews) {
+    ASSERT_NO_FATAL_FAILURE(start_logged());
     const auto views = client_->views();
     ASSERT_TRUE(views.ok());
     ASSERT_EQ(views->size(), 1u);
@@ -60,8 +55,87 @@ TEST_F(ResidentLogTest, SplitsTheView) {
     EXPECT_EQ(view.length, target_->blocks[0].size);
     EXPECT_NE(view.kvm_address, view.qemu_address);
     EXPECT_EQ(view.kvm_address % kChunkBytes, 0u);
-    EXPECT_EQ(target_->write({kGuest + 5}), "fine");
+    EXPECT_EQ(write({5}), "fine");
     EXPECT_NE(target_->tell("load 0 5"), "0");
+}
+
+TEST_F(ResidentLog, TellsItsState) {
+    ASSERT_NO_FATAL_FAILURE(start_logged());
+    const auto state = client_->state();
+    ASSERT_TRUE(state.ok());
+    EXPECT_TRUE(state->has_kvm && state->manual_protect && state->initially_set);
+    EXPECT_FALSE(state->dirty_ring);
+    EXPECT_EQ(state->problem, "");
+    EXPECT_EQ(state->slots, 2u);
+    EXPECT_EQ(state->tracked_slots, 1u);
+    EXPECT_EQ(state->vcpus, 1u);
+    const auto slots = client_->slots();
+    ASSERT_TRUE(slots.ok());
+    ASSERT_EQ(slots->size(), 2u);
+    const ResidentSlot& slot = slots->back();
+    EXPECT_EQ(slot.id, 1u);
+    EXPECT_EQ(slot.guest_address, kGuestPage * kPageBytes);
+    EXPECT_EQ(slot.length, target_->blocks[0].size);
+    EXPECT_EQ(slot.inode, target_->blocks[0].inode);
+    EXPECT_TRUE(slot.tracked);
+    EXPECT_FALSE(slots->front().tracked);
+}
+
+TEST_F(ResidentLog, IsOffInTheKernelAfterStop) {
+    ASSERT_NO_FATAL_FAILURE(start_logged());
+    EXPECT_NE(target_->tell("kernel-get 1"), "ENOENT");
+    EXPECT_TRUE(client_->stop_log().ok());
+    EXPECT_EQ(target_->tell("kernel-get 1"), "ENOENT");
+    PageSet dirty = target_->empty_set();
+    EXPECT_EQ(client_->collect(dirty).code(), absl::StatusCode::kFailedPrecondition);
+    ASSERT_NO_FATAL_FAILURE(start_log());
+    EXPECT_EQ(write({1}), "fine");
+    EXPECT_EQ(collect(), Pages{1});
+}
+
+TEST_F(ResidentLog, WorksWithoutInitiallySet) {
+    ASSERT_NO_FATAL_FAILURE(start_logged({.arguments = {"manual=1"}}));
+    EXPECT_EQ(collect(), Pages{});
+    EXPECT_EQ(write({3, 700}), "fine");
+    EXPECT_EQ(collect(), (Pages{3, 700}));
+    rearm_all();
+    EXPECT_EQ(collect(), Pages{});
+    EXPECT_EQ(target_->remove_slot(1), "fine");
+    EXPECT_EQ(collect(), range_of(0, 1024));
+    EXPECT_EQ(collect(), Pages{});
+}
+
+TEST_F(ResidentLog, LogsSeveralBlocks) {
+    ResidentTargetOptions options;
+    options.ram = {kChunkBytes, kChunkBytes * 3};
+    ASSERT_NO_FATAL_FAILURE(start_target(options));
+    EXPECT_EQ(target_->slot(1, kGuestPage, 0, {0, 512}), "fine");
+    EXPECT_EQ(target_->slot(2, kGuestPage + 512, 1, {0, 1536}), "fine");
+    ASSERT_NO_FATAL_FAILURE(start_log());
+    EXPECT_EQ(write({511, 512, 2047}), "fine");
+    PageSet dirty = target_->empty_set();
+    EXPECT_TRUE(client_->collect(dirty).ok());
+    EXPECT_EQ(dirty[0].count(), 1u);
+    EXPECT_EQ(dirty[1].count(), 2u);
+    EXPECT_TRUE(dirty[0].test(511) && dirty[1].test(0) && dirty[1].test(1535));
+}
+
+TEST_F(ResidentLog, LogsTwoVcpus) {
+    ASSERT_NO_FATAL_FAILURE(start_logged({.arguments = {"manual=3", "vcpus=2"}}));
+    EXPECT_EQ(target_->write({kGuestPage + 1}, 0), "fine");
+    EXPECT_EQ(target_->write({kGuestPage + 2}, 1), "fine");
+    EXPECT_EQ(collect(), (Pages{1, 2}));
+}
+
+TEST_F(ResidentLog, KeepsTheSplitViewInsideAHugeMount) {
+    ResidentTargetOptions options;
+    options.mount_options = "size=1G,huge=always";
+    ASSERT_NO_FATAL_FAILURE(start_logged(options));
+    EXPECT_EQ(write({3, 700}), "fine");
+    EXPECT_EQ(collect(), (Pages{3, 700}));
+    rearm_all();
+    EXPECT_EQ(write({4}), "fine");
+    EXPECT_EQ(collect(), Pages{4});
 }
 
 }  // namespace
