@@ -23,14 +23,14 @@ struct ConvergenceLimits {
 // Measured at the end of a round.
 struct RoundObservation {
     uint32_t rounds_done = 0;
-    Duration duration{};
-    uint64_t dirty_pages = 0;      // distinct pages written since the round began (|D|)
+    Duration duration{};           // in which dirty_pages were written
+    uint64_t dirty_pages = 0;      // distinct pages written since the last collect (|D|)
     uint64_t unsettled_pages = 0;  // pages to read again after a drain; D is part of them
     double page_rate = 0;          // R: page bytes per second, before compression
     double check_rate = 0;         // page bytes per second for pages that turn out unchanged
     Bytes total_page_bytes = 0;    // looked at so far, all rounds
     Bytes touched = 0;             // allocated guest RAM
-    Duration fixed_cost{};         // device state, load, resume
+    Duration fixed_cost{};         // drain of the disks, device state, load, resume
 };
 
 enum class NextStep {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace godwit {
 namespace {
@@ -90,6 +91,7 @@ class LiveRounds {
 
     absl::StatusOr<LiveResult> run() {
         GODWIT_RETURN_IF_ERROR(context_.tracker->start());
+        armed_at_ = Clock::system().now();
         // A disk read that was under way before the pages were armed may end after they are read.
         if (follows_disk_) GODWIT_RETURN_IF_ERROR(drain());
         GODWIT_ASSIGN_OR_RETURN(PageSet set, allocated_set(context_.vm.ram_blocks()));
@@ -123,7 +125,10 @@ class LiveRounds {
   private:
     absl::Status drain() {
         context_.report.set_drains(context_.report.drains() + 1);
-        return annotate(context_.vm.drain_block_io(kDrainLimit), "Cannot drain block I/O");
+        const MonotonicTime begin = Clock::system().now();
+        const absl::Status status = context_.vm.drain_block_io(kDrainLimit);
+        last_drain_ = Clock::system().now() - begin;
+        return annotate(status, "Cannot drain block I/O");
     }
 
     absl::StatusOr<Decision> one_round(const PageSet& set, uint32_t index, bool drained) {
@@ -139,18 +144,20 @@ class LiveRounds {
 
         clear_pages(dirty_);
         GODWIT_RETURN_IF_ERROR(context_.tracker->collect(dirty_, follows_disk_ ? disk_ : dirty_));
+        const Duration written_for =
+            Clock::system().now() - std::exchange(armed_at_, Clock::system().now());
         rest_ = dirty_;
         add_pages(rest_, disk_);
 
         const Decision decision = decide({.rounds_done = index + 1,
-                                          .duration = Clock::system().now() - begin,
+                                          .duration = written_for,
                                           .dirty_pages = count_pages(dirty_),
                                           .unsettled_pages = count_pages(rest_),
                                           .page_rate = rates_.page_rate(),
                                           .check_rate = rates_.check_rate(),
                                           .total_page_bytes = total_page_bytes_,
                                           .touched = context_.report.touched_bytes(),
-                                          .fixed_cost = context_.fixed_cost},
+                                          .fixed_cost = context_.fixed_cost + last_drain_},
                                          context_.settings.limits);
         note(round, decision);
         return decision;
@@ -174,6 +181,8 @@ class LiveRounds {
     PageSet dirty_;            // written since they were last read
     PageSet disk_;             // a disk may still be writing them, until the next drain
     PageSet rest_;             // both
+    MonotonicTime armed_at_;   // since when writes were counted: a drain before a round is part
+    Duration last_drain_{};    // the freeze waits for the disk as well
     Rates rates_;
     Bytes total_page_bytes_ = 0;
 };

@@ -83,7 +83,7 @@ TEST(SourceHost, WithoutUserfaultfdOfItsOwnShowsItInGodwitHost) {
         GTEST_SKIP() << "vm.unprivileged_userfaultfd is not 0 here";
     TestAgent a({.wrapper = kWithoutPtrace});
     const nlohmann::json host = a.cli_json({"host"});
-    ASSERT_EQ(host["tracker_problems"].size(), 1U);
+    ASSERT_GE(host["tracker_problems"].size(), 1U);
     EXPECT_THAT(host["tracker_problems"][0].get<std::string>(),
                 HasSubstr("vm.unprivileged_userfaultfd=1"));
     EXPECT_TRUE(host["trackers"].empty());
