@@ -23,6 +23,7 @@ endfunction()
 
 # Seconds that one test of a label may take before CTest ends it.
 set(godwit_timeout_unit 60)
+set(godwit_timeout_unit-long 1800)
 set(godwit_timeout_e2e 300)
 set(godwit_timeout_fault 300)
 set(godwit_timeout_hostile 120)

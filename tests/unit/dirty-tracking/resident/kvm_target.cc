@@ -9,7 +9,9 @@
 //   write <vcpu> <guest address>...        the vCPU writes a new word to each
 //   stride <vcpu> <guest address> <step> <count>
 //   random <vcpu> <seed> <guest address> <pages, a power of two> <count>
-//   run <vcpu> <seed> <guest address> <pages, a power of two>    random writes until "halt <vcpu>"
+//   run <vcpu> <seed> <guest address> <pages, a power of two> [<count>]    again and again until
+//                                          "halt <vcpu>"
+//   start-list <vcpu> <guest address>...   begins a write; "await <vcpu>" waits for its end
 //   halt <vcpu> | kick <vcpu> | cpu <vcpu> | pieces <vcpu>
 //   store <view> <page>...                 QEMU's own writes
 //   load <view> <page>                     the first word of the page
@@ -17,6 +19,7 @@
 //   kernel-get <slot>                      the same, past any preloaded library
 //   punch <path> <page> <count> | remove <view> <page> <count> | forget <view> <page> <count>
 //   address-spaces                         how many KVM has
+//   open-files                             how many descriptors the process has
 //   environment                            what a child process finds in LD_PRELOAD
 //   sigbus <view> <page>                   takes SIGBUS there in every mapping; what QEMU is told
 #include <fcntl.h>
@@ -30,7 +33,7 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
-#include <functional>
+#include <filesystem>
 #include <iostream>
 #include <map>
 #include <sstream>
@@ -164,13 +167,19 @@ std::string drive_vcpu(const std::string& command, std::istream& in) {
         uint64_t pages = 1;
         work.count = 1000;
         in >> work.value >> work.first >> pages;
-        if (command == "random") in >> work.count;
+        uint64_t count = 0;
+        if (in >> count) work.count = count;
         work.page_mask = pages - 1;
         if (command == "run") {
             vcpu.start(work);
         } else {
             error = vcpu.run(work);
         }
+    } else if (command == "start-list") {
+        work.list = rest_of(in);
+        vcpu.start(work, false);
+    } else if (command == "await") {
+        error = vcpu.await();
     } else if (command == "halt") {
         error = vcpu.halt();
     } else if (command == "kick") {
@@ -222,6 +231,13 @@ std::string punch(std::istream& in) {
     return result;
 }
 
+std::string count_open_files() {
+    size_t count = 0;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd"))
+        count += entry.is_symlink() ? 1 : 0;
+    return std::to_string(count);
+}
+
 std::string child_environment() {
     FILE* child = ::popen("echo \"$LD_PRELOAD|$GODWIT_RESIDENT_FD\"", "re");
     char line[256] = {};
@@ -244,11 +260,12 @@ std::string do_command(const std::string& line) {
     if (command == "punch") return punch(in);
     if (command == "address-spaces")
         return std::to_string(::ioctl(g_vm.fd(), KVM_CHECK_EXTENSION, KVM_CAP_MULTI_ADDRESS_SPACE));
+    if (command == "open-files") return count_open_files();
     if (command == "environment") return child_environment();
     for (const char* of_view : {"unmap", "store", "load", "remove", "forget"})
         if (command == of_view) return use_view(command, in);
-    for (const char* of_vcpu :
-         {"write", "stride", "random", "run", "halt", "kick", "pieces", "cpu"})
+    for (const char* of_vcpu : {"write", "stride", "random", "run", "halt", "kick", "pieces", "cpu",
+                                "start-list", "await"})
         if (command == of_vcpu) return drive_vcpu(command, in);
     return "what?";
 }

@@ -8,6 +8,10 @@
 #include "tests/unit/dirty-tracking/resident/log_model.h"
 #include "tests/unit/dirty-tracking/resident/resident_fixture.h"
 
+#ifndef GODWIT_MODEL_SCHEDULES
+#define GODWIT_MODEL_SCHEDULES 25
+#endif
+
 namespace godwit {
 namespace {
 
@@ -159,10 +163,10 @@ class ResidentModel : public ResidentTest {
         }
     }
 
-    void run(const std::string& manual, uint64_t first_seed, int schedules) {
+    void run(const std::string& manual, uint64_t first_seed) {
         initially_set_ = manual == "manual=3";
         ASSERT_NO_FATAL_FAILURE(start_target({.arguments = {manual}}));
-        for (uint64_t seed = first_seed; seed < first_seed + schedules; ++seed) {
+        for (uint64_t seed = first_seed; seed < first_seed + GODWIT_MODEL_SCHEDULES; ++seed) {
             run_schedule(seed);
             ASSERT_FALSE(HasFailure()) << "seed " << seed;
         }
@@ -176,11 +180,11 @@ class ResidentModel : public ResidentTest {
     bool qemu_logs_ = false;
 };
 
-TEST_F(ResidentModel, HoldsWithInitiallySetFirst) { run("manual=3", 1'000, 40); }
-TEST_F(ResidentModel, HoldsWithInitiallySetSecond) { run("manual=3", 2'000, 40); }
-TEST_F(ResidentModel, HoldsWithInitiallySetThird) { run("manual=3", 3'000, 40); }
-TEST_F(ResidentModel, HoldsWithoutInitiallySetFirst) { run("manual=1", 4'000, 40); }
-TEST_F(ResidentModel, HoldsWithoutInitiallySetSecond) { run("manual=1", 5'000, 40); }
+TEST_F(ResidentModel, HoldsWithInitiallySetFirst) { run("manual=3", 10'000); }
+TEST_F(ResidentModel, HoldsWithInitiallySetSecond) { run("manual=3", 20'000); }
+TEST_F(ResidentModel, HoldsWithInitiallySetThird) { run("manual=3", 30'000); }
+TEST_F(ResidentModel, HoldsWithoutInitiallySetFirst) { run("manual=1", 40'000); }
+TEST_F(ResidentModel, HoldsWithoutInitiallySetSecond) { run("manual=1", 50'000); }
 
 }  // namespace
 }  // namespace godwit

@@ -220,24 +220,24 @@ void TargetVcpu::serve() {
 }
 
 std::string TargetVcpu::run(const GuestWork& work) {
-    std::unique_lock lock(mutex_);
-    if (busy_) return "the vCPU is busy";
-    work_ = work;
-    repeat_ = false;
-    stop_ = false;
-    busy_ = true;
-    changed_.notify_all();
-    changed_.wait(lock, [this] { return !busy_; });
-    return error_;
+    start(work, false);
+    return await();
 }
 
-void TargetVcpu::start(const GuestWork& work) {
+void TargetVcpu::start(const GuestWork& work, bool repeat) {
     const std::scoped_lock lock(mutex_);
+    if (busy_) return;
     work_ = work;
-    repeat_ = true;
+    repeat_ = repeat;
     stop_ = false;
     busy_ = true;
     changed_.notify_all();
+}
+
+std::string TargetVcpu::await() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return !busy_; });
+    return error_;
 }
 
 std::string TargetVcpu::halt() {

@@ -33,8 +33,9 @@ class TargetVcpu {
     std::string create(int kvm, int vm, unsigned index, uint8_t* boot_memory);
     // Runs the work once, to its end.
     std::string run(const GuestWork& work);
-    // Begins to repeat the work; halt() ends it.
-    void start(const GuestWork& work);
+    // Begins the work, or to repeat it; halt() ends it, await() waits until it is done.
+    void start(const GuestWork& work, bool repeat = true);
+    std::string await();
     std::string halt();
     // Makes it leave the guest as QEMU does, and waits until it has.
     void kick();
