@@ -21,7 +21,9 @@
 //   address-spaces                         how many KVM has
 //   open-files                             how many descriptors the process has
 //   environment                            what a child process finds in LD_PRELOAD
-//   sigbus <view> <page>                   takes SIGBUS there in every mapping; what QEMU is told
+//   handle-sigbus                          installs a handler, and looks whether it is reported
+//   back touch <address>                        reads there: "fine", or where the handler was told
+//   it was
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/kvm.h>
@@ -31,6 +33,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csetjmp>
+#include <csignal>
 #include <cstring>
 #include <ctime>
 #include <filesystem>
@@ -231,6 +235,39 @@ std::string punch(std::istream& in) {
     return result;
 }
 
+sigjmp_buf g_touched;
+volatile uint64_t g_bus_address = 0;
+
+void note_bus_error(int, siginfo_t* info, void*) {
+    g_bus_address = reinterpret_cast<uint64_t>(info->si_addr);
+    siglongjmp(g_touched, 1);
+}
+
+std::string handle_sigbus() {
+    struct sigaction action {};
+    struct sigaction old {};
+    action.sa_sigaction = note_bus_error;
+    action.sa_flags = SA_SIGINFO;
+    sigaddset(&action.sa_mask, SIGHUP);
+    if (::sigaction(SIGBUS, nullptr, &old) != 0 || old.sa_handler != SIG_DFL) return "not default";
+    if (::sigaction(SIGBUS, &action, &old) != 0 || old.sa_handler != SIG_DFL) return "not default";
+    if (::sigaction(SIGBUS, &action, &old) != 0 || old.sa_sigaction != note_bus_error)
+        return "another handler";
+    if (::sigaction(SIGBUS, nullptr, &old) != 0 || old.sa_sigaction != note_bus_error)
+        return "another handler";
+    return (old.sa_flags & SA_SIGINFO) != 0 && sigismember(&old.sa_mask, SIGHUP) == 1
+               ? "fine"
+               : "another action";
+}
+
+std::string touch(std::istream& in) {
+    uint64_t address = 0;
+    in >> address;
+    if (sigsetjmp(g_touched, 1) != 0) return "bus error at " + std::to_string(g_bus_address);
+    (void)*reinterpret_cast<volatile uint64_t*>(address);
+    return "fine";
+}
+
 std::string count_open_files() {
     size_t count = 0;
     for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd"))
@@ -260,6 +297,8 @@ std::string do_command(const std::string& line) {
     if (command == "punch") return punch(in);
     if (command == "address-spaces")
         return std::to_string(::ioctl(g_vm.fd(), KVM_CHECK_EXTENSION, KVM_CAP_MULTI_ADDRESS_SPACE));
+    if (command == "handle-sigbus") return handle_sigbus();
+    if (command == "touch") return touch(in);
     if (command == "open-files") return count_open_files();
     if (command == "environment") return child_environment();
     for (const char* of_view : {"unmap", "store", "load", "remove", "forget"})
