@@ -3,6 +3,7 @@ install(TARGETS godwit godwitd RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS godwit-guard RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/godwit)
 install(DIRECTORY protos/godwit DESTINATION ${CMAKE_INSTALL_DATADIR}/godwit/protos
         FILES_MATCHING PATTERN "*.proto")
+install(TARGETS godwit_resident_preload LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/godwit)
 
 # The exported package holds what an orchestrator links: the generated API.
 install(TARGETS godwit_protos EXPORT godwitTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
