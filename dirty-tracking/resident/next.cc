@@ -57,7 +57,4 @@ int next_sigaction(int signal, const struct sigaction* action, struct sigaction*
     return -1;
 }
 
-KeepErrno::KeepErrno() : value_(errno) {}
-KeepErrno::~KeepErrno() { errno = value_; }
-
 }  // namespace godwit::resident

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/types.h>
 
+#include <cerrno>
 #include <cstddef>
 
 namespace godwit::resident {
@@ -22,8 +23,8 @@ void find_next_functions();
 // errno as QEMU left it, whatever we do meanwhile.
 class KeepErrno {
   public:
-    KeepErrno();
-    ~KeepErrno();
+    KeepErrno() : value_(errno) {}
+    ~KeepErrno() { errno = value_; }
     KeepErrno(const KeepErrno&) = delete;
     KeepErrno& operator=(const KeepErrno&) = delete;
 

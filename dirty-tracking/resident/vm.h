@@ -3,7 +3,8 @@
 
 namespace godwit::resident {
 
-// QEMU's calls.
+// QEMU's calls. Whatever was known of an earlier VM is forgotten, unless it is in use: a process
+// with two VMs has no log.
 int create_vm(int kvm, unsigned long request, void* argument);
 int enable_capability(int vm, unsigned long request, void* argument);
 
