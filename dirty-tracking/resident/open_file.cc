@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -21,15 +22,19 @@ struct DirectoryEntry {
     char name[1];
 };
 
+// Without asking a server of the network: QEMU's disks may be on one that hangs.
+bool is_file(int fd, uint64_t device, uint64_t inode) {
+    struct statx status {};
+    if (::statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &status) != 0) return false;
+    return makedev(status.stx_dev_major, status.stx_dev_minor) == device &&
+           status.stx_ino == inode;
+}
+
 // A duplicate, if `fd` is that file: QEMU may close its own at any time.
 int duplicate_if(int fd, uint64_t device, uint64_t inode) {
-    struct stat status {};
-    if (::fstat(fd, &status) != 0 || status.st_dev != device || status.st_ino != inode) return -1;
-    if ((::fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR) return -1;
+    if (!is_file(fd, device, inode) || (::fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR) return -1;
     const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    if (copy < 0) return -1;
-    if (::fstat(copy, &status) == 0 && status.st_dev == device && status.st_ino == inode)
-        return copy;
+    if (copy < 0 || is_file(copy, device, inode)) return copy;
     ::close(copy);
     return -1;
 }

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "tests/unit/dirty-tracking/process/reserved_huge_pages.h"
 #include "tests/unit/dirty-tracking/resident/resident_fixture.h"
 
 namespace godwit {
@@ -136,6 +137,22 @@ TEST_F(ResidentLog, KeepsTheSplitViewInsideAHugeMount) {
     rearm_all();
     EXPECT_EQ(write({4}), "fine");
     EXPECT_EQ(collect(), Pages{4});
+}
+
+TEST_F(ResidentLog, IsExactToA4KPageOnHugetlbfs) {
+    const ReservedHugePages reserved(4);
+    if (!reserved.enough()) GTEST_SKIP() << "no huge pages can be reserved here";
+    ResidentTargetOptions options;
+    options.mount_type = "hugetlbfs";
+    options.mount_options = "pagesize=2M";
+    options.ram = {4 * kChunkBytes};
+    ASSERT_NO_FATAL_FAILURE(start_logged(options));
+    EXPECT_EQ(write({3, 700}), "fine");
+    EXPECT_EQ(collect(), (Pages{3, 700}));
+    rearm_all();
+    EXPECT_EQ(write({4, 2047}), "fine");
+    EXPECT_EQ(collect(), (Pages{4, 2047}));
+    EXPECT_NE(target_->tell("load 0 2047"), "0");
 }
 
 }  // namespace

@@ -43,7 +43,7 @@ absl::Status ResidentTarget::make_ram(const std::vector<Bytes>& sizes) {
 absl::StatusOr<std::unique_ptr<ResidentTarget>> ResidentTarget::start(
     const ResidentTargetOptions& options) {
     GODWIT_ASSIGN_OR_RETURN(PrivateMount mount,
-                            PrivateMount::create("tmpfs", options.mount_options));
+                            PrivateMount::create(options.mount_type, options.mount_options));
     std::unique_ptr<ResidentTarget> target(new ResidentTarget(std::move(mount)));
     GODWIT_ASSIGN_OR_RETURN(const UniqueFd listener, target->listen());
     std::vector<std::string> arguments{"/usr/bin/env"};

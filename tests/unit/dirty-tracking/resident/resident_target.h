@@ -17,9 +17,10 @@ namespace godwit {
 using Pages = std::set<PageIndex>;
 
 struct ResidentTargetOptions {
-    std::vector<Bytes> ram{kChunkBytes * 2};           // a file for each; view i is file i
-    std::vector<std::string> arguments{"manual=3"};    // kvm_target's
-    std::string mount_options = "size=4G,huge=never";  // of the tmpfs
+    std::vector<Bytes> ram{kChunkBytes * 2};         // a file for each; view i is file i
+    std::vector<std::string> arguments{"manual=3"};  // kvm_target's
+    std::string mount_type = "tmpfs";
+    std::string mount_options = "size=4G,huge=never";  // of the mount
     std::string preload = GODWIT_RESIDENT_LIBRARY;     // "": none
 };
 

@@ -1,35 +1,10 @@
 #include <gtest/gtest.h>
 
-#include <fstream>
-
+#include "tests/unit/dirty-tracking/process/reserved_huge_pages.h"
 #include "tests/unit/dirty-tracking/writeprotect/tracked_ram.h"
 
 namespace godwit {
 namespace {
-
-constexpr const char* kReserve = "/proc/sys/vm/nr_hugepages";
-
-// Reserves huge pages while it lives.
-class ReservedHugePages {
-  public:
-    explicit ReservedHugePages(int count) : before_(current()) {
-        std::ofstream(kReserve) << before_ + count;
-        enough_ = current() >= before_ + count;
-    }
-    ~ReservedHugePages() { std::ofstream(kReserve) << before_; }
-    ReservedHugePages(const ReservedHugePages&) = delete;
-    ReservedHugePages& operator=(const ReservedHugePages&) = delete;
-    bool enough() const { return enough_; }
-
-  private:
-    static int current() {
-        int count = 0;
-        std::ifstream(kReserve) >> count;
-        return count;
-    }
-    int before_;
-    bool enough_ = false;
-};
 
 TEST(UffdWriteProtectHugetlb, ReportsAWrittenHugePageAs512Pages) {
     if (const std::string reason = why_no_tracking(); !reason.empty()) GTEST_SKIP() << reason;
