@@ -26,8 +26,7 @@ struct DirectoryEntry {
 bool is_file(int fd, uint64_t device, uint64_t inode) {
     struct statx status {};
     if (::statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &status) != 0) return false;
-    return makedev(status.stx_dev_major, status.stx_dev_minor) == device &&
-           status.stx_ino == inode;
+    return makedev(status.stx_dev_major, status.stx_dev_minor) == device && status.stx_ino == inode;
 }
 
 // A duplicate, if `fd` is that file: QEMU may close its own at any time.

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "dirty-tracking/resident/address.h"
 #include "dirty-tracking/resident/next.h"
 #include "dirty-tracking/resident/state.h"
 
@@ -19,7 +20,7 @@ void* in_view_b(void* at) {
     for (const View& view : g_state.views) {
         const uint64_t length = view.length.load(std::memory_order_acquire);
         if (length != 0 && address >= view.kvm_address && address - view.kvm_address < length)
-            return reinterpret_cast<void*>(address - view.kvm_address + view.qemu_address);
+            return pointer_to(address - view.kvm_address + view.qemu_address);
     }
     return at;
 }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "dirty-tracking/resident/address.h"
 #include "dirty-tracking/resident/next.h"
 #include "dirty-tracking/resident/open_file.h"
 #include "dirty-tracking/resident/proc_maps.h"
@@ -45,7 +46,7 @@ bool has_slot(const View& view) {
 
 void unmap(View& view) {
     const uint64_t length = view.length.exchange(0);
-    if (length != 0) ::munmap(reinterpret_cast<void*>(view.kvm_address), length);
+    if (length != 0) ::munmap(pointer_to(view.kvm_address), length);
 }
 
 // Which of the views QEMU's own mapping still stands behind.
@@ -82,7 +83,7 @@ void* map_aligned(int fd, uint64_t length, uint64_t offset, uint64_t alignment) 
     if (space == MAP_FAILED) return MAP_FAILED;
     const auto begin = reinterpret_cast<uint64_t>(space);
     const uint64_t shift = (offset - begin) & (alignment - 1);
-    void* wanted = reinterpret_cast<void*>(begin + shift);
+    void* wanted = pointer_to(begin + shift);
     void* memory = ::mmap(wanted, length, PROT_READ | PROT_WRITE,
                           MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, static_cast<off_t>(offset));
     if (memory == MAP_FAILED) {
@@ -90,12 +91,12 @@ void* map_aligned(int fd, uint64_t length, uint64_t offset, uint64_t alignment) 
         return MAP_FAILED;
     }
     if (shift != 0) ::munmap(space, shift);
-    ::munmap(reinterpret_cast<void*>(begin + shift + length), alignment - shift);
+    ::munmap(pointer_to(begin + shift + length), alignment - shift);
     return memory;
 }
 
 void advise(const View& view) {
-    auto* memory = reinterpret_cast<void*>(view.kvm_address);
+    auto* memory = pointer_to(view.kvm_address);
     const uint64_t length = view.length.load();
     next_madvise(memory, length, MADV_DONTFORK);
     next_madvise(memory, length, MADV_DONTDUMP);
@@ -103,8 +104,8 @@ void advise(const View& view) {
         const uint64_t begin = std::max(advice.begin, view.qemu_address);
         const uint64_t end = std::min(advice.end, view.qemu_address + length);
         if (begin >= end) continue;
-        next_madvise(reinterpret_cast<void*>(begin - view.qemu_address + view.kvm_address),
-                     end - begin, advice.advice);
+        next_madvise(pointer_to(begin - view.qemu_address + view.kvm_address), end - begin,
+                     advice.advice);
     }
 }
 
@@ -173,8 +174,7 @@ void repeat_advice(uint64_t address, uint64_t length, int advice) {
         const uint64_t begin = std::max(address, view.qemu_address);
         const uint64_t end = std::min(address + length, view.qemu_address + view_length);
         if (view_length == 0 || begin >= end) continue;
-        next_madvise(reinterpret_cast<void*>(begin - view.qemu_address + view.kvm_address),
-                     end - begin, advice);
+        next_madvise(pointer_to(begin - view.qemu_address + view.kvm_address), end - begin, advice);
     }
 }
 
