@@ -1,10 +1,13 @@
 // Who may connect, and what is left when the agent goes.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <thread>
 
 #include "tests/unit/dirty-tracking/resident/resident_fixture.h"
 
@@ -62,6 +65,65 @@ TEST_F(ResidentConnection, EndsTheLogWhenItIsClosed) {
     ASSERT_NO_FATAL_FAILURE(start_log());
     EXPECT_EQ(write({9}), "fine");
     EXPECT_EQ(collect(), Pages{9});
+}
+
+// A socket beside the resident's, served by the test.
+class PlayedResident {
+  public:
+    explicit PlayedResident(const ResidentTarget& target)
+        : path_(target.socket_path + "-played"),
+          listener_(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)) {
+        sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+        path_.copy(address.sun_path, sizeof address.sun_path - 1);
+        EXPECT_EQ(
+            ::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address),
+            0);
+        EXPECT_EQ(::listen(listener_.get(), 4), 0);
+    }
+    ~PlayedResident() { ::unlink(path_.c_str()); }
+    PlayedResident(const PlayedResident&) = delete;
+    PlayedResident& operator=(const PlayedResident&) = delete;
+
+    // The error of a connection to which this is the first answer.
+    absl::Status connect(pid_t pid, const void* greeting, size_t bytes) {
+        std::thread server([&] {
+            const UniqueFd agent(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+            EXPECT_EQ(::send(agent.get(), greeting, bytes, MSG_NOSIGNAL),
+                      static_cast<ssize_t>(bytes));
+        });
+        absl::Status status = ResidentClient::connect(path_, pid).status();
+        server.join();
+        return status;
+    }
+    absl::Status connect_without_answer(pid_t pid) {
+        return ResidentClient::connect(path_, pid, std::chrono::milliseconds(20)).status();
+    }
+
+  private:
+    std::string path_;
+    UniqueFd listener_;
+};
+
+TEST_F(ResidentConnection, IsRefusedByNameWhenTheVersionsDiffer) {
+    ASSERT_NO_FATAL_FAILURE(start_target());
+    PlayedResident played(*target_);
+    resident::Reply greeting;
+    greeting.header = {.version = 9, .length = sizeof greeting};
+    const absl::Status status = played.connect(target_->program->pid(), &greeting, sizeof greeting);
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_NE(status.message().find("version 9"), std::string::npos) << status;
+}
+
+TEST_F(ResidentConnection, SurvivesAResidentThatTalksNonsense) {
+    ASSERT_NO_FATAL_FAILURE(start_target());
+    PlayedResident played(*target_);
+    const pid_t pid = target_->program->pid();
+    resident::Reply greeting;
+    EXPECT_FALSE(played.connect(pid, "x", 1).ok());
+    EXPECT_FALSE(played.connect(pid, std::string(5000, 'x').c_str(), 5000).ok());
+    greeting.header = {.length = sizeof greeting - 1};
+    EXPECT_FALSE(played.connect(pid, &greeting, sizeof greeting).ok());
+    EXPECT_EQ(played.connect_without_answer(pid).code(), absl::StatusCode::kDeadlineExceeded);
 }
 
 // An agent of its own process, killed while it works.
