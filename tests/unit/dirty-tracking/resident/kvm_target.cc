@@ -20,6 +20,7 @@
 //   punch <path> <page> <count> | remove <view> <page> <count> | forget <view> <page> <count>
 //   address-spaces                         how many KVM has
 //   open-files                             how many descriptors the process has
+//   fork <path> <view>                     a child that discards and exits; "fine" if it can
 //   environment                            what a child process finds in LD_PRELOAD
 //   handle-sigbus                          installs a handler, and looks whether it is reported
 //   back touch <address>                        reads there: "fine", or where the handler was told
@@ -30,6 +31,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -275,6 +277,27 @@ std::string count_open_files() {
     return std::to_string(count);
 }
 
+// What the resident's threads held at the fork must not hold the child.
+std::string fork_child(std::istream& in) {
+    std::string path;
+    size_t view = 0;
+    in >> path >> view;
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::alarm(15);
+        ::madvise(g_views[view].data, kPage, MADV_REMOVE);
+        const int file = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+        ::fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, kPage);
+        struct sigaction action {};
+        ::sigaction(SIGBUS, nullptr, &action);
+        const bool vm = ::ioctl(::open("/dev/kvm", O_RDWR | O_CLOEXEC), KVM_CREATE_VM, 0) >= 0;
+        ::_exit(vm ? 0 : 1);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return status == 0 ? "fine" : "the child ended with " + std::to_string(status);
+}
+
 std::string child_environment() {
     FILE* child = ::popen("echo \"$LD_PRELOAD|$GODWIT_RESIDENT_FD\"", "re");
     char line[256] = {};
@@ -300,6 +323,7 @@ std::string do_command(const std::string& line) {
     if (command == "handle-sigbus") return handle_sigbus();
     if (command == "touch") return touch(in);
     if (command == "open-files") return count_open_files();
+    if (command == "fork") return fork_child(in);
     if (command == "environment") return child_environment();
     for (const char* of_view : {"unmap", "store", "load", "remove", "forget"})
         if (command == of_view) return use_view(command, in);

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <thread>
 
@@ -218,6 +219,24 @@ TEST_F(ResidentConnection, IsHiddenFromTheChildrenOfQemu) {
     client_.reset();
     ASSERT_NO_FATAL_FAILURE(start_target(options));
     EXPECT_EQ(target_->tell("environment"), "child libc.so.6:libm.so.6|");
+}
+
+TEST_F(ResidentConnection, SurvivesForksInTheMiddleOfItsWork) {
+    ASSERT_NO_FATAL_FAILURE(start_logged());
+    std::atomic<bool> end{false};
+    std::thread busy([&] {
+        PageSet dirty = target_->empty_set();
+        while (!end) {
+            EXPECT_TRUE(client_->collect(dirty).ok());
+            EXPECT_TRUE(client_->rearm(0, {0, 1024}).ok());
+        }
+    });
+    for (int i = 0; i < 20; ++i)
+        EXPECT_EQ(target_->tell("fork " + target_->blocks[0].path + " 0"), "fine");
+    end = true;
+    busy.join();
+    EXPECT_EQ(write({9}), "fine");
+    EXPECT_TRUE(collect().contains(9));
 }
 
 }  // namespace
