@@ -9,6 +9,10 @@
 #include "dirty-tracking/resident/protocol.h"
 
 namespace godwit::resident {
+
+// All of this runs in the library's constructor, before QEMU has a second thread.
+// NOLINTBEGIN(concurrency-mt-unsafe)
+
 namespace {
 
 bool option_is(int fd, int option, int wanted) {
@@ -63,5 +67,7 @@ void hide_from_children() {
     remove_own_entry(preload);
     if (*preload == 0) unsetenv("LD_PRELOAD");
 }
+
+// NOLINTEND(concurrency-mt-unsafe)
 
 }  // namespace godwit::resident

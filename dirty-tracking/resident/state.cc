@@ -25,6 +25,7 @@ void note_problem(bool for_good, const char* format, ...) {
     if (g_state.problem[0] != 0 && (g_state.problem_for_good || !for_good)) return;
     va_list arguments;
     va_start(arguments, format);
+    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): va_start is one line up
     vsnprintf(g_state.problem, sizeof g_state.problem, format, arguments);
     va_end(arguments);
     g_state.problem_for_good = for_good;

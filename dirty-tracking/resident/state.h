@@ -112,7 +112,7 @@ struct State {
     bool problem_for_good = false;
 };
 
-extern constinit State g_state;
+extern constinit State g_state;  // NOLINT(bugprone-dynamic-static-initializers): constinit
 
 // In a child process, which has neither the lock's holder nor the mappings that are not passed on.
 void abandon_after_fork();
