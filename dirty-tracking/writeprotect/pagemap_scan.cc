@@ -35,6 +35,9 @@ constexpr uint64_t kWriteProtectMatching = 1;
 constexpr uint64_t kCheckAsync = 2;
 constexpr uint64_t kWriteProtectAllowed = 1;
 constexpr uint64_t kWritten = 2;
+constexpr uint64_t kFile = 4;
+constexpr uint64_t kPresent = 8;
+constexpr uint64_t kSwapped = 16;
 
 constexpr const char* kNeedsKernel = "PAGEMAP_SCAN: {}; kernel 6.7 or newer is needed";
 
@@ -66,9 +69,7 @@ absl::StatusOr<PagemapScan> PagemapScan::open(pid_t pid, size_t region_limit) {
     return PagemapScan(std::move(pagemap), region_limit);
 }
 
-absl::StatusOr<std::span<const PageRegion>> PagemapScan::scan(AddressRange& range) {
-    // With exactly this mask the kernel counts a page as written when it is not protected, also
-    // when it was paged out or unmapped meanwhile (fs/proc/task_mmu.c, the fast path for WRITTEN).
+absl::StatusOr<std::span<const PageRegion>> PagemapScan::scan(Find find, AddressRange& range) {
     ScanArgument argument{.flags = kWriteProtectMatching | kCheckAsync,
                           .start = range.begin,
                           .end = range.end,
@@ -76,6 +77,24 @@ absl::StatusOr<std::span<const PageRegion>> PagemapScan::scan(AddressRange& rang
                           .region_count = regions_.size(),
                           .category_mask = kWritten,
                           .return_mask = kWritten};
+    switch (find) {
+        case Find::kWritten:
+            // With exactly this mask the kernel counts a page as written when it is not protected,
+            // also when it was paged out or unmapped meanwhile (fs/proc/task_mmu.c, the fast path
+            // for WRITTEN).
+            break;
+        case Find::kWrittenMapped:
+            // A page that is being moved to another place has a swap entry: with PRESENT alone it
+            // would be missed, by the last scan for ever.
+            argument.category_anyof_mask = kPresent | kSwapped;
+            break;
+        case Find::kMapped:
+            // Neither PRESENT (pages that are being moved) nor SWAPPED (the marks of pages that
+            // were protected without being mapped count as such): FILE is both and no mark.
+            argument.flags = 0;
+            argument.category_mask = argument.return_mask = kFile;
+            break;
+    }
     const int count = ::ioctl(pagemap_.get(), kPagemapScan, &argument);
     if (count < 0) return scan_failed(errno);
     const auto found = static_cast<size_t>(count);

@@ -8,15 +8,11 @@
 #include <span>
 #include <vector>
 
+#include "dirty-tracking/writeprotect/ram_mappings.h"
 #include "engine/base/status.h"
 #include "engine/base/unique_fd.h"
 
 namespace godwit {
-
-struct AddressRange {
-    uint64_t begin = 0;
-    uint64_t end = 0;
-};
 
 // The kernel's layout of one answer.
 struct PageRegion {
@@ -43,11 +39,21 @@ class PagemapScan {
     // older than 6.7, or the range is not registered any more), Internal.
     template <typename Visit>
     absl::Status take_written(AddressRange range, Visit&& visit) {
-        while (range.begin < range.end) {
-            GODWIT_ASSIGN_OR_RETURN(const std::span<const PageRegion> regions, scan(range));
-            for (const PageRegion& region : regions) visit(AddressRange{region.start, region.end});
-        }
-        return absl::OkStatus();
+        return visit_all(Find::kWritten, range, visit);
+    }
+
+    // The same without the pages that are not mapped: they are neither reported nor protected. A
+    // page that was mapped by 2 MiB is reported (and protected) as 512. `range` must begin and end
+    // at multiples of 2 MiB, or a huge mapping at its ends is dropped with what was known of it.
+    template <typename Visit>
+    absl::Status take_written_mapped(AddressRange range, Visit&& visit) {
+        return visit_all(Find::kWrittenMapped, range, visit);
+    }
+
+    // Calls visit(AddressRange) for the pages that are mapped, written or not. Protects nothing.
+    template <typename Visit>
+    absl::Status find_mapped(AddressRange range, Visit&& visit) {
+        return visit_all(Find::kMapped, range, visit);
     }
 
     // A scan of memory that was unmapped, or of a process that ended, finds nothing and says
@@ -63,8 +69,18 @@ class PagemapScan {
   private:
     PagemapScan(UniqueFd pagemap, size_t region_limit)
         : pagemap_(std::move(pagemap)), regions_(region_limit) {}
+    enum class Find { kWritten, kWrittenMapped, kMapped };
+
+    template <typename Visit>
+    absl::Status visit_all(Find find, AddressRange range, Visit&& visit) {
+        while (range.begin < range.end) {
+            GODWIT_ASSIGN_OR_RETURN(const std::span<const PageRegion> regions, scan(find, range));
+            for (const PageRegion& region : regions) visit(AddressRange{region.start, region.end});
+        }
+        return absl::OkStatus();
+    }
     // One system call; moves range.begin behind what it has looked at.
-    absl::StatusOr<std::span<const PageRegion>> scan(AddressRange& range);
+    absl::StatusOr<std::span<const PageRegion>> scan(Find find, AddressRange& range);
 
     UniqueFd pagemap_;
     std::vector<PageRegion> regions_;

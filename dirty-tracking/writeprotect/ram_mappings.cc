@@ -35,6 +35,12 @@ bool parse_line(const std::string& text, MapsLine& line) {
     return true;
 }
 
+bool lies_in(uint64_t address, std::span<const AddressRange> ranges) {
+    return std::any_of(ranges.begin(), ranges.end(), [address](const AddressRange& range) {
+        return range.begin <= address && address < range.end;
+    });
+}
+
 bool covers(std::vector<RamMapping> mappings, Bytes size) {
     std::sort(mappings.begin(), mappings.end(),
               [](const auto& a, const auto& b) { return a.offset < b.offset; });
@@ -48,7 +54,8 @@ bool covers(std::vector<RamMapping> mappings, Bytes size) {
 
 }  // namespace
 
-absl::StatusOr<std::vector<RamMapping>> find_ram_mappings(pid_t pid, const RamFile& file) {
+absl::StatusOr<std::vector<RamMapping>> find_ram_mappings(pid_t pid, const RamFile& file,
+                                                          std::span<const AddressRange> excluded) {
     errno = 0;
     std::ifstream maps(fmt::format("/proc/{}/maps", pid));
     if (!maps) return errno_status(errno != 0 ? errno : ENOENT, fmt::format("/proc/{}/maps", pid));
@@ -58,7 +65,7 @@ absl::StatusOr<std::vector<RamMapping>> find_ram_mappings(pid_t pid, const RamFi
         MapsLine line;
         if (!parse_line(text, line)) continue;
         if (line.device != file.device || line.inode != file.inode) continue;
-        if (line.offset >= file.size) continue;
+        if (line.offset >= file.size || lies_in(line.begin, excluded)) continue;
         if (!line.shared) {
             return absl::FailedPreconditionError(fmt::format(
                 "RAM block {}: the RAM file is not mapped shared by QEMU: start it with share=on",

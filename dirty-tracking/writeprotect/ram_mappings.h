@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -20,6 +21,11 @@ struct RamMapping {
     bool operator==(const RamMapping&) const = default;
 };
 
+struct AddressRange {
+    uint64_t begin = 0;
+    uint64_t end = 0;
+};
+
 struct RamFile {
     std::string_view name;  // for error messages
     dev_t device = 0;
@@ -28,8 +34,10 @@ struct RamFile {
 };
 
 // All mappings of the file in /proc/PID/maps, by device and inode, ascending in address; parts
-// beyond `size` are cut off. Errors: NotFound (no such process); PermissionDenied;
-// FailedPrecondition when the file is not mapped, mapped privately, or not mapped as a whole.
-absl::StatusOr<std::vector<RamMapping>> find_ram_mappings(pid_t pid, const RamFile& file);
+// beyond `size` are cut off. Mappings that begin within one of the `excluded` ranges do not exist
+// for this. Errors: NotFound (no such process); PermissionDenied; FailedPrecondition when the file
+// is not mapped, mapped privately, or not mapped as a whole.
+absl::StatusOr<std::vector<RamMapping>> find_ram_mappings(
+    pid_t pid, const RamFile& file, std::span<const AddressRange> excluded = {});
 
 }  // namespace godwit

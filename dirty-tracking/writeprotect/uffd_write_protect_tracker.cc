@@ -10,36 +10,17 @@
 #include <cerrno>
 
 #include "dirty-tracking/attach/attach.h"
+#include "dirty-tracking/writeprotect/swap.h"
+#include "dirty-tracking/writeprotect/write_protect_pieces.h"
 
 namespace godwit {
 namespace {
 
-// One call works on no more than this, because meanwhile the kernel holds up the faults of KVM in
-// the whole range (MMU notifier) and keeps the target's mmap lock. On 4 KiB tmpfs, all mapped:
-constexpr uint64_t kScanBytes = uint64_t{64} << 20;  // 30–600 µs
-constexpr uint64_t kArmBytes = uint64_t{16} << 20;   // 0.4 ms
 // Unregistering looks at every page (70 ms/GiB) under the lock for writing: a guest of 64 GiB would
 // stand still for seconds. By pieces the mapping is split for a moment and merged again.
 constexpr uint64_t kUnregisterBytes = uint64_t{16} << 20;  // 1.1 ms
 // UFFDIO_WRITEPROTECT answers EAGAIN while the target changes its mappings.
 constexpr int kMaxTries = 1000;
-
-AddressRange first_piece(AddressRange range, uint64_t bytes) {
-    return {range.begin, std::min(range.end, range.begin + bytes)};
-}
-
-// Where `mapping` has the bytes [begin, end) of the file; empty when it has none of them.
-AddressRange view_of(const RamMapping& mapping, Bytes begin, Bytes end) {
-    begin = std::max(begin, mapping.offset);
-    end = std::min(end, mapping.offset + mapping.length);
-    if (begin >= end) return {};
-    return {mapping.address + (begin - mapping.offset), mapping.address + (end - mapping.offset)};
-}
-
-PageRange pages_of(const RamMapping& mapping, AddressRange range) {
-    return {(range.begin - mapping.address + mapping.offset) / kPageBytes,
-            (range.end - mapping.address + mapping.offset) / kPageBytes};
-}
 
 }  // namespace
 
@@ -49,41 +30,50 @@ void UffdWriteProtectTracker::Found::add(PageRange range) const {
 }
 
 UffdWriteProtectTracker::UffdWriteProtectTracker(pid_t pid, UniqueFd userfaultfd,
-                                                 PagemapScan pagemap)
-    : pid_(pid), userfaultfd_(std::move(userfaultfd)), pagemap_(std::move(pagemap)) {}
+                                                 PagemapScan pagemap, WriteProtectOptions options)
+    : pid_(pid),
+      userfaultfd_(std::move(userfaultfd)),
+      pagemap_(std::move(pagemap)),
+      options_(std::move(options)) {}
 
 UffdWriteProtectTracker::~UffdWriteProtectTracker() { (void)stop(); }
 
 absl::StatusOr<std::unique_ptr<UffdWriteProtectTracker>> UffdWriteProtectTracker::create(
-    pid_t pid, std::span<const RamBlock> blocks, std::span<const pid_t> vcpu_threads) {
+    pid_t pid, std::span<const RamBlock> blocks, std::span<const pid_t> vcpu_threads,
+    WriteProtectOptions options) {
     // Wrong mappings are found before anything of the target is touched.
     for (const RamBlock& block : blocks) {
-        const auto mappings =
-            find_ram_mappings(pid, {block.name, block.device, block.inode, block.size});
+        const auto mappings = find_ram_mappings(
+            pid, {block.name, block.device, block.inode, block.size}, options.excluded_views);
         if (!mappings.ok()) return annotate(mappings.status(), "Cannot track writes");
     }
     GODWIT_ASSIGN_OR_RETURN(Attachment attachment, attach_userfaultfd(pid, vcpu_threads));
-    GODWIT_ASSIGN_OR_RETURN(auto tracker,
-                            create_with(pid, blocks, std::move(attachment.userfaultfd)));
+    GODWIT_ASSIGN_OR_RETURN(
+        auto tracker,
+        create_with(pid, blocks, std::move(attachment.userfaultfd), std::move(options)));
     tracker->attach_hold_ = attachment.hold;
     tracker->left_by_others_ = attachment.adopted;
     return tracker;
 }
 
 absl::StatusOr<std::unique_ptr<UffdWriteProtectTracker>> UffdWriteProtectTracker::create_with(
-    pid_t pid, std::span<const RamBlock> blocks, UniqueFd userfaultfd, size_t region_limit) {
-    GODWIT_ASSIGN_OR_RETURN(PagemapScan pagemap, PagemapScan::open(pid, region_limit));
-    std::unique_ptr<UffdWriteProtectTracker> tracker(
-        new UffdWriteProtectTracker(pid, std::move(userfaultfd), std::move(pagemap)));
+    pid_t pid, std::span<const RamBlock> blocks, UniqueFd userfaultfd,
+    WriteProtectOptions options) {
+    GODWIT_ASSIGN_OR_RETURN(PagemapScan pagemap, PagemapScan::open(pid, options.region_limit));
+    std::unique_ptr<UffdWriteProtectTracker> tracker(new UffdWriteProtectTracker(
+        pid, std::move(userfaultfd), std::move(pagemap), std::move(options)));
     for (const RamBlock& block : blocks) {
         TrackedBlock tracked{.name = block.name,
                              .device = block.device,
                              .inode = block.inode,
                              .size = block.size,
                              .backing = block.backing,
-                             .armed = PageBitmap(block.chunk_count())};
+                             .armed = PageBitmap(block.chunk_count()),
+                             .touched = PageBitmap(block.chunk_count())};
         tracked.file.reset(::fcntl(block.file.get(), F_DUPFD_CLOEXEC, 0));
         if (!tracked.file.valid()) return errno_status(errno, "fcntl(F_DUPFD_CLOEXEC)");
+        tracked.may_skim =
+            tracker->options_.skim && !can_be_swapped(tracked.file.get(), tracked.device);
         tracker->blocks_.push_back(std::move(tracked));
     }
     GODWIT_RETURN_IF_ERROR(annotate(tracker->find_mappings(), "Cannot track writes"));
@@ -92,8 +82,10 @@ absl::StatusOr<std::unique_ptr<UffdWriteProtectTracker>> UffdWriteProtectTracker
 
 absl::Status UffdWriteProtectTracker::find_mappings() {
     for (TrackedBlock& block : blocks_) {
-        GODWIT_ASSIGN_OR_RETURN(block.mappings, find_ram_mappings(pid_, {block.name, block.device,
-                                                                         block.inode, block.size}));
+        GODWIT_ASSIGN_OR_RETURN(
+            block.mappings,
+            find_ram_mappings(pid_, {block.name, block.device, block.inode, block.size},
+                              options_.excluded_views));
     }
     return check_process();
 }
@@ -102,9 +94,10 @@ absl::Status UffdWriteProtectTracker::start() {
     (void)stop();  // where that fails, the mappings are others now
     GODWIT_RETURN_IF_ERROR(find_mappings());
     absl::Status status = register_mappings();
+    if (status.ok()) status = begin_skimming();
     for (TrackedBlock& block : blocks_) {
         if (!status.ok()) break;
-        status = arm_new_data(block, nullptr);
+        if (!block.skimmed) status = arm_new_data(block, nullptr);
     }
     if (!status.ok()) {
         (void)stop();
@@ -195,12 +188,14 @@ absl::Status UffdWriteProtectTracker::collect(PageSet& dirty, PageSet& unsettled
     for (size_t i = 0; i < blocks_.size(); ++i) {
         const Found found{dirty[i], unsettled[i]};
         absl::Status status = scan_block(blocks_[i], found);
-        status.Update(arm_new_data(blocks_[i], &found));
+        status.Update(blocks_[i].skimmed ? skim_block(blocks_[i], found)
+                                         : arm_new_data(blocks_[i], &found));
         const absl::Status mappings = check_mappings(blocks_[i]);
         if (!mappings.ok()) found.add_all();
         first.Update(mappings);  // the reason, where both failed
         first.Update(status);
     }
+    first.Update(check_huge_pages(dirty, unsettled));
     return annotate(first, "Cannot collect written pages");
 }
 

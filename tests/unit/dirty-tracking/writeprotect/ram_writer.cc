@@ -3,10 +3,13 @@
 //   write <view> <page>...                       one new word into each page
 //   read <view> <page>...                        maps the pages without writing
 //   punch <path> <page> <count>                  FALLOC_FL_PUNCH_HOLE
-//   run <view> <seed> <page>...                  writes random words there until "halt"
+//   collapse <view>                              MADV_COLLAPSE: makes huge pages of small ones
+//   run <view> <seed> <page>...                  writes random words there until "halt", beside
+//                                                what other views' writers do
 //   halt
 //   time <view> <first page> <count>             writes; answers with the nanoseconds it took
 //   steal <view>                                 registers it with a userfaultfd of our own
+//   where <view>                                 answers with its first address and its end
 //   unmap                                        all views
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -16,6 +19,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -112,7 +116,13 @@ class NeverStops {
     std::thread thread_;
 };
 
-NeverStops g_writer;
+std::array<NeverStops, 4> g_writers;  // by view
+
+std::string collapse(const View& view) {
+    constexpr int kMadviseCollapse = 25;
+    if (::madvise(view.data, view.size, kMadviseCollapse) == 0) return "fine";
+    return std::string("MADV_COLLAPSE: ") + std::strerror(errno);
+}
 
 std::string time_writes(size_t view, uint64_t first, uint64_t count) {
     const auto begin = std::chrono::steady_clock::now();
@@ -140,7 +150,7 @@ std::string do_command(const std::string& line) {
     if (command == "map") return map(in);
     if (command == "punch") return punch(in);
     if (command == "halt") {
-        g_writer.halt();
+        for (NeverStops& writer : g_writers) writer.halt();
         return "fine";
     }
     if (command == "unmap") {
@@ -161,8 +171,13 @@ std::string do_command(const std::string& line) {
         for (const uint64_t page : pages) g_sum += word(view, page, 0);
     } else if (command == "steal") {
         return steal(g_views[view]);
-    } else if (command == "run") {
-        g_writer.start(view, seed, std::move(pages));
+    } else if (command == "where") {
+        const auto begin = reinterpret_cast<uintptr_t>(g_views[view].data);
+        return std::to_string(begin) + " " + std::to_string(begin + g_views[view].size);
+    } else if (command == "collapse") {
+        return collapse(g_views[view]);
+    } else if (command == "run" && view < g_writers.size()) {
+        g_writers[view].start(view, seed, std::move(pages));
     } else if (command == "time" && pages.size() == 2) {
         return time_writes(view, pages[0], pages[1]);
     } else {

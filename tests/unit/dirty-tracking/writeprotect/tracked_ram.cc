@@ -53,6 +53,12 @@ std::string TrackedRam::map_again(size_t block, Bytes offset, Bytes size, const 
     return writer->ask(line.str());
 }
 
+AddressRange TrackedRam::where(size_t view) const {
+    AddressRange range;
+    std::istringstream(tell("where", {view})) >> range.begin >> range.end;
+    return range;
+}
+
 Pages TrackedRam::collect(UffdWriteProtectTracker& tracker, PageSet dirty, size_t block) {
     const absl::Status status = tracker.collect(dirty, dirty);
     EXPECT_TRUE(status.ok()) << status;

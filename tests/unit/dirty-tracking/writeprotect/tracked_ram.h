@@ -23,9 +23,12 @@ class TrackedRam {
                                                               const std::string& options,
                                                               const std::vector<Bytes>& sizes);
 
-    absl::StatusOr<std::unique_ptr<UffdWriteProtectTracker>> track() const {
-        return UffdWriteProtectTracker::create(writer->pid(), blocks, {});
+    absl::StatusOr<std::unique_ptr<UffdWriteProtectTracker>> track(
+        WriteProtectOptions options = {}) const {
+        return UffdWriteProtectTracker::create(writer->pid(), blocks, {}, std::move(options));
     }
+    // Where the writer has a view.
+    [[nodiscard]] AddressRange where(size_t view) const;
     [[nodiscard]] PageSet empty_set() const;
     // Sends the command followed by the pages; the answer.
     std::string tell(const std::string& command, const Pages& pages = {}) const;

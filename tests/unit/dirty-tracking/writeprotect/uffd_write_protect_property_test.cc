@@ -5,10 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 #include <random>
 
 #include "engine/base/hash.h"
+#include "tests/unit/dirty-tracking/writeprotect/copier.h"
 #include "tests/unit/dirty-tracking/writeprotect/tracked_ram.h"
 
 namespace godwit {
@@ -17,8 +17,6 @@ namespace {
 constexpr Bytes kSize = 2 * kChunkBytes;
 constexpr PageIndex kPageCount = kSize / kPageBytes;
 constexpr int kSchedules = 1000;  // a case; ten cases
-
-enum class Order { kRightArmThenRead, kWrongReadThenArm };
 
 struct Schedule {
     Pages before_start;  // written through the view before the tracker starts
@@ -45,56 +43,6 @@ Schedule make_schedule(std::mt19937_64& random) {
     schedule.punches = random() % 4 == 0 ? 2 : 0;
     return schedule;
 }
-
-class Copier {
-  public:
-    explicit Copier(const RamBlock& block)
-        : block_(block), copy_(kSize), early_(kSize), final_(kSize) {}
-
-    // All of the file, as the engine does after start().
-    bool copy_all() { return read(copy_, {0, kPageCount}); }
-
-    bool round(UffdWriteProtectTracker& tracker, Order order) {
-        PageSet dirty{PageBitmap(kPageCount)};
-        if (order == Order::kWrongReadThenArm && !read(early_, {0, kPageCount})) return false;
-        if (!tracker.collect(dirty, dirty).ok()) return false;
-        bool fine = true;
-        dirty[0].for_each_run([&](PageRange run) {
-            if (order == Order::kRightArmThenRead) {
-                fine = read(copy_, run) && fine;
-            } else {
-                std::memcpy(&copy_[run.begin * kPageBytes], &early_[run.begin * kPageBytes],
-                            run.count() * kPageBytes);
-            }
-        });
-        return fine;
-    }
-
-    // The first page that differs, or none. Discards are not reported (DESIGN): the zeros of a
-    // punched page count as equal.
-    std::optional<PageIndex> first_difference(const Pages& punched) {
-        if (!read(final_, {0, kPageCount})) return 0;
-        for (PageIndex page = 0; page < kPageCount; ++page) {
-            const char* original = &final_[page * kPageBytes];
-            if (std::memcmp(original, &copy_[page * kPageBytes], kPageBytes) == 0) continue;
-            if (!punched.contains(page) || !is_zero(std::as_bytes(std::span(original, kPageBytes))))
-                return page;
-        }
-        return std::nullopt;
-    }
-
-  private:
-    bool read(std::vector<char>& into, PageRange run) const {
-        return read_fully(block_.file.get(), &into[run.begin * kPageBytes],
-                          run.count() * kPageBytes, run.begin * kPageBytes)
-            .ok();
-    }
-
-    const RamBlock& block_;
-    std::vector<char> copy_;
-    std::vector<char> early_;
-    std::vector<char> final_;
-};
 
 class UffdWriteProtectProperty : public testing::Test {
   protected:
@@ -141,7 +89,11 @@ class UffdWriteProtectProperty : public testing::Test {
         }
         EXPECT_EQ(ram_->tell("halt"), "fine");
         EXPECT_TRUE(copier_->round(*tracker_, order));
-        return copier_->first_difference(punched);
+        // Discards are not reported (DESIGN): the zeros of a punched page count as equal.
+        return copier_->first_difference([&](PageIndex page, const char* original) {
+            return punched.contains(page) &&
+                   is_zero(std::as_bytes(std::span(original, kPageBytes)));
+        });
     }
 
     void punch(PageIndex page, Pages& punched) const {

@@ -191,7 +191,8 @@ TEST_P(UffdWriteProtect, GoesOnWhenTheAnswerOfAScanIsFull) {
     for (const size_t regions : {1, 2, 7, 256, 512}) {
         auto tracker = UffdWriteProtectTracker::create_with(
             ram_->writer->pid(), ram_->blocks,
-            UniqueFd(::fcntl(attachment->userfaultfd.get(), F_DUPFD_CLOEXEC, 0)), regions);
+            UniqueFd(::fcntl(attachment->userfaultfd.get(), F_DUPFD_CLOEXEC, 0)),
+            {.region_limit = regions});
         ASSERT_TRUE(tracker.ok()) << tracker.status();
         ASSERT_TRUE((*tracker)->start().ok());
         Pages written;
