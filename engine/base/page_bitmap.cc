@@ -20,6 +20,20 @@ void for_each_word(PageRange range, Change change) {
     }
 }
 
+inline uint64_t count_bits(std::span<const uint64_t> words) {
+    uint64_t total = 0;
+    for (const uint64_t word : words) total += static_cast<uint64_t>(std::popcount(word));
+    return total;
+}
+
+// Baseline x86-64 counts a word's bits with a dozen instructions: 12.7 ms instead of 2.6 for the
+// bitmap of 1 TiB, several times in a round and once in the pause.
+[[gnu::target("popcnt")]] uint64_t count_fast(std::span<const uint64_t> words) {
+    uint64_t total = 0;
+    for (const uint64_t word : words) total += static_cast<uint64_t>(std::popcount(word));
+    return total;
+}
+
 }  // namespace
 
 PageBitmap::PageBitmap(uint64_t page_count)
@@ -38,9 +52,8 @@ void PageBitmap::clear_range(PageRange range) {
 void PageBitmap::clear_all() { std::fill(words_.begin(), words_.end(), 0); }
 
 uint64_t PageBitmap::count() const {
-    uint64_t total = 0;
-    for (uint64_t word : words_) total += static_cast<uint64_t>(std::popcount(word));
-    return total;
+    static const bool has_popcnt = __builtin_cpu_supports("popcnt") != 0;
+    return has_popcnt ? count_fast(words_) : count_bits(words_);
 }
 
 uint64_t PageBitmap::count_range(PageRange range) const {
