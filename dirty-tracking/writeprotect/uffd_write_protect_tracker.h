@@ -45,14 +45,14 @@ struct WriteProtectOptions {
 // Skimming (an option; a quarter of the time of a scan where little is mapped, and no page tables
 // of marks: 2 MiB per GiB). A chunk is not armed until a collect() finds a page written there;
 // until then only mapped pages are protected and looked at. On huge tmpfs the first write reports
-// the whole chunk (what maps 2 MiB at once is written at once), from then on it is exact to the
-// page. A discard beside a page that was written takes its trace away on huge tmpfs: who discards
-// must report the chunk. So does the kernel when it splits or collapses huge pages; when it has
-// done so anywhere on the host, collect() reports everything in chunks that are not armed, arms
-// them, and the block is not skimmed any more until the next start(). One gap is left: a split that
-// is under way during the last collect() of a frozen guest, of a huge page that was written through
-// this view for the first time since the collect() before. hugetlb pages are neither split nor
-// collapsed: they are skimmed throughout.
+// the whole chunk (what maps 2 MiB at once is written at once), on 4 KiB tmpfs all that is mapped
+// of it; from then on it is exact to the page. A discard beside a page that was written takes its
+// trace away on huge tmpfs: who discards must report the chunk. So does the kernel when it splits
+// or collapses huge pages; when it has done so anywhere on the host, collect() reports everything
+// in chunks that are not armed, arms them, and the block is not skimmed any more until the next
+// start(). One gap is left: a split that is under way during the last collect() of a frozen guest,
+// of a huge page that was written through this view for the first time since the collect() before.
+// hugetlb pages are neither split nor collapsed: they are skimmed throughout.
 //
 // collect() allocates no memory. Threads: as DirtyTracker; rearm() does nothing.
 class UffdWriteProtectTracker final : public DirtyTracker {

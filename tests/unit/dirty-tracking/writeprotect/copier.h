@@ -34,6 +34,7 @@ class Copier {
             if (order == Order::kRightArmThenRead) {
                 fine = tracker.rearm(0, run).ok() && read(copy_, run) && fine;
             } else {
+                fine = tracker.rearm(0, run).ok() && fine;
                 std::memcpy(&copy_[run.begin * kPageBytes], &early_[run.begin * kPageBytes],
                             run.count() * kPageBytes);
             }

@@ -1,0 +1,66 @@
+#include "dirty-tracking/kvm/kvm_dirty_log_tracker.h"
+
+#include "dirty-tracking/kvm/resident_guest_log.h"
+
+namespace godwit {
+
+absl::StatusOr<std::unique_ptr<KvmDirtyLogTracker>> KvmDirtyLogTracker::create(
+    pid_t pid, std::span<const RamBlock> blocks, std::span<const pid_t> vcpu_threads,
+    const std::string& socket_path) {
+    GODWIT_ASSIGN_OR_RETURN(std::unique_ptr<ResidentGuestLog> guest,
+                            ResidentGuestLog::connect(socket_path, pid, blocks));
+    GODWIT_ASSIGN_OR_RETURN(std::vector<AddressRange> views, guest->views());
+    GODWIT_ASSIGN_OR_RETURN(auto qemu, UffdWriteProtectTracker::create(
+                                           pid, blocks, vcpu_threads,
+                                           {.skim = true, .excluded_views = std::move(views)}));
+    std::vector<uint64_t> page_counts;
+    for (const RamBlock& block : blocks) page_counts.push_back(block.page_count());
+    return std::make_unique<KvmDirtyLogTracker>(std::move(guest), std::move(qemu), page_counts);
+}
+
+KvmDirtyLogTracker::KvmDirtyLogTracker(std::unique_ptr<GuestLog> guest,
+                                       std::unique_ptr<UffdWriteProtectTracker> qemu,
+                                       std::span<const uint64_t> page_counts)
+    : guest_(std::move(guest)), qemu_(std::move(qemu)) {
+    for (const uint64_t page_count : page_counts) {
+        windows_.push_back(std::make_unique<ClearWindows>(page_count));
+        logged_.emplace_back(page_count);
+    }
+}
+
+absl::Status KvmDirtyLogTracker::start() {
+    GODWIT_ASSIGN_OR_RETURN(std::vector<AddressRange> views, guest_->views());
+    qemu_->exclude_views(std::move(views));
+    absl::Status status = qemu_->start();
+    if (status.ok()) status = guest_->start();
+    if (!status.ok()) {
+        (void)stop();
+        return status;
+    }
+    for (const auto& windows : windows_) windows->all_armed();
+    return absl::OkStatus();
+}
+
+absl::Status KvmDirtyLogTracker::collect(PageSet& dirty, PageSet& unsettled) {
+    // QEMU's part first: it knows whether the sets have the right shape.
+    GODWIT_RETURN_IF_ERROR(qemu_->collect(dirty, unsettled));
+    clear_pages(logged_);
+    const absl::Status status = guest_->collect(logged_);
+    for (size_t i = 0; i < windows_.size(); ++i) windows_[i]->reset(logged_[i].count());
+    if (!status.ok()) return annotate(status, "Cannot collect what the vCPUs wrote");
+    add_pages(dirty, logged_);
+    return absl::OkStatus();
+}
+
+absl::Status KvmDirtyLogTracker::rearm(BlockIndex block, PageRange range) {
+    return windows_[block]->ensure(range,
+                                   [&](PageRange window) { return guest_->rearm(block, window); });
+}
+
+absl::Status KvmDirtyLogTracker::stop() {
+    absl::Status status = guest_->stop();
+    status.Update(qemu_->stop());
+    return status;
+}
+
+}  // namespace godwit
