@@ -10,9 +10,11 @@ absl::StatusOr<std::unique_ptr<KvmDirtyLogTracker>> KvmDirtyLogTracker::create(
     GODWIT_ASSIGN_OR_RETURN(std::unique_ptr<ResidentGuestLog> guest,
                             ResidentGuestLog::connect(socket_path, pid, blocks));
     GODWIT_ASSIGN_OR_RETURN(std::vector<AddressRange> views, guest->views());
-    GODWIT_ASSIGN_OR_RETURN(auto qemu, UffdWriteProtectTracker::create(
-                                           pid, blocks, vcpu_threads,
-                                           {.skim = true, .excluded_views = std::move(views)}));
+    GODWIT_ASSIGN_OR_RETURN(
+        auto qemu,
+        UffdWriteProtectTracker::create(
+            pid, blocks, vcpu_threads,
+            {.skim = true, .excluded_views = std::move(views), .views_are_witnesses = true}));
     std::vector<uint64_t> page_counts;
     for (const RamBlock& block : blocks) page_counts.push_back(block.page_count());
     return std::make_unique<KvmDirtyLogTracker>(std::move(guest), std::move(qemu), page_counts);

@@ -7,6 +7,7 @@
 
 #include "dirty-tracking/resident/dirty_marks.h"
 #include "dirty-tracking/resident/next.h"
+#include "dirty-tracking/resident/view.h"
 
 namespace godwit::resident {
 namespace {
@@ -205,6 +206,7 @@ void stop_log() {
         set_slot_flags(slot, slot.qemu_flags);
     }
     Log& log = g_state.log;
+    if (log.on) keep_pages_apart(false);
     if (log.memory != nullptr) ::munmap(log.memory, log.bytes);
     log.memory = nullptr;
     log.on = false;

@@ -13,6 +13,7 @@
 #include "dirty-tracking/resident/kvm_log.h"
 #include "dirty-tracking/resident/next.h"
 #include "dirty-tracking/resident/state.h"
+#include "dirty-tracking/resident/view.h"
 
 namespace godwit::resident {
 namespace {
@@ -108,6 +109,7 @@ void begin(const StartRequest& request, void* memory, uint64_t bytes) {
                                                           request.blocks[i].bitmap_offset);
     log.discards_only = (request.flags & kDiscardsOnly) != 0;
     log.on = true;
+    keep_pages_apart(true);
     g_state.watching.store(true);
 }
 

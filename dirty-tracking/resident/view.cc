@@ -95,18 +95,20 @@ void* map_aligned(int fd, uint64_t length, uint64_t offset, uint64_t alignment) 
     return memory;
 }
 
+void repeat(const View& view, const Advice& advice) {
+    const uint64_t begin = std::max(advice.begin, view.qemu_address);
+    const uint64_t end = std::min(advice.end, view.qemu_address + view.length.load());
+    if (begin >= end) return;
+    next_madvise(pointer_to(begin - view.qemu_address + view.kvm_address), end - begin,
+                 advice.advice);
+}
+
 void advise(const View& view) {
     auto* memory = pointer_to(view.kvm_address);
     const uint64_t length = view.length.load();
     next_madvise(memory, length, MADV_DONTFORK);
     next_madvise(memory, length, MADV_DONTDUMP);
-    for (const Advice& advice : g_advice) {
-        const uint64_t begin = std::max(advice.begin, view.qemu_address);
-        const uint64_t end = std::min(advice.end, view.qemu_address + length);
-        if (begin >= end) continue;
-        next_madvise(pointer_to(begin - view.qemu_address + view.kvm_address), end - begin,
-                     advice.advice);
-    }
+    for (const Advice& advice : g_advice) repeat(view, advice);
 }
 
 View* free_view() {
@@ -169,13 +171,22 @@ Placement place(uint64_t address, uint64_t length) {
 
 void repeat_advice(uint64_t address, uint64_t length, int advice) {
     g_advice[g_advice_next++ % kAdviceLimit] = {address, address + length, advice};
+    for (View& view : g_state.views) repeat(view, g_advice[(g_advice_next - 1) % kAdviceLimit]);
+}
+
+void keep_pages_apart(bool apart) {
     for (View& view : g_state.views) {
-        const uint64_t view_length = view.length.load();
-        const uint64_t begin = std::max(address, view.qemu_address);
-        const uint64_t end = std::min(address + length, view.qemu_address + view_length);
-        if (view_length == 0 || begin >= end) continue;
-        next_madvise(pointer_to(begin - view.qemu_address + view.kvm_address), end - begin, advice);
+        const uint64_t length = view.length.load();
+        if (length == 0) continue;
+        // hugetlbfs answers EINVAL, and needs none of it.
+        for (const uint64_t address : {view.kvm_address, view.qemu_address})
+            next_madvise(pointer_to(address), length, apart ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
     }
+    if (apart) return;
+    // What QEMU wanted since its start holds again.
+    for (const Advice& advice : g_advice)
+        if (advice.advice == MADV_NOHUGEPAGE)
+            for (const View& view : g_state.views) repeat(view, advice);
 }
 
 void unmap_all_views() {

@@ -26,6 +26,11 @@ Placement place(uint64_t address, uint64_t length);
 // remembered for views that come later.
 void repeat_advice(uint64_t address, uint64_t length, int advice);
 
+// While writes are told apart by the traces that they leave in view B's page tables, the kernel
+// must not put small pages together (khugepaged): that wipes the traces out. Both views are advised
+// against huge pages, which leaves those that are mapped as they are, and back when it is over.
+void keep_pages_apart(bool apart);
+
 void unmap_all_views();
 
 }  // namespace godwit::resident

@@ -38,6 +38,7 @@ constexpr uint64_t kWritten = 2;
 constexpr uint64_t kFile = 4;
 constexpr uint64_t kPresent = 8;
 constexpr uint64_t kSwapped = 16;
+constexpr uint64_t kHuge = 64;
 
 constexpr const char* kNeedsKernel = "PAGEMAP_SCAN: {}; kernel 6.7 or newer is needed";
 
@@ -93,6 +94,10 @@ absl::StatusOr<std::span<const PageRegion>> PagemapScan::scan(Find find, Address
             // were protected without being mapped count as such): FILE is both and no mark.
             argument.flags = 0;
             argument.category_mask = argument.return_mask = kFile;
+            break;
+        case Find::kHuge:
+            argument.flags = 0;
+            argument.category_mask = argument.return_mask = kHuge;
             break;
     }
     const int count = ::ioctl(pagemap_.get(), kPagemapScan, &argument);

@@ -56,6 +56,12 @@ class PagemapScan {
         return visit_all(Find::kMapped, range, visit);
     }
 
+    // Calls visit(AddressRange) for the parts that are mapped by 2 MiB at once. Protects nothing.
+    template <typename Visit>
+    absl::Status find_huge(AddressRange range, Visit&& visit) {
+        return visit_all(Find::kHuge, range, visit);
+    }
+
     // A scan of memory that was unmapped, or of a process that ended, finds nothing and says
     // nothing: only these two, asked afterwards, tell.
     // Whether the page at `address` is mapped and registered for asynchronous write-protection.
@@ -69,7 +75,7 @@ class PagemapScan {
   private:
     PagemapScan(UniqueFd pagemap, size_t region_limit)
         : pagemap_(std::move(pagemap)), regions_(region_limit) {}
-    enum class Find { kWritten, kWrittenMapped, kMapped };
+    enum class Find { kWritten, kWrittenMapped, kMapped, kHuge };
 
     template <typename Visit>
     absl::Status visit_all(Find find, AddressRange range, Visit&& visit) {

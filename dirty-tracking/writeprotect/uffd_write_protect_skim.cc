@@ -29,7 +29,8 @@ absl::Status UffdWriteProtectTracker::begin_skimming() {
 // After the scan, so that a split that it ran into is likely to be counted by now.
 absl::Status UffdWriteProtectTracker::check_huge_pages(PageSet& dirty, PageSet& unsettled) {
     const auto is_exposed = [](const TrackedBlock& block) {
-        return block.skimmed && block.backing != Backing::kHugetlb2M;
+        if (!block.skimmed || block.backing == Backing::kHugetlb2M) return false;
+        return block.backing == Backing::kTmpfsHuge || block.witnesses.empty();
     };
     if (std::none_of(blocks_.begin(), blocks_.end(), is_exposed)) return absl::OkStatus();
     const auto events = options_.huge_page_events();
@@ -37,14 +38,55 @@ absl::Status UffdWriteProtectTracker::check_huge_pages(PageSet& dirty, PageSet& 
     absl::Status first;
     for (size_t i = 0; i < blocks_.size(); ++i) {
         if (!is_exposed(blocks_[i])) continue;
-        blocks_[i].skimmed = false;
         const Found found{dirty[i], unsettled[i]};
-        first.Update(arm_new_data(blocks_[i], &found));
         // Also what was lost between the scan and the arming of chunks in this collect().
         blocks_[i].touched.for_each_run(
             [&found](PageRange chunks) { found.add(pages_of_chunks(chunks)); });
+        if (blocks_[i].witnesses.empty()) {
+            blocks_[i].skimmed = false;
+            first.Update(arm_new_data(blocks_[i], &found));
+        } else {
+            first.Update(suspect_chunks(blocks_[i], found));
+        }
     }
+    if (first.ok() && events.ok()) huge_page_events_ = *events;
     return first;
+}
+
+// Chunks with data that are not armed and that no witness maps as a whole.
+absl::Status UffdWriteProtectTracker::suspect_chunks(TrackedBlock& block, const Found& found) {
+    PageBitmap& suspected = block.touched;
+    suspected.clear_all();
+    suspected.set_range({0, suspected.page_count()});
+    suspected.remove(block.armed);
+    for (const RamMapping& witness : block.witnesses) {
+        const AddressRange view{witness.address, witness.address + witness.length};
+        // An error leaves more of them suspected.
+        pagemap_
+            .find_huge(view,
+                       [&](AddressRange huge) {
+                           const PageRange pages = pages_of(witness, huge);
+                           const ChunkIndex begin =
+                               (pages.begin + kPagesPerChunk - 1) / kPagesPerChunk;
+                           const ChunkIndex end = pages.end / kPagesPerChunk;
+                           if (begin < end) suspected.clear_range({begin, end});
+                       })
+            .IgnoreError();
+    }
+    const ChunkIndex chunk_count = suspected.page_count();
+    for (ChunkIndex at = suspected.next_set(0); at < chunk_count; at = suspected.next_set(at + 1)) {
+        const absl::StatusOr<ChunkIndex> chunk = next_chunk_with_data(block, at);
+        absl::Status status = chunk.status();
+        if (status.ok() && *chunk == chunk_count) break;
+        if (status.ok() && !suspected.test(at = *chunk)) continue;
+        if (status.ok()) status = arm_chunks(block, {at, at + 1});
+        if (!status.ok()) {
+            found.add_all();
+            return status;
+        }
+        found.add(pages_of_chunks({at, at + 1}));
+    }
+    return absl::OkStatus();
 }
 
 absl::Status UffdWriteProtectTracker::skim_block(TrackedBlock& block, const Found& found) {

@@ -86,6 +86,14 @@ absl::Status UffdWriteProtectTracker::find_mappings() {
             block.mappings,
             find_ram_mappings(pid_, {block.name, block.device, block.inode, block.size},
                               options_.excluded_views));
+        if (!options_.views_are_witnesses) continue;
+        GODWIT_ASSIGN_OR_RETURN(
+            block.witnesses,
+            find_ram_mappings(pid_, {block.name, block.device, block.inode, block.size}));
+        std::erase_if(block.witnesses, [&](const RamMapping& mapping) {
+            return std::find(block.mappings.begin(), block.mappings.end(), mapping) !=
+                   block.mappings.end();
+        });
     }
     return check_process();
 }

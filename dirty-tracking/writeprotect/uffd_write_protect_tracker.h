@@ -27,6 +27,8 @@ struct WriteProtectOptions {
     bool skim = false;
     // Mappings that begin in one of these are not tracked: somebody else sees who writes there.
     std::vector<AddressRange> excluded_views;
+    // These keep huge pages as they are: witnesses for "Skimming" below.
+    bool views_are_witnesses = false;
     // System calls' answers, in runs of pages.
     size_t region_limit = PagemapScan::kRegionLimit;
     // A seam for tests; empty: HugePageEvents of this host.
@@ -47,12 +49,18 @@ struct WriteProtectOptions {
 // until then only mapped pages are protected and looked at. On huge tmpfs the first write reports
 // the whole chunk (what maps 2 MiB at once is written at once), on 4 KiB tmpfs all that is mapped
 // of it; from then on it is exact to the page. A discard beside a page that was written takes its
-// trace away on huge tmpfs: who discards must report the chunk. So does the kernel when it splits
-// or collapses huge pages; when it has done so anywhere on the host, collect() reports everything
-// in chunks that are not armed, arms them, and the block is not skimmed any more until the next
-// start(). One gap is left: a split that is under way during the last collect() of a frozen guest,
-// of a huge page that was written through this view for the first time since the collect() before.
-// hugetlb pages are neither split nor collapsed: they are skimmed throughout.
+// trace away on huge tmpfs: who discards must report the chunk.
+//
+// So does the kernel when it splits or collapses huge pages. When it has done so anywhere on the
+// host, a collect() must know which chunks it may have been: those that no witness maps by 2 MiB.
+// It reports everything in them and arms them. Witnesses are the excluded views where whoever made
+// them keeps the kernel from mapping, or collapsing, by 2 MiB anew (MADV_NOHUGEPAGE on all views,
+// as the resident does while it logs): what is mapped so still was never unmapped. Without a
+// witness, after one event, the block is not skimmed any more until the next start(). One gap is
+// left: a split that is under way during the last collect() of a frozen guest, of a huge page that
+// was written through this view for the first time since the collect() before. hugetlb pages are
+// neither split nor collapsed; nor are small pages of a mount without huge ones, once nobody may
+// collapse them: both are skimmed throughout.
 //
 // collect() allocates no memory. Threads: as DirtyTracker; rearm() does nothing.
 class UffdWriteProtectTracker final : public DirtyTracker {
@@ -115,7 +123,8 @@ class UffdWriteProtectTracker final : public DirtyTracker {
         bool may_skim = false;
         bool skimmed = false;
         std::vector<RamMapping> mappings;
-        size_t registered_count = 0;  // of `mappings`, from the first
+        std::vector<RamMapping> witnesses;  // the excluded views
+        size_t registered_count = 0;        // of `mappings`, from the first
     };
 
     // One block's part of the two sets of collect().
@@ -148,8 +157,9 @@ class UffdWriteProtectTracker final : public DirtyTracker {
     absl::Status scan_range(const RamMapping& mapping, AddressRange range, const Found& found);
     // Skimming:
     absl::Status begin_skimming();
-    // Ends it, and reports everything, where the kernel may have dropped the traces of writes.
+    // Reports and arms what the kernel may have dropped the traces of.
     absl::Status check_huge_pages(PageSet& dirty, PageSet& unsettled);
+    absl::Status suspect_chunks(TrackedBlock& block, const Found& found);
     absl::Status skim_block(TrackedBlock& block, const Found& found);
     // Visits the mapped written pages of chunks that are not armed and protects them again.
     absl::Status skim(TrackedBlock& block, const std::function<void(PageRange)>& visit);

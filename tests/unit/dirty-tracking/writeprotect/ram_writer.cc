@@ -4,6 +4,7 @@
 //   read <view> <page>...                        maps the pages without writing
 //   punch <path> <page> <count>                  FALLOC_FL_PUNCH_HOLE
 //   collapse <view>                              MADV_COLLAPSE: makes huge pages of small ones
+//   apart <view>                                 MADV_NOHUGEPAGE: nothing more becomes huge
 //   run <view> <seed> <page>...                  writes random words there until "halt", beside
 //                                                what other views' writers do
 //   halt
@@ -124,6 +125,10 @@ std::string collapse(const View& view) {
     return std::string("MADV_COLLAPSE: ") + std::strerror(errno);
 }
 
+std::string keep_apart(const View& view) {
+    return ::madvise(view.data, view.size, MADV_NOHUGEPAGE) == 0 ? "fine" : "madvise failed";
+}
+
 std::string time_writes(size_t view, uint64_t first, uint64_t count) {
     const auto begin = std::chrono::steady_clock::now();
     for (uint64_t page = first; page < first + count; ++page) word(view, page, 0) = ++g_counter;
@@ -174,6 +179,8 @@ std::string do_command(const std::string& line) {
     } else if (command == "where") {
         const auto begin = reinterpret_cast<uintptr_t>(g_views[view].data);
         return std::to_string(begin) + " " + std::to_string(begin + g_views[view].size);
+    } else if (command == "apart") {
+        return keep_apart(g_views[view]);
     } else if (command == "collapse") {
         return collapse(g_views[view]);
     } else if (command == "run" && view < g_writers.size()) {

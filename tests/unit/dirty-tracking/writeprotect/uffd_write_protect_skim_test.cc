@@ -41,6 +41,7 @@ class UffdWriteProtectSkim : public testing::TestWithParam<const char*> {
     void start_with(std::function<absl::StatusOr<uint64_t>()> events) {
         auto tracker = ram_->track({.skim = true,
                                     .excluded_views = {ram_->where(kGuest)},
+                                    .views_are_witnesses = views_are_witnesses_,
                                     .huge_page_events = std::move(events)});
         ASSERT_TRUE(tracker.ok()) << tracker.status();
         tracker_ = *std::move(tracker);
@@ -60,6 +61,7 @@ class UffdWriteProtectSkim : public testing::TestWithParam<const char*> {
     }
     static bool huge() { return std::string(GetParam()) == "always"; }
 
+    bool views_are_witnesses_ = false;
     std::unique_ptr<TrackedRam> ram_;
     std::unique_ptr<UffdWriteProtectTracker> tracker_;
 };
@@ -111,6 +113,28 @@ TEST_P(UffdWriteProtectSkim, ReportsAWriteWhoseTraceWentWhenACollapseIsCounted) 
     EXPECT_TRUE(contains(collect(), {6, 701}));
     write({8});
     EXPECT_EQ(collect(), Pages{8});
+}
+
+// As the resident has it: the guest's view maps huge pages as such until one is taken apart.
+TEST_P(UffdWriteProtectSkim, ReportsAfterAnEventOnlyWhatTheOtherViewDoesNotMapAsAWhole) {
+    ASSERT_EQ(ram_->tell("apart 0"), "fine");
+    ASSERT_EQ(ram_->tell("apart 1"), "fine");
+    uint64_t events = 7;
+    views_are_witnesses_ = true;
+    start_with([&events] { return absl::StatusOr<uint64_t>(events); });
+    ++events;  // on this host, but not here
+    EXPECT_EQ(collect(), Pages{});
+    write({600});
+    punch(700);  // in the same huge page: no trace is left of the write
+    ++events;
+    const Pages found = collect();
+    EXPECT_TRUE(contains(found, {600}));
+    EXPECT_FALSE(contains(found, {5})) << "of another huge page";
+    EXPECT_FALSE(contains(found, {1024})) << "of another huge page";
+    write({5});
+    EXPECT_TRUE(contains(collect(), {5}));
+    ++events;
+    EXPECT_EQ(collect(), Pages{});
 }
 
 TEST_P(UffdWriteProtectSkim, SeesACollapseInTheCountersOfTheHost) {
