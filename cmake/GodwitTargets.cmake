@@ -1,5 +1,6 @@
 # godwit_library(NAME SOURCES … LIBS …): a static library of one room, alias godwit::NAME.
-# godwit_test(NAME LABEL unit SOURCES … LIBS …): a GoogleTest program; one CTest test per case.
+# godwit_test(NAME LABEL unit [TRACKERS] SOURCES … LIBS …): a GoogleTest program; one CTest test per
+# case, and with TRACKERS each case of a KVM guest with either dirty tracker.
 add_library(godwit_options INTERFACE)
 target_include_directories(godwit_options INTERFACE $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}>)
 target_compile_options(godwit_options INTERFACE
@@ -33,7 +34,7 @@ set(godwit_timeout_bench-smoke 120)
 set(godwit_serial_labels e2e fault hostile bench-smoke)
 
 function(godwit_test name)
-    cmake_parse_arguments(arg "" "LABEL" "SOURCES;LIBS" ${ARGN})
+    cmake_parse_arguments(arg "TRACKERS" "LABEL" "SOURCES;LIBS" ${ARGN})
     if(NOT arg_LABEL)
         set(arg_LABEL unit)
     endif()
@@ -46,4 +47,10 @@ function(godwit_test name)
         list(APPEND properties RESOURCE_LOCK machine)
     endif()
     gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES ${properties})
+    if(arg_TRACKERS)
+        # Under KVM the tests take kvm-dirty-log by themselves; these once more with the other one.
+        gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_PREFIX "uffd-wp."
+            TEST_FILTER "*/Kvm*:*/kvm" PROPERTIES ${properties}
+            ENVIRONMENT GODWIT_TEST_TRACKER=uffd-wp)
+    endif()
 endfunction()

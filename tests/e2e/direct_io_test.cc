@@ -17,7 +17,7 @@ using nlohmann::json;
 constexpr const char* kVm = "vm";
 // 32 reads in flight take 64 ms each.
 constexpr uint64_t kSlow = 2'000'000;
-constexpr uint64_t kLessSlow = 20'000'000;
+constexpr uint64_t kLessSlow = 30'000'000;
 
 // The vCPU rewrites 8 MiB all the while, so every round takes 0.2 s. The pool is so large that no
 // page is read into twice within a migration: what is lost once stays lost.
@@ -36,7 +36,8 @@ class SlowDirectDisk : public ::testing::TestWithParam<const char*> {
         if (!made.ok()) GTEST_SKIP() << made.status();
         throttle = std::move(*made);
         start_guest(
-            a, {.accel = accel,
+            a, {.memory = "384MiB",
+                .accel = accel,
                 .append = append,
                 .extra = fmt::format("disks: [{{path: {}, format: raw, cache: none}}]\n", disk)});
         if (HasFatalFailure()) return;
@@ -93,14 +94,14 @@ TEST_P(SlowDirectDisk, LosesPagesWithoutTheUnsettledSetAndVerifyFindsThem) {
     if (!HasFailure()) expect_disk_goes_on(a);
 }
 
-// Few pages change, but too many are unsettled for the pause: they are read again after a drain,
-// while the guest runs.
+// Few pages change, but too many are unsettled for the pause (160 MiB are checked in 80 ms): they
+// are read again after a drain, while the guest runs.
 TEST_P(SlowDirectDisk, LosesNoPageInASettlingRound) {
-    start(kLessSlow, "ws=64M rate=100 disk=on dma=64M diskdepth=32");
+    start(kLessSlow, "ws=64M rate=100 disk=on dma=160M diskdepth=32");
     if (IsSkipped() || HasFatalFailure()) return;
     const std::vector<std::string> flags = {
-        "--downtime-limit", "35ms",        "--max-rounds", "40",         "--on-no-converge",
-        "stop-and-copy",    "--bandwidth", "40MiB/s",      "--max-data", "1000x"};
+        "--downtime-limit", "80ms",        "--max-rounds", "40",         "--on-no-converge",
+        "stop-and-copy",    "--bandwidth", "60MiB/s",      "--max-data", "1000x"};
     const json there = move_slowed(a, b, flags);
     if (HasFailure()) return;
     const json back = move_slowed(b, a, flags);

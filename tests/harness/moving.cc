@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <cstdlib>
 
 #include "tests/harness/ending.h"
 
@@ -32,15 +33,24 @@ std::string figures(const nlohmann::json& report) {
 
 }  // namespace
 
+std::string tracker_for(TestAgent& agent, const std::string& vm) {
+    const nlohmann::json info = agent.vm(vm);
+    if (!info.is_object() || info["spec"]["accel"] != "kvm") return "uffd-wp";
+    const char* asked = std::getenv("GODWIT_TEST_TRACKER");
+    return asked == nullptr ? "kvm-dirty-log" : asked;
+}
+
 CommandResult migrate_with(TestAgent& from, TestAgent& to, const std::string& vm,
                            const std::vector<std::string>& flags) {
     std::vector<std::string> words = {"migrate", vm, "--to", to.address(), "--verify", "--json"};
+    if (tracker_for(from, vm) == "uffd-wp") words.insert(words.end(), {"--tracker", "uffd-wp"});
     words.insert(words.end(), flags.begin(), flags.end());
     return from.cli(words);
 }
 
 nlohmann::json move_guest(TestAgent& from, TestAgent& to, const std::string& vm,
                           const std::vector<std::string>& flags) {
+    const std::string tracker = tracker_for(from, vm);
     const CommandResult result = migrate_with(from, to, vm, flags);
     EXPECT_EQ(result.exit_code, 0) << result.err;
     nlohmann::json report = json_of(result);
@@ -49,6 +59,7 @@ nlohmann::json move_guest(TestAgent& from, TestAgent& to, const std::string& vm,
         return nlohmann::json::object();
     }
     expect_moved(report);
+    EXPECT_EQ(report["tracker"], tracker) << report["tracker_reason"];
     expect_nothing_left(from, vm);
     std::puts(figures(report).c_str());
     return report;

@@ -14,7 +14,11 @@ namespace godwit::testing {
 inline const std::vector<std::string> kPatient = {"--downtime-limit", "500ms", "--on-no-converge",
                                                   "stop-and-copy"};
 
-// `godwit migrate VM --to TO --verify --json FLAGS…`.
+// The tracker that a VM's migration is to use: for a KVM guest $GODWIT_TEST_TRACKER, else
+// kvm-dirty-log; for a TCG guest uffd-wp.
+std::string tracker_for(TestAgent& agent, const std::string& vm);
+
+// `godwit migrate VM --to TO --verify --json FLAGS…`, with that tracker.
 CommandResult migrate_with(TestAgent& from, TestAgent& to, const std::string& vm,
                            const std::vector<std::string>& flags);
 

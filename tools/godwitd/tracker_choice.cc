@@ -9,6 +9,7 @@
 #include <array>
 #include <string_view>
 
+#include "dirty-tracking/kvm/kvm_dirty_log_tracker.h"
 #include "dirty-tracking/writeprotect/uffd_write_protect_tracker.h"
 #include "dirty-tracking/writeprotect/write_protect_problems.h"
 #include "engine/base/unique_fd.h"
@@ -20,6 +21,18 @@ constexpr std::array<std::string_view, 3> kNames{"auto", "uffd-wp", "kvm-dirty-l
 
 double microseconds(Duration duration) {
     return std::chrono::duration<double, std::micro>(duration).count();
+}
+
+absl::StatusOr<TrackerChoice> choose_kvm(Vm& vm, const std::vector<pid_t>& vcpus) {
+    if (vm.spec().accel() != v1::ACCEL_KVM)
+        return absl::FailedPreconditionError(
+            "the VM runs under TCG: there is no KVM to keep a log");
+    if (vm.spec().no_resident())
+        return absl::FailedPreconditionError("the VM file says resident: false");
+    GODWIT_ASSIGN_OR_RETURN(auto tracker, KvmDirtyLogTracker::create(vm.pid(), vm.ram_blocks(),
+                                                                     vcpus, vm.resident_socket()));
+    const double hold_us = microseconds(tracker->attach_hold());
+    return TrackerChoice{.tracker = std::move(tracker), .attach_hold_us = hold_us};
 }
 
 absl::StatusOr<TrackerChoice> choose_uffd(Vm& vm, const std::vector<pid_t>& vcpus) {
@@ -53,8 +66,15 @@ absl::StatusOr<std::string> tracker_name(const std::string& name) {
 absl::StatusOr<TrackerChoice> choose_tracker(Vm& vm, const std::string& name) {
     GODWIT_ASSIGN_OR_RETURN(const std::vector<pid_t> vcpus, vm.vcpu_threads());
     if (name == "uffd-wp") return choose_uffd(vm, vcpus);
-    if (name == "kvm-dirty-log") return absl::UnimplementedError("kvm-dirty-log is not built yet");
+    absl::StatusOr<TrackerChoice> kvm = choose_kvm(vm, vcpus);
+    if (kvm.ok()) return kvm;
+    if (name == "kvm-dirty-log")
+        return absl::Status(
+            kvm.status().code(),
+            fmt::format("This VM can't be tracked with kvm-dirty-log: {}; use --tracker auto",
+                        std::string(kvm.status().message())));
     GODWIT_ASSIGN_OR_RETURN(TrackerChoice uffd, choose_uffd(vm, vcpus));
+    uffd.reason = std::string(kvm.status().message());
     return uffd;
 }
 
