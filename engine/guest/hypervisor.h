@@ -143,6 +143,10 @@ class Hypervisor {
     virtual absl::StatusOr<std::vector<std::shared_ptr<Vm>>> adopt() = 0;
     // Removes every file of a VM whose process has ended.
     virtual absl::Status forget(Vm& vm) = 0;
+    // What guests write to their serial ports must not fill the disk that holds the agent's own
+    // files: cuts logs that have grown beyond a limit, the oldest lines first. To be called now and
+    // then.
+    virtual void trim_serial_logs() = 0;
     // The file that holds what the guest wrote to its serial port.
     [[nodiscard]] virtual std::string serial_log_path(const std::string& vm_name) const = 0;
 };

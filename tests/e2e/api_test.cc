@@ -225,9 +225,10 @@ TEST_F(Api, GetHostTellsVersionsRoomAndTrackers) {
         const auto names = host.trackers();
         const auto problems = host.tracker_problems();
         EXPECT_TRUE(std::find(names.begin(), names.end(), tracker) != names.end() ||
-                    std::any_of(problems.begin(), problems.end(), [&](const std::string& problem) {
-                        return problem.rfind(tracker + ": ", 0) == 0;
-                    }))
+                    std::any_of(problems.begin(), problems.end(),
+                                [&](const std::string& problem) {
+                                    return problem.rfind(tracker + ": ", 0) == 0;
+                                }))
             << tracker;
     }
 }

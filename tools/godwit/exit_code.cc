@@ -1,5 +1,7 @@
 #include "tools/godwit/exit_code.h"
 
+#include "transport/control/error_detail.h"
+
 namespace godwit {
 
 ExitCode exit_code_of(const v1::MigrationReport& report) {
@@ -24,6 +26,8 @@ ExitCode exit_code_of(const v1::MigrationReport& report) {
 ExitCode exit_code_of(const absl::Status& status) {
     if (status.ok()) return ExitCode::kDone;
     if (absl::IsInvalidArgument(status)) return ExitCode::kUsage;
+    // The answer was lost on its way: nobody here knows what became of it.
+    if (absl::IsUnavailable(status) && !detail_of(status)) return ExitCode::kNeedsOperator;
     // It was tried, and did not come about in time.
     return absl::IsDeadlineExceeded(status) ? ExitCode::kFailed : ExitCode::kRefused;
 }

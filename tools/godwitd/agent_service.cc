@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -156,6 +157,11 @@ grpc::Status AgentService::ReadVmLog(grpc::ServerContext* context,
         } else if (!request->follow()) {
             break;
         } else {
+            // A log that was cut has become shorter than what was read of it.
+            struct stat status {};
+            const off_t at = ::lseek(file.get(), 0, SEEK_CUR);
+            if (::fstat(file.get(), &status) == 0 && status.st_size < at)
+                ::lseek(file.get(), status.st_size, SEEK_SET);
             // QEMU appends without telling anybody; a reader of a log does not mind 100 ms.
             std::unique_lock lock(mutex);
             timer.wait_for(lock, kLogPoll);

@@ -164,6 +164,7 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit) {
         vms.sweep();
         incoming.sweep();
         migrations.sweep();
+        hypervisor.trim_serial_logs();
     }
     spdlog::info("ending; VMs run on");
     agent.end_followers();

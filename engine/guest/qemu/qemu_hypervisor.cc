@@ -9,6 +9,7 @@
 
 #include "engine/base/log.h"
 #include "engine/guest/qemu/kvm_probe.h"
+#include "engine/guest/qemu/log_trim.h"
 #include "engine/guest/qemu/qemu_start.h"
 #include "engine/guest/qemu/spec_check.h"
 #include "engine/guest/vm_file/validate_spec.h"
@@ -56,6 +57,13 @@ bool QemuHypervisor::Ledger::has(const std::string& name) {
 void QemuHypervisor::Ledger::give_back(const std::string& name) {
     const std::lock_guard lock(mutex_);
     taken_.erase(name);
+}
+
+std::vector<std::string> QemuHypervisor::Ledger::names() {
+    const std::lock_guard lock(mutex_);
+    std::vector<std::string> names;
+    for (const auto& [name, taken] : taken_) names.push_back(name);
+    return names;
 }
 
 // --- questions ------------------------------------------------------------------------------
@@ -227,6 +235,10 @@ absl::Status QemuHypervisor::forget(Vm& vm) {
     auto* ours = dynamic_cast<QemuVm*>(&vm);
     if (ours == nullptr) return absl::InvalidArgumentError("the VM is none of this hypervisor's");
     return ours->remove_files();
+}
+
+void QemuHypervisor::trim_serial_logs() {
+    for (const std::string& name : ledger_->names()) trim_log(serial_log_path(name));
 }
 
 }  // namespace godwit

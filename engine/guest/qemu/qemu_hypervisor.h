@@ -40,6 +40,7 @@ class QemuHypervisor final : public Hypervisor {
     // returned again; one whose record is damaged is left alone, with a line in the log.
     absl::StatusOr<std::vector<std::shared_ptr<Vm>>> adopt() override;
     absl::Status forget(Vm& vm) override;
+    void trim_serial_logs() override;
     [[nodiscard]] std::string serial_log_path(const std::string& vm_name) const override;
 
     // Unmounts the RAM mounts that hold no file now.
@@ -54,6 +55,7 @@ class QemuHypervisor final : public Hypervisor {
         absl::Status would_fit(Bytes bytes, Bytes limit);
         bool has(const std::string& name);
         void give_back(const std::string& name);
+        std::vector<std::string> names();
 
       private:
         [[nodiscard]] absl::Status fits(Bytes bytes, Bytes limit) const;
