@@ -20,6 +20,22 @@ absl::StatusOr<std::unique_ptr<KvmDirtyLogTracker>> KvmDirtyLogTracker::create(
     return std::make_unique<KvmDirtyLogTracker>(std::move(guest), std::move(qemu), page_counts);
 }
 
+namespace {
+
+// The resident reports a discard as whole chunks. It may have wiped out view B's trace of a page
+// that a disk is writing: such chunks are read again after the next drain.
+void add_whole_chunks(PageSet& unsettled, const PageSet& logged) {
+    for (size_t i = 0; i < logged.size(); ++i)
+        logged[i].for_each_run([&](PageRange run) {
+            const PageIndex begin =
+                (run.begin + kPagesPerChunk - 1) / kPagesPerChunk * kPagesPerChunk;
+            const PageIndex end = run.end / kPagesPerChunk * kPagesPerChunk;
+            if (begin < end) unsettled[i].set_range({begin, end});
+        });
+}
+
+}  // namespace
+
 KvmDirtyLogTracker::KvmDirtyLogTracker(std::unique_ptr<GuestLog> guest,
                                        std::unique_ptr<UffdWriteProtectTracker> qemu,
                                        std::span<const uint64_t> page_counts)
@@ -51,6 +67,7 @@ absl::Status KvmDirtyLogTracker::collect(PageSet& dirty, PageSet& unsettled) {
     for (size_t i = 0; i < windows_.size(); ++i) windows_[i]->reset(logged_[i].count());
     if (!status.ok()) return annotate(status, "Cannot collect what the vCPUs wrote");
     add_pages(dirty, logged_);
+    add_whole_chunks(unsettled, logged_);
     return absl::OkStatus();
 }
 

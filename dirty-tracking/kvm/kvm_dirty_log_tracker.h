@@ -41,6 +41,7 @@ class KvmDirtyLogTracker final : public DirtyTracker {
                        std::span<const uint64_t> page_counts);
 
     [[nodiscard]] std::string_view name() const override { return "kvm-dirty-log"; }
+    [[nodiscard]] bool sees_discards() const override { return true; }
 
     // Errors of both parts; after one nothing is armed.
     absl::Status start() override;
@@ -50,6 +51,8 @@ class KvmDirtyLogTracker final : public DirtyTracker {
     absl::Status rearm(BlockIndex block, PageRange range) override;
     absl::Status stop() override;
 
+    // Whether QEMU's view is still only skimmed; once not, each collect() costs more.
+    [[nodiscard]] bool skims() const { return qemu_->skims(); }
     // How long attach held a thread of the target.
     [[nodiscard]] Duration attach_hold() const { return qemu_->attach_hold(); }
 

@@ -23,6 +23,7 @@ absl::StatusOr<std::unique_ptr<ResidentGuestLog>> ResidentGuestLog::connect(
 absl::StatusOr<std::vector<AddressRange>> ResidentGuestLog::views() {
     GODWIT_ASSIGN_OR_RETURN(const std::vector<ResidentView> views, client_->views());
     std::vector<AddressRange> ranges;
+    ranges.reserve(views.size());
     for (const ResidentView& view : views)
         ranges.push_back({view.kvm_address, view.kvm_address + view.length});
     return ranges;

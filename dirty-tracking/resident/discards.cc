@@ -69,6 +69,33 @@ bool gives_advice_on_backing(int advice) {
     return advice == MADV_HUGEPAGE || advice == MADV_NOHUGEPAGE;
 }
 
+// Those that make a mapping of its own of the range: what was mapped by 2 MiB across its ends is
+// unmapped, and view B's page tables forget what was written there.
+bool splits_mappings(int advice) {
+    switch (advice) {
+        case MADV_NORMAL:
+        case MADV_RANDOM:
+        case MADV_SEQUENTIAL:
+        case MADV_DONTFORK:
+        case MADV_DOFORK:
+        case MADV_DONTDUMP:
+        case MADV_DODUMP:
+        case MADV_MERGEABLE:
+        case MADV_UNMERGEABLE:
+        case MADV_HUGEPAGE:
+        case MADV_NOHUGEPAGE:
+            return true;
+        default:
+            return false;
+    }
+}
+
+void mark_ends(uint64_t begin, uint64_t end) {
+    constexpr uint64_t kHugeBytes = kChunkPages * kPageSize;
+    if (begin % kHugeBytes != 0) mark_in_memory(begin, begin + 1);
+    if (end % kHugeBytes != 0) mark_in_memory(end, end + 1);
+}
+
 }  // namespace
 
 int discarding_fallocate(int fd, int mode, off_t offset, off_t length) {
@@ -82,7 +109,8 @@ int discarding_madvise(void* address, size_t length, int advice) {
     const auto begin = reinterpret_cast<uint64_t>(address);
     if (advice == MADV_REMOVE || advice == MADV_DONTNEED)
         return make(call, [=] { mark_in_memory(begin, begin + length); });
-    const int result = call();
+    const int result =
+        splits_mappings(advice) ? make(call, [=] { mark_ends(begin, begin + length); }) : call();
     if (result == 0 && gives_advice_on_backing(advice)) {
         const KeepErrno keep;
         const Guard guard(g_state.lock);

@@ -48,6 +48,11 @@ void accept_client() {
         return;
     }
     g_client = client;
+    {
+        // What went wrong for the last agent need not go wrong for this one.
+        const Guard guard(g_state.lock);
+        if (!g_state.problem_for_good) g_state.problem[0] = 0;
+    }
     greet(g_reply, Code::kOk, "");
     if (!send_reply(client)) drop_client();
 }

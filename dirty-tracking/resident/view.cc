@@ -175,7 +175,7 @@ void repeat_advice(uint64_t address, uint64_t length, int advice) {
 }
 
 void keep_pages_apart(bool apart) {
-    for (View& view : g_state.views) {
+    for (const View& view : g_state.views) {
         const uint64_t length = view.length.load();
         if (length == 0) continue;
         // hugetlbfs answers EINVAL, and needs none of it.
@@ -183,10 +183,17 @@ void keep_pages_apart(bool apart) {
             next_madvise(pointer_to(address), length, apart ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
     }
     if (apart) return;
-    // What QEMU wanted since its start holds again.
-    for (const Advice& advice : g_advice)
-        if (advice.advice == MADV_NOHUGEPAGE)
-            for (const View& view : g_state.views) repeat(view, advice);
+    // What QEMU itself has advised since its start holds again.
+    for (uint32_t i = 0; i < kAdviceLimit; ++i) {
+        const Advice& advice = g_advice[(g_advice_next + i) % kAdviceLimit];
+        if (advice.end == 0) continue;
+        for (const View& view : g_state.views) {
+            repeat(view, advice);
+            const uint64_t begin = std::max(advice.begin, view.qemu_address);
+            const uint64_t end = std::min(advice.end, view.qemu_address + view.length.load());
+            if (begin < end) next_madvise(pointer_to(begin), end - begin, advice.advice);
+        }
+    }
 }
 
 void unmap_all_views() {

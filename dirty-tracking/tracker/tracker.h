@@ -21,6 +21,9 @@ class DirtyTracker {
     // "uffd-wp" or "kvm-dirty-log".
     [[nodiscard]] virtual std::string_view name() const = 0;
 
+    // Whether pages that the VM gives back (balloon) are reported as written.
+    [[nodiscard]] virtual bool sees_discards() const { return false; }
+
     // Arms every allocated page. A write after start() returned is reported by a later collect();
     // a write before it is in what the caller reads after start().
     virtual absl::Status start() = 0;

@@ -2,11 +2,13 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <cstdio>
 #include <filesystem>
 
 namespace godwit {
@@ -54,6 +56,15 @@ absl::StatusOr<HugePageEvents> HugePageEvents::open() {
         }
     }
     return events;
+}
+
+bool huge_mappings_stay_away() {
+    utsname kernel{};
+    int major = 0;
+    int minor = 0;
+    if (::uname(&kernel) != 0 || std::sscanf(kernel.release, "%d.%d", &major, &minor) != 2)
+        return false;
+    return major > 6 || (major == 6 && minor >= 12);
 }
 
 absl::StatusOr<std::string_view> HugePageEvents::read(const UniqueFd& file) {

@@ -36,4 +36,8 @@ class HugePageEvents {
     std::vector<char> text_;
 };
 
+// Whether MADV_NOHUGEPAGE keeps this kernel from mapping a huge page that is there by 2 MiB anew
+// (Linux 6.12: do_set_pmd() looks at the advice).
+bool huge_mappings_stay_away();
+
 }  // namespace godwit

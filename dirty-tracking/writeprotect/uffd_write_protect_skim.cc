@@ -21,9 +21,20 @@ absl::Status UffdWriteProtectTracker::begin_skimming() {
                                          *std::move(events))] { return counters->count(); };
     }
     GODWIT_ASSIGN_OR_RETURN(huge_page_events_, options_.huge_page_events());
+    for (TrackedBlock& block : blocks_) {
+        if (!block.skimmed || block.witnesses.empty() || block.backing != Backing::kTmpfsHuge)
+            continue;
+        GODWIT_ASSIGN_OR_RETURN(const bool few, has_few_witnesses(block));
+        if (few) block.skimmed = false;
+    }
     for (TrackedBlock& block : blocks_)
         if (block.skimmed) GODWIT_RETURN_IF_ERROR(skim(block, [](PageRange) {}));
     return absl::OkStatus();
+}
+
+bool UffdWriteProtectTracker::skims() const {
+    return std::all_of(blocks_.begin(), blocks_.end(),
+                       [](const TrackedBlock& block) { return block.skimmed || !block.may_skim; });
 }
 
 // After the scan, so that a split that it ran into is likely to be counted by now.
@@ -53,26 +64,48 @@ absl::Status UffdWriteProtectTracker::check_huge_pages(PageSet& dirty, PageSet& 
     return first;
 }
 
-// Chunks with data that are not armed and that no witness maps as a whole.
-absl::Status UffdWriteProtectTracker::suspect_chunks(TrackedBlock& block, const Found& found) {
+void UffdWriteProtectTracker::find_suspects(TrackedBlock& block) {
     PageBitmap& suspected = block.touched;
     suspected.clear_all();
     suspected.set_range({0, suspected.page_count()});
     suspected.remove(block.armed);
+    const auto clear = [&](const RamMapping& witness, AddressRange huge) {
+        const PageRange pages = pages_of(witness, huge);
+        const ChunkIndex begin = (pages.begin + kPagesPerChunk - 1) / kPagesPerChunk;
+        const ChunkIndex end = pages.end / kPagesPerChunk;
+        if (begin < end) suspected.clear_range({begin, end});
+    };
     for (const RamMapping& witness : block.witnesses) {
-        const AddressRange view{witness.address, witness.address + witness.length};
-        // An error leaves more of them suspected.
-        pagemap_
-            .find_huge(view,
-                       [&](AddressRange huge) {
-                           const PageRange pages = pages_of(witness, huge);
-                           const ChunkIndex begin =
-                               (pages.begin + kPagesPerChunk - 1) / kPagesPerChunk;
-                           const ChunkIndex end = pages.end / kPagesPerChunk;
-                           if (begin < end) suspected.clear_range({begin, end});
-                       })
-            .IgnoreError();
+        AddressRange rest{witness.address, witness.address + witness.length};
+        for (; rest.begin < rest.end; rest.begin = first_piece(rest, kScanBytes).end)
+            // An error leaves more of them suspected.
+            pagemap_
+                .find_huge(first_piece(rest, kScanBytes),
+                           [&](AddressRange huge) { clear(witness, huge); })
+                .IgnoreError();
     }
+}
+
+absl::StatusOr<bool> UffdWriteProtectTracker::has_few_witnesses(TrackedBlock& block) {
+    // An eighth of the data, checked but mostly not sent, is bearable.
+    constexpr uint64_t kBearable = 8;
+    find_suspects(block);
+    uint64_t data_chunks = 0;
+    uint64_t suspects = 0;
+    const ChunkIndex chunk_count = block.touched.page_count();
+    for (ChunkIndex at = 0; at < chunk_count; ++at) {
+        GODWIT_ASSIGN_OR_RETURN(at, next_chunk_with_data(block, at));
+        if (at == chunk_count) break;
+        ++data_chunks;
+        if (block.touched.test(at)) ++suspects;
+    }
+    return suspects * kBearable > data_chunks;
+}
+
+// Reports and arms the suspects that hold data.
+absl::Status UffdWriteProtectTracker::suspect_chunks(TrackedBlock& block, const Found& found) {
+    find_suspects(block);
+    const PageBitmap& suspected = block.touched;
     const ChunkIndex chunk_count = suspected.page_count();
     for (ChunkIndex at = suspected.next_set(0); at < chunk_count; at = suspected.next_set(at + 1)) {
         const absl::StatusOr<ChunkIndex> chunk = next_chunk_with_data(block, at);

@@ -86,14 +86,17 @@ absl::Status UffdWriteProtectTracker::find_mappings() {
             block.mappings,
             find_ram_mappings(pid_, {block.name, block.device, block.inode, block.size},
                               options_.excluded_views));
-        if (!options_.views_are_witnesses) continue;
-        GODWIT_ASSIGN_OR_RETURN(
-            block.witnesses,
-            find_ram_mappings(pid_, {block.name, block.device, block.inode, block.size}));
-        std::erase_if(block.witnesses, [&](const RamMapping& mapping) {
+        GODWIT_ASSIGN_OR_RETURN(block.excluded, find_ram_mappings(pid_, {block.name, block.device,
+                                                                         block.inode, block.size}));
+        std::erase_if(block.excluded, [&](const RamMapping& mapping) {
             return std::find(block.mappings.begin(), block.mappings.end(), mapping) !=
                    block.mappings.end();
         });
+    }
+    for (TrackedBlock& block : blocks_) {
+        block.witnesses.clear();
+        if (options_.views_are_witnesses && huge_mappings_stay_away())
+            block.witnesses = block.excluded;
     }
     return check_process();
 }
@@ -125,6 +128,12 @@ absl::Status UffdWriteProtectTracker::register_mappings() {
             // asked for. Only now, because older kernels let anybody unregister.
             GODWIT_RETURN_IF_ERROR(unregister_mapping(block, mapping));
             GODWIT_RETURN_IF_ERROR(register_mapping(block, mapping));
+        }
+        // It may have tracked the views that are somebody else's now.
+        for (const RamMapping& mapping : block.excluded) {
+            if (!left_by_others_) break;
+            GODWIT_RETURN_IF_ERROR(register_mapping(block, mapping));
+            GODWIT_RETURN_IF_ERROR(unregister_mapping(block, mapping));
         }
     }
     left_by_others_ = false;

@@ -56,11 +56,12 @@ struct WriteProtectOptions {
 // It reports everything in them and arms them. Witnesses are the excluded views where whoever made
 // them keeps the kernel from mapping, or collapsing, by 2 MiB anew (MADV_NOHUGEPAGE on all views,
 // as the resident does while it logs): what is mapped so still was never unmapped. Without a
-// witness, after one event, the block is not skimmed any more until the next start(). One gap is
-// left: a split that is under way during the last collect() of a frozen guest, of a huge page that
-// was written through this view for the first time since the collect() before. hugetlb pages are
-// neither split nor collapsed; nor are small pages of a mount without huge ones, once nobody may
-// collapse them: both are skimmed throughout.
+// witness, after one event, the block is not skimmed any more until the next start(); where few
+// chunks have one from the start, it is not skimmed at all. Two gaps are left: a collapse that
+// began before start() and ends after its pages were read; and a split that is under way during the
+// last collect() of a frozen guest, of a huge page that was written through this view for the first
+// time since the collect() before. hugetlb pages are neither split nor collapsed; nor are small
+// pages of a mount without huge ones, once nobody may collapse them: both are skimmed throughout.
 //
 // collect() allocates no memory. Threads: as DirtyTracker; rearm() does nothing.
 class UffdWriteProtectTracker final : public DirtyTracker {
@@ -107,6 +108,8 @@ class UffdWriteProtectTracker final : public DirtyTracker {
 
     // How long attach held a thread of the target; 0 when it adopted an earlier userfaultfd.
     [[nodiscard]] Duration attach_hold() const { return attach_hold_; }
+    // Whether chunks are still left alone in every block where that was allowed.
+    [[nodiscard]] bool skims() const;
     // Its userfaultfd, for post-copy on the same host or another tracker; stays ours.
     [[nodiscard]] int userfaultfd() const { return userfaultfd_.get(); }
 
@@ -123,7 +126,8 @@ class UffdWriteProtectTracker final : public DirtyTracker {
         bool may_skim = false;
         bool skimmed = false;
         std::vector<RamMapping> mappings;
-        std::vector<RamMapping> witnesses;  // the excluded views
+        std::vector<RamMapping> excluded;   // views that are somebody else's
+        std::vector<RamMapping> witnesses;  // the same, where they are some
         size_t registered_count = 0;        // of `mappings`, from the first
     };
 
@@ -160,6 +164,10 @@ class UffdWriteProtectTracker final : public DirtyTracker {
     // Reports and arms what the kernel may have dropped the traces of.
     absl::Status check_huge_pages(PageSet& dirty, PageSet& unsettled);
     absl::Status suspect_chunks(TrackedBlock& block, const Found& found);
+    // Into block.touched: chunks that are not armed and that no witness maps as a whole.
+    void find_suspects(TrackedBlock& block);
+    // Whether one event would make much of the block's data suspect, perhaps in the pause.
+    absl::StatusOr<bool> has_few_witnesses(TrackedBlock& block);
     absl::Status skim_block(TrackedBlock& block, const Found& found);
     // Visits the mapped written pages of chunks that are not armed and protects them again.
     absl::Status skim(TrackedBlock& block, const std::function<void(PageRange)>& visit);

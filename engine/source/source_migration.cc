@@ -191,16 +191,17 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
         return absl::FailedPreconditionError(
             fmt::format("QEMU can't migrate this VM: {}", fmt::join(blockers, "; ")));
     GODWIT_RETURN_IF_ERROR(check_memory(vm));
-    for (const std::string& device : vm.discarding_devices())
-        context.report.add_warnings(fmt::format(
-            "{} gives memory back unseen: pages that it discards are not checked by verify",
-            device));
     for (const RamBlock& block : vm.ram_blocks())
         context.report.set_ram_bytes(context.report.ram_bytes() + block.size);
 
     GODWIT_ASSIGN_OR_RETURN(context.tracker,
                             dependencies_.make_tracker(vm, settings_.tracker, context.report));
     context.report.set_tracker(std::string(context.tracker->name()));
+    for (const std::string& device : vm.discarding_devices())
+        if (!context.tracker->sees_discards())
+            context.report.add_warnings(fmt::format(
+                "{} gives memory back unseen: pages that it discards are not checked by verify",
+                device));
     GODWIT_ASSIGN_OR_RETURN(const v1::PrepareRequest request, prepare_request(context));
     *context.record.mutable_report() = context.report;
     GODWIT_RETURN_IF_ERROR(context.journal.write(context.record, Journal::Durability::kPageCache));

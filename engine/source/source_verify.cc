@@ -61,8 +61,8 @@ struct PageDifference {
     PageIndex first = 0;
 };
 
-// The differing pages of a chunk. Where a device gives memory back (balloon), a page that is zero
-// at the source counts as equal: no tracker sees a discard, and the guest can't rely on its
+// The differing pages of a chunk. Where a device gives memory back (balloon) and the tracker does
+// not see it, a page that is zero at the source counts as equal: the guest can't rely on its
 // content.
 absl::StatusOr<PageDifference> compare_chunk(SourceContext& context, BlockIndex block,
                                              ChunkIndex chunk, MonotonicTime deadline) {
@@ -74,7 +74,8 @@ absl::StatusOr<PageDifference> compare_chunk(SourceContext& context, BlockIndex 
                             ask(context, FrameKind::kVerifyPages, question.encode(), deadline));
     GODWIT_ASSIGN_OR_RETURN(const VerifyPagesResultBody result,
                             VerifyPagesResultBody::decode(answer));
-    const bool discards = !context.vm.discarding_devices().empty();
+    const bool discards =
+        !context.tracker->sees_discards() && !context.vm.discarding_devices().empty();
     const std::vector<std::byte> zeros(kPageBytes);
     const Hash128 zero = hash_bytes(zeros);
     PageDifference difference;

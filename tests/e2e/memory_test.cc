@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/harness/ending.h"
 #include "tests/harness/guest.h"
 #include "tests/harness/huge_pages.h"
 #include "tests/harness/moving.h"
@@ -60,7 +61,9 @@ TEST(Balloon, IsNamedInAWarningAndTheGuestMoves) {
     GuestOptions guest = small_guest();
     guest.extra = "balloon: true\n";
     ASSERT_NO_FATAL_FAILURE(start_guest(a, guest));
-    const json report = move_guest(a, b, guest.name);
+    std::vector<std::string> flags = kPatient;
+    flags.insert(flags.end(), {"--tracker", "uffd-wp"});
+    const json report = json_of(migrate_with(a, b, guest.name, flags));
     ASSERT_EQ(report["warnings"].size(), 1U) << report["warnings"];
     EXPECT_THAT(report["warnings"][0].get<std::string>(),
                 ::testing::MatchesRegex("balloon0.* gives memory back unseen: .*"));

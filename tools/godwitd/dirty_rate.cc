@@ -71,7 +71,7 @@ absl::StatusOr<v1::DirtyRate> measure_dirty_rate(Vm& vm, const std::string& trac
     PageSet dirty;
     for (const RamBlock& block : vm.ram_blocks()) dirty.emplace_back(block.page_count());
     PageSet unsettled = dirty;
-    // No page is armed again: what was written once counts once in every longer window.
+    // The sets only grow: what was written once counts once in every longer window.
     GODWIT_RETURN_IF_ERROR(choice.tracker->start());
     const MonotonicTime begin = Clock::system().now();
     absl::Status status;

@@ -15,9 +15,10 @@ namespace godwit {
 absl::StatusOr<std::vector<Duration>> dirty_rate_windows(
     const v1::MeasureDirtyRateRequest& request);
 
-// Arms the tracker once and collects at the end of each window, so that every page costs the guest
-// one fault at the most. `cancelled` is asked every 100 ms. Nothing is armed when it returns.
-// Errors: the tracker's, Cancelled, NotFound when the VM ended.
+// Arms the tracker once and collects at the end of each window: a page costs the guest one fault at
+// the most, or, by uffd-wp (whose collect arms again), one a window. `cancelled` is asked every 100
+// ms. Nothing is armed when it returns. Errors: the tracker's, Cancelled, NotFound when the VM
+// ended.
 absl::StatusOr<v1::DirtyRate> measure_dirty_rate(Vm& vm, const std::string& tracker_name,
                                                  const std::vector<Duration>& windows,
                                                  const std::function<bool()>& cancelled);

@@ -73,7 +73,7 @@ class MigrationRegistry {
     absl::StatusOr<MigrationSettings> settings_of(const v1::MigrateRequest& request) const;
     void run(const std::shared_ptr<Entry>& entry, const std::stop_token& stop);
     void end(Entry& entry, const v1::MigrationReport& report);
-    void recover_one(v1::JournalRecord record);
+    void recover_one(const v1::JournalRecord& record);
     std::shared_ptr<Vm> hold_vm_of(const v1::JournalRecord& record);
     void finish_for_predecessor(const std::shared_ptr<Entry>& entry,
                                 const v1::JournalRecord& record);

@@ -67,11 +67,11 @@ void MigrationRegistry::recover() {
     std::sort(records.begin(), records.end(), [](const auto& a, const auto& b) {
         return a.report().started_unix_ms() < b.report().started_unix_ms();
     });
-    for (v1::JournalRecord& record : records)
-        if (record.role() == v1::ROLE_SOURCE) recover_one(std::move(record));
+    for (const v1::JournalRecord& record : records)
+        if (record.role() == v1::ROLE_SOURCE) recover_one(record);
 }
 
-void MigrationRegistry::recover_one(v1::JournalRecord record) {
+void MigrationRegistry::recover_one(const v1::JournalRecord& record) {
     auto entry = std::make_shared<Entry>();
     entry->id = record.migration_id();
     entry->vm = record.vm();
