@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "transport/control/error_detail.h"
+
 namespace godwit {
 namespace {
 
@@ -44,10 +46,15 @@ TEST(ExitCode, OfACallIsUsageForWhatWasTypedWrongAndRefusedForTheRest) {
     EXPECT_EQ(exit_code_of(absl::InvalidArgumentError("")), ExitCode::kUsage);
     EXPECT_EQ(exit_code_of(absl::NotFoundError("")), ExitCode::kRefused);
     EXPECT_EQ(exit_code_of(absl::AlreadyExistsError("")), ExitCode::kRefused);
-    EXPECT_EQ(exit_code_of(absl::UnavailableError("")), ExitCode::kRefused);
+    EXPECT_EQ(exit_code_of(with_detail(absl::UnavailableError(""), untouched("AGENT_UNREACHABLE"))),
+              ExitCode::kRefused);
     EXPECT_EQ(exit_code_of(absl::FailedPreconditionError("")), ExitCode::kRefused);
     // A guest that would not power off: it was tried, and the guest runs.
     EXPECT_EQ(exit_code_of(absl::DeadlineExceededError("")), ExitCode::kFailed);
+}
+
+TEST(ExitCode, OfACallWhoseAnswerWasLostIsForAnOperatorToLookInto) {
+    EXPECT_EQ(exit_code_of(absl::UnavailableError("")), ExitCode::kNeedsOperator);
 }
 
 TEST(ExitCode, NumbersArePartOfTheInterface) {
