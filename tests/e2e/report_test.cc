@@ -32,7 +32,7 @@ TEST(Report, HasEveryNumberOfAMigrationAndPrintsZeros) {
     EXPECT_TRUE(report.at("retry_safe").is_boolean());
     EXPECT_EQ(report["vm"], "vm");
     EXPECT_EQ(report["strategy"], "precopy");
-    EXPECT_EQ(report["tracker"], "uffd-wp");
+    EXPECT_EQ(report["tracker"], accel_here() == "kvm" ? "kvm-dirty-log" : "uffd-wp");
     EXPECT_EQ(report["outcome"], "done");
     EXPECT_EQ(report["guest_at"], "destination");
     EXPECT_EQ(report["retry_safe"], false);
