@@ -116,8 +116,8 @@ absl::StatusOr<std::unique_ptr<TcpChannel>> TcpChannel::create(UniqueFd socket) 
 }
 
 TcpChannel::~TcpChannel() {
-    shutdown();
-    (void)finish_send();
+    TcpChannel::shutdown();
+    (void)TcpChannel::finish_send();
 }
 
 absl::Status TcpChannel::explain(const absl::Status& status, const char* what) const {
