@@ -71,7 +71,7 @@ class FaultMemory {
     // Has whoever waits for these pages, in whatever view, look again.
     absl::Status wake(BlockIndex block, PageRange pages);
     // The same for all pages: faults that were read (by whomever) and not answered come again.
-    absl::Status wake_all();
+    void wake_all();
 
     // Reads events without blocking; returns how many, 0 when none waits. At most kReadLimit.
     absl::StatusOr<size_t> read(std::span<Fault> faults);
@@ -102,13 +102,16 @@ class FaultMemory {
 
     FaultMemory(pid_t pid, std::span<const RamBlock> blocks, UniqueFd userfaultfd);
     absl::Status find_mappings();
+    // NotFound when the process has no memory any more.
+    [[nodiscard]] absl::Status process_error(const RamBlock& block, int error_number,
+                                             const char* what) const;
     [[nodiscard]] absl::Status check_range(BlockIndex block, PageRange pages) const;
     // The longest piece at `offset` that one ioctl may fill.
     [[nodiscard]] Piece first_piece(BlockIndex block, Bytes offset, Bytes end, uint32_t view) const;
-    // Calls step(piece) -> bytes done, or -errno, until [begin, end) is done.
+    // Calls step(piece, bytes done before) -> bytes done, or -errno, until all pages are done.
     template <typename Step>
-    absl::Status fill_pieces(BlockIndex block, Bytes begin, Bytes end, uint32_t view,
-                             FillTotals& totals, Step&& step);
+    absl::Status fill_pieces(BlockIndex block, PageRange pages, uint32_t view, FillTotals& totals,
+                             Step&& step);
     void wake_others(BlockIndex block, Bytes begin, Bytes end, const RamMapping* filled) const;
     [[nodiscard]] const View* find_view(uint64_t address) const;
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <memory>
 #include <optional>
+#include <semaphore>
 #include <thread>
 
 #include "engine/base/clock.h"
@@ -67,7 +68,7 @@ class FaultServer {
     void connection_lost();
     // The first connection as well as a later one. Everything is asked anew: all ranges are woken,
     // so that faults come again; they keep the time at which they were first seen.
-    absl::Status connection_restored(Asker& asker);
+    void connection_restored(Asker& asker);
 
     // Puts the pages `present` of a chunk in place: those of `zero` are zeros, the others are
     // `raw`, one after another. Only pages that are missing are filled; the others are dropped and
@@ -75,7 +76,8 @@ class FaultServer {
     // holes.
     //
     // Errors: InvalidArgument (no such chunk, zero ⊄ present, raw of another size; nothing was
-    // done); FaultMemory::fill's, after which the pages that were not placed are still missing.
+    // done); FaultMemory::fill's: what was not placed is still missing, and was asked for already,
+    // so the connection must be treated as lost for it to come again.
     absl::Status place(BlockIndex block, ChunkIndex chunk, const ChunkMask& present,
                        const ChunkMask& zero, std::span<const std::byte> raw, PageOrigin origin);
 
@@ -85,30 +87,41 @@ class FaultServer {
     // Faults that wait for a page, and since when the oldest does.
     [[nodiscard]] size_t open_count() const { return open_count_; }
     [[nodiscard]] std::optional<MonotonicTime> oldest_open() const;
-    // The first error of the thread: NotFound when QEMU is gone. Ok while all is well.
+    // Why faults are not answered any more: NotFound when QEMU is gone. Ok while all is well; a
+    // host without memory is no failure (the fault is tried again until there is some), but is
+    // counted.
     [[nodiscard]] absl::Status failure() const;
 
   private:
     struct Group;  // up to 16 pages that are placed together
 
     FaultServer(FaultMemory& memory, MissingPages& missing, const Clock& clock, Wakeup wakeup);
-    // The thread:
+    // The thread (fault_server.cc):
     void run(const std::stop_token& stop);
     absl::Status answer_events();
-    absl::Status answer(const Fault& fault, MonotonicTime now);
-    absl::Status answer_with_zeros(const Fault& fault);
-    void ask_for(const Fault& fault, MonotonicTime now);
-    // place():
+    void answer(const Fault& fault, MonotonicTime now);
+    [[nodiscard]] bool is_missing(const Fault& fault) const;
+    void answer_with_zeros(const Fault& fault, bool remember);
+    void wait_for(const Fault& fault, MonotonicTime now);
+    // True when its page is to be asked for.
+    bool remember(const Fault& fault, MonotonicTime now);
+    void fail(const absl::Status& status);
+    // place() (place_pages.cc):
     absl::Status check_pages(BlockIndex block, ChunkIndex chunk, const ChunkMask& present,
                              const ChunkMask& zero, size_t raw_bytes) const;
     absl::Status place_group(const Group& group);
-    absl::Status fill_group(const Group& group, uint64_t wanted, uint64_t& placed);
-    absl::Status place_huge(BlockIndex block, ChunkIndex chunk, const ChunkMask& zero,
-                            std::span<const std::byte> raw, PageOrigin origin);
-    // The view in which somebody waits for a page of the word, 0 when nobody does.
-    uint32_t view_of_open(BlockIndex block, size_t word, uint64_t pages);
+    absl::Status fill_group(const Group& group, uint64_t wanted, uint64_t& placed,
+                            uint64_t& existing);
+    absl::Status place_huge(BlockIndex block, ChunkIndex chunk, const ChunkMask& present,
+                            const ChunkMask& zero, std::span<const std::byte> raw,
+                            PageOrigin origin);
+    // A whole chunk in huge_scratch_.
+    std::span<const std::byte> spread(const ChunkMask& zero, std::span<const std::byte> raw) const;
+    // The view in which somebody waits for one of the pages, or the last one that faulted.
+    uint32_t view_for(BlockIndex block, size_t word, uint64_t pages);
+    // Ends the faults on pages that are in place, or (`zero`) may be holes.
+    void answer_open(BlockIndex block, size_t word, uint64_t placed, uint64_t zero);
     void close_faults(BlockIndex block, size_t word, uint64_t pages);
-    void fail(const absl::Status& status);
 
     FaultMemory& memory_;
     MissingPages& missing_;
@@ -119,6 +132,7 @@ class FaultServer {
     AtomicPageSet claimed_;  // a thread is placing it
     AtomicPageSet open_;     // in table_
     AtomicPageSet zeroed_;   // by hold()'s rule
+    std::atomic<uint32_t> last_view_{0};
 
     // Held while events are answered; the thread sleeps without it.
     PriorityMutex gate_;
@@ -126,16 +140,20 @@ class FaultServer {
     Asker* asker_ = nullptr;  // guarded by gate_
 
     mutable PriorityMutex table_mutex_;
-    FaultTable table_;      // guarded by table_mutex_
-    absl::Status failure_;  // guarded by table_mutex_
+    FaultTable table_;        // guarded by table_mutex_
+    absl::Status failure_;    // guarded by table_mutex_
+    bool carries_stall_;      // guarded by table_mutex_: an earlier agent's stall may last
+    MonotonicTime woken_at_;  // guarded by table_mutex_: when it comes again, if it does
     std::atomic<size_t> open_count_{0};
-    std::atomic<bool> left_waiting_{false};  // a fault was read that nobody remembers
+    std::atomic<bool> left_waiting_{false};  // faults were read that nobody remembers
+    bool retry_ = false;                     // of the thread
 
     Mapping huge_scratch_;      // one chunk, where a block is on hugetlbfs
     PriorityMutex huge_mutex_;  // of huge_scratch_
 
     std::atomic<bool> realtime_{false};
-    bool started_ = false;
+    std::atomic<bool> started_{false};
+    std::binary_semaphore runs_{0};
     std::jthread thread_;
 };
 

@@ -19,13 +19,14 @@ struct FaultStats {
     uint64_t demand_pages = 0;        // placed, by how they came
     uint64_t prepaging_pages = 0;
     uint64_t push_pages = 0;
-    uint64_t duplicate_pages = 0;   // came again, or for a page that was not missing: dropped
-    uint64_t local_zero_pages = 0;  // faults on what was never touched or was given back
-    uint64_t already_there = 0;     // faults whose page had come before the event was looked at
-    uint64_t asked_pages = 0;       // requests sent
-    uint64_t stall_ns = 0;          // at least one fault was open
-    uint64_t longest_stall_ns = 0;  // the longest such time without a break
-    uint64_t stall_began_ns = 0;    // of the one that lasts; 0: no fault is open
+    uint64_t duplicate_pages = 0;    // came again, or for a page that was not missing: dropped
+    uint64_t local_zero_pages = 0;   // faults on what was never touched or was given back
+    uint64_t already_there = 0;      // faults whose page had come before the event was looked at
+    uint64_t asked_pages = 0;        // requests sent
+    uint64_t failed_fill_count = 0;  // faults that could not be answered at first: no memory
+    uint64_t stall_ns = 0;           // at least one fault was open
+    uint64_t longest_stall_ns = 0;   // the longest such time without a break
+    uint64_t stall_began_ns = 0;     // of the one that lasts; 0: no fault is open
     uint64_t longest_latency_ns = 0;
     FaultBuckets latency{};  // from the event's reading to the page in place and woken
 

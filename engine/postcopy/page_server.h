@@ -13,17 +13,14 @@
 
 namespace godwit {
 
-// Consecutive pages of one chunk.
+// Pages of one chunk: what FaultServer::place() takes at the other end.
 struct PageAnswer {
     BlockIndex block = 0;
-    PageIndex first = 0;
-    uint32_t count = 0;
-    PageOrigin origin = PageOrigin::kDemand;
-    ChunkMask present{};               // the same pages within their chunk
+    ChunkIndex chunk = 0;
+    ChunkMask present{};
     ChunkMask zero{};                  // of these: all zero, not in `bytes`
     std::span<const std::byte> bytes;  // the others, ascending; valid during the call
-
-    [[nodiscard]] ChunkIndex chunk() const { return first / kPagesPerChunk; }
+    PageOrigin origin = PageOrigin::kDemand;
 };
 
 // Takes answers to the urgent stream. A seam; must not allocate.
@@ -52,7 +49,8 @@ class PageServer {
   private:
     PageServer(std::span<const RamBlock> blocks, PendingPages& pending, PageSink& sink,
                uint32_t prepaging_limit, Mapping buffer);
-    absl::Status send(BlockIndex block, PageRange pages, PageOrigin origin);
+    absl::Status send(BlockIndex block, ChunkIndex chunk, const ChunkMask& pages,
+                      PageOrigin origin);
 
     std::span<const RamBlock> blocks_;
     PendingPages& pending_;

@@ -22,6 +22,8 @@ class PendingPages {
     // The pending pages from `page` on without a gap, at most `max` of them and none of the next
     // chunk; empty when `page` is not pending.
     PageRange take_run(BlockIndex block, PageIndex page, uint64_t max);
+    // The first `max` pending pages of [from, from + window), gaps or not, none of the next chunk.
+    ChunkMask take_following(BlockIndex block, PageIndex from, uint64_t window, uint64_t max);
 
     // Never less than there are.
     [[nodiscard]] uint64_t count() const { return count_.load(); }
@@ -30,6 +32,10 @@ class PendingPages {
     }
 
   private:
+    // Takes the pages of a word that choose(pending) names; these.
+    template <typename Choose>
+    uint64_t take_word(BlockIndex block, size_t word, Choose&& choose);
+
     AtomicPageSet pages_;
     std::atomic<uint64_t> count_{0};
 };

@@ -16,8 +16,13 @@ class Prepager {
   public:
     // 256 KiB: at 10 Gbit/s a demand page that comes right behind waits 0.2 ms.
     static constexpr uint32_t kLimit = 64;
-    // A fault that skips up to so many pages still continues the walk.
+    // Pages that are not pending lie between those that are: n pages are looked for among the
+    // kSpread * n behind the fault.
+    static constexpr uint32_t kSpread = 4;
+    // A fault that skips up to so many pages behind these still continues the walk.
     static constexpr uint32_t kSlack = 4;
+    // What a new walk is given at most.
+    static constexpr uint32_t kFirstPages = 8;
 
     explicit Prepager(uint32_t limit = kLimit) : limit_(limit) {}
     // The number of pages to send along behind `page`, which somebody waits for.
@@ -35,7 +40,7 @@ class Prepager {
     static constexpr size_t kWalks = 16;
 
     uint32_t limit_;
-    uint32_t first_pages_ = 8;
+    uint32_t first_pages_ = kFirstPages;
     uint64_t clock_ = 0;
     std::array<Walk, kWalks> walks_{};
 };
