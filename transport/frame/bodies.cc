@@ -219,6 +219,62 @@ absl::StatusOr<VerifyPagesResultBody> VerifyPagesResultBody::decode(
     return result;
 }
 
+FrameBytes encode_chunk_pages(std::span<const ChunkPages> list) {
+    return encode_body(ChunkPages::kBytes * list.size(), [&](ByteWriter& out) {
+        for (const ChunkPages& entry : list) {
+            out.u32(entry.block);
+            out.u64(entry.chunk);
+            for (const uint64_t word : entry.pages) out.u64(word);
+        }
+    });
+}
+
+absl::StatusOr<std::vector<ChunkPages>> decode_chunk_pages(std::span<const std::byte> body,
+                                                           std::span<const uint64_t> chunk_counts,
+                                                           size_t limit) {
+    if (body.empty() || body.size() % ChunkPages::kBytes != 0 ||
+        body.size() / ChunkPages::kBytes > limit)
+        return absl::InvalidArgumentError(
+            fmt::format("a list of chunks of {} bytes, not 1 to {} times {}", body.size(), limit,
+                        ChunkPages::kBytes));
+    ByteReader reader(body);
+    std::vector<ChunkPages> list(body.size() / ChunkPages::kBytes);
+    for (ChunkPages& entry : list) {
+        entry.block = reader.u32();
+        entry.chunk = reader.u64();
+        for (uint64_t& word : entry.pages) word = reader.u64();
+        if (entry.block >= chunk_counts.size() || entry.chunk >= chunk_counts[entry.block])
+            return absl::InvalidArgumentError(
+                fmt::format("RAM block {} has no chunk {}", entry.block, entry.chunk));
+        if (count_pages(entry.pages) == 0)
+            return absl::InvalidArgumentError("a chunk is listed without any page");
+    }
+    GODWIT_RETURN_IF_ERROR(check_length(reader, "chunk list"));
+    return list;
+}
+
+std::array<std::byte, PageRequestBody::kBytes> PageRequestBody::encode() const {
+    std::array<std::byte, kBytes> bytes{};
+    ByteWriter writer(bytes);
+    writer.u32(block);
+    writer.u64(page);
+    return bytes;
+}
+
+absl::StatusOr<PageRequestBody> PageRequestBody::decode(std::span<const std::byte> body,
+                                                        std::span<const uint64_t> chunk_counts) {
+    ByteReader reader(body);
+    PageRequestBody request;
+    request.block = reader.u32();
+    request.page = reader.u64();
+    GODWIT_RETURN_IF_ERROR(check_length(reader, "page-request"));
+    if (request.block >= chunk_counts.size() ||
+        request.page / kPagesPerChunk >= chunk_counts[request.block])
+        return absl::InvalidArgumentError(
+            fmt::format("RAM block {} has no page {}", request.block, request.page));
+    return request;
+}
+
 FrameBytes PingBody::encode() const {
     return encode_body(8, [&](ByteWriter& out) { out.u64(nonce); });
 }

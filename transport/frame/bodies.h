@@ -1,7 +1,9 @@
 // The bodies of all frames but kPages. Each struct has encode() and a static decode() that accepts
 // exactly what encode() makes: a short body, a long one, or a count out of bounds is
-// InvalidArgument. kHelloAck, kLoaded, kCommit, kCommitPaused, kResumed and kVerifyBegin have no
-// body; the body of kDeviceState is the bytes themselves.
+// InvalidArgument. kHelloAck, kLoaded, kCommit, kCommitPaused, kResumed, kVerifyBegin,
+// kPostcopy… and kMissingEnd have no body; the body of kDeviceState is the bytes themselves, that
+// of kDrained a Postcopy message (report.proto), those of kFaultPages and kPrepagedPages are a
+// PagesBody (pages_body.h).
 #pragma once
 
 #include <array>
@@ -14,6 +16,7 @@
 #include "engine/base/hash.h"
 #include "engine/base/status.h"
 #include "engine/base/units.h"
+#include "transport/frame/pages_body.h"
 
 namespace godwit {
 
@@ -25,6 +28,11 @@ inline constexpr uint32_t kMaxDeviceStateBytes = 1u << 20;
 inline constexpr uint32_t kMaxTextBytes = 4096;
 // 8 GiB of guest RAM per frame, 64 KiB of hashes.
 inline constexpr uint32_t kMaxVerifyChunks = 4096;
+
+// 40 KB in a frame, 1 GiB of guest RAM.
+inline constexpr uint32_t kMaxMissingChunks = 512;
+// A few numbers; see report.proto.
+inline constexpr uint32_t kMaxDrainedBytes = 4096;
 
 // A secret that came over the authenticated control channel.
 using SessionToken = std::array<std::byte, 32>;
@@ -61,8 +69,8 @@ struct DeviceStateEndBody {
     static absl::StatusOr<DeviceStateEndBody> decode(std::span<const std::byte> body);
 };
 
-// kLoadFailed, kRefused, kAbort. encode() cuts at kMaxTextBytes; decode() turns control characters
-// into '?', so that a peer can't write lines of its own into our log.
+// kLoadFailed, kRefused, kAbort, kGuestGone. encode() cuts at kMaxTextBytes; decode() turns control
+// characters into '?', so that a peer can't write lines of its own into our log.
 struct TextBody {
     std::string text;
     [[nodiscard]] FrameBytes encode() const;
@@ -108,6 +116,31 @@ struct VerifyPagesResultBody {
     std::array<uint64_t, kPagesPerChunk / 64> different{};
     [[nodiscard]] FrameBytes encode() const;
     static absl::StatusOr<VerifyPagesResultBody> decode(std::span<const std::byte> body);
+};
+
+// kPunch, one; kMissing, 1 to kMaxMissingChunks: some pages, at least one, of a chunk.
+struct ChunkPages {
+    BlockIndex block = 0;
+    ChunkIndex chunk = 0;
+    ChunkMask pages{};
+    static constexpr uint32_t kBytes = 12 + kPagesPerChunk / 8;
+    bool operator==(const ChunkPages&) const = default;
+};
+FrameBytes encode_chunk_pages(std::span<const ChunkPages> list);
+// Also checks that the chunks exist and that at most `limit` came.
+absl::StatusOr<std::vector<ChunkPages>> decode_chunk_pages(std::span<const std::byte> body,
+                                                           std::span<const uint64_t> chunk_counts,
+                                                           size_t limit);
+
+// kPageRequest: the guest waits for this page. Neither allocates: a fault is being served.
+struct PageRequestBody {
+    BlockIndex block = 0;
+    PageIndex page = 0;
+    static constexpr size_t kBytes = 12;
+    [[nodiscard]] std::array<std::byte, kBytes> encode() const;
+    // Also checks that the page exists.
+    static absl::StatusOr<PageRequestBody> decode(std::span<const std::byte> body,
+                                                  std::span<const uint64_t> chunk_counts);
 };
 
 // kPing, and kPong with the same nonce.

@@ -74,6 +74,30 @@ std::string_view frame_kind_name(FrameKind kind) {
             return "verify-pages-result";
         case FrameKind::kCommitPaused:
             return "commit-paused";
+        case FrameKind::kPunch:
+            return "punch";
+        case FrameKind::kPostcopyBegin:
+            return "postcopy-begin";
+        case FrameKind::kPostcopyFinal:
+            return "postcopy-final";
+        case FrameKind::kPostcopyOff:
+            return "postcopy-off";
+        case FrameKind::kFaultPages:
+            return "fault-pages";
+        case FrameKind::kPrepagedPages:
+            return "prepaged-pages";
+        case FrameKind::kPostcopyReady:
+            return "postcopy-ready";
+        case FrameKind::kPageRequest:
+            return "page-request";
+        case FrameKind::kMissing:
+            return "missing";
+        case FrameKind::kMissingEnd:
+            return "missing-end";
+        case FrameKind::kDrained:
+            return "drained";
+        case FrameKind::kGuestGone:
+            return "guest-gone";
     }
     return "unknown";
 }
@@ -88,8 +112,15 @@ BodyBound body_bound(FrameKind kind) {
         case FrameKind::kCommitPaused:
         case FrameKind::kResumed:
         case FrameKind::kVerifyBegin:
+        case FrameKind::kPostcopyBegin:
+        case FrameKind::kPostcopyFinal:
+        case FrameKind::kPostcopyOff:
+        case FrameKind::kPostcopyReady:
+        case FrameKind::kMissingEnd:
             return {0, 0};
         case FrameKind::kPages:
+        case FrameKind::kFaultPages:
+        case FrameKind::kPrepagedPages:
             return {kPagesHeadBytes, kMaxPagesBodyBytes};
         case FrameKind::kMarker:
             return {4, 4};
@@ -104,7 +135,16 @@ BodyBound body_bound(FrameKind kind) {
         case FrameKind::kLoadFailed:
         case FrameKind::kRefused:
         case FrameKind::kAbort:
+        case FrameKind::kGuestGone:
             return {0, kMaxTextBytes};
+        case FrameKind::kPunch:
+            return {ChunkPages::kBytes, ChunkPages::kBytes};
+        case FrameKind::kPageRequest:
+            return {12, 12};
+        case FrameKind::kMissing:
+            return {ChunkPages::kBytes, ChunkPages::kBytes * kMaxMissingChunks};
+        case FrameKind::kDrained:
+            return {0, kMaxDrainedBytes};
         case FrameKind::kVerifyChunks:
             return {12 + 16, 12 + 16 * kMaxVerifyChunks};
         case FrameKind::kVerifyResult:

@@ -27,7 +27,7 @@ namespace godwit {
 
 inline constexpr size_t kFrameHeaderBytes = 64;
 inline constexpr uint32_t kFrameMagic = 0x54574447;  // "GDWT"
-inline constexpr uint16_t kProtocolVersion = 1;
+inline constexpr uint16_t kProtocolVersion = 2;
 
 using MigrationId = std::array<std::byte, 16>;
 // The 16 bytes that stand for a migration's id, whatever its length: XXH3-128 of it.
@@ -58,6 +58,21 @@ enum class FrameKind : uint16_t {
     kVerifyPages = 19,
     kVerifyPagesResult = 20,
     kCommitPaused = 21,  // as kCommit, for a guest that was paused before: it stays so
+    // Post-copy. Data streams, source to destination:
+    kPunch = 22,  // these pages are stale there, or never came: they follow after the resume
+    // Urgent stream, source to destination:
+    kPostcopyBegin = 23,  // register the guest's memory for faults
+    kPostcopyFinal = 24,  // every stale page is known: faults may be asked for from now on
+    kPostcopyOff = 25,    // all pages are there after all
+    kFaultPages = 26,     // kPages for a fault
+    kPrepagedPages = 27,  // kPages that go with one
+    // Urgent stream, destination to source:
+    kPostcopyReady = 28,
+    kPageRequest = 29,
+    kMissing = 30,  // after a reconnection, or a push that did not bring all: send these
+    kMissingEnd = 31,
+    kDrained = 32,    // the last page is in place
+    kGuestGone = 33,  // its QEMU ended after COMMIT
 };
 
 // "kPages" is "pages"; an unknown kind is "unknown".

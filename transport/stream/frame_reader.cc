@@ -22,6 +22,11 @@ absl::StatusOr<Frame> FrameReader::next() {
     return frame;
 }
 
+void FrameReader::reserve(FrameKind kind) {
+    const size_t bound = body_bound(kind).max_bytes;
+    if (body_.size() < bound) body_.resize(bound);
+}
+
 absl::StatusOr<Frame> FrameReader::read() {
     std::array<std::byte, kFrameHeaderBytes> header_bytes{};
     GODWIT_RETURN_IF_ERROR(channel_.receive(header_bytes));

@@ -31,6 +31,9 @@ class FrameReader {
     // later call fails with the same error: the stream is of no more use.
     absl::StatusOr<Frame> next();
 
+    // Grows the buffer now, so that the first frame of this kind does not wait for it.
+    void reserve(FrameKind kind);
+
     [[nodiscard]] uint64_t frame_count() const { return sequence_ - first_sequence_; }
 
   private:

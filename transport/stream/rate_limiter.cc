@@ -43,6 +43,12 @@ Duration TokenBucket::take(Bytes bytes, MonotonicTime now) {
     return std::max(std::chrono::duration_cast<Duration>(debt), Duration(1));
 }
 
+void TokenBucket::charge(Bytes bytes, MonotonicTime now) {
+    if (rate_ == 0) return;
+    refill(now);
+    tokens_ -= static_cast<double>(bytes);
+}
+
 RateLimiter::RateLimiter(Bytes bytes_per_second, const Clock& clock)
     : clock_(clock), bucket_(bytes_per_second, clock.now()) {}
 
@@ -70,6 +76,11 @@ absl::Status RateLimiter::acquire(Bytes bytes, const std::stop_token& stop,
             return stopped_ || rate_changes_ != seen;
         });
     }
+}
+
+void RateLimiter::charge(Bytes bytes) {
+    const std::lock_guard lock(mutex_);
+    bucket_.charge(bytes, clock_.now());
 }
 
 void RateLimiter::stop() {

@@ -28,6 +28,8 @@ class TokenBucket {
     // so that a frame larger than the burst gets through. Else takes nothing and returns how long
     // the debt lasts at this rate.
     Duration take(Bytes bytes, MonotonicTime now);
+    // Takes them, in debt or not.
+    void charge(Bytes bytes, MonotonicTime now);
 
   private:
     void refill(MonotonicTime now);
@@ -50,6 +52,9 @@ class RateLimiter {
     // DeadlineExceeded (nothing was taken in either case).
     absl::Status acquire(Bytes bytes, const std::stop_token& stop = {},
                          std::optional<MonotonicTime> deadline = std::nullopt);
+
+    // Counts bytes that are sent without waiting: whoever comes next waits for them as well.
+    void charge(Bytes bytes);
 
     // Ends every acquire(), now and later.
     void stop();

@@ -75,6 +75,10 @@ absl::StatusOr<UniqueFd> connect_to(const addrinfo& address, MonotonicTime deadl
 
 }  // namespace
 
+absl::Status set_tcp_timeout(int socket, std::chrono::milliseconds user_timeout) {
+    return set_timeouts(socket, user_timeout);
+}
+
 absl::Status apply_tcp_options(int socket, const TcpOptions& options) {
     GODWIT_RETURN_IF_ERROR(set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY"));
     if (options.user_timeout.count() > 0)

@@ -69,6 +69,9 @@ absl::StatusOr<std::unique_ptr<TcpChannel>> connect_tcp(const std::string& host,
                                                         MonotonicTime deadline, int cancel_fd = -1,
                                                         const TcpOptions& options = {});
 
+// Sets only the timeouts, on a connection that may be in use.
+absl::Status set_tcp_timeout(int socket, std::chrono::milliseconds user_timeout);
+
 // Sets TCP_NODELAY, timeouts and buffers on a TCP socket.
 absl::Status apply_tcp_options(int socket, const TcpOptions& options);
 

@@ -41,6 +41,47 @@ TEST(Bodies, EveryBodyComesBack) {
     EXPECT_EQ(VerifyPagesResultBody::decode(which.encode())->different, which.different);
 }
 
+TEST(Bodies, AListOfMissingPagesComesBack) {
+    Random random(2);
+    std::vector<ChunkPages> list(kMaxMissingChunks);
+    for (size_t i = 0; i < list.size(); ++i) {
+        list[i] = {.block = 1, .chunk = i};
+        for (uint64_t& word : list[i].pages) word = random() | 1;
+    }
+    const auto back = decode_chunk_pages(encode_chunk_pages(list), kChunkCounts, kMaxMissingChunks);
+    ASSERT_TRUE(back.ok()) << back.status();
+    EXPECT_EQ(*back, list);
+    const auto request =
+        PageRequestBody::decode(PageRequestBody{.block = 1, .page = 777}.encode(), kChunkCounts);
+    ASSERT_TRUE(request.ok()) << request.status();
+    EXPECT_EQ(request->block, 1u);
+    EXPECT_EQ(request->page, 777u);
+}
+
+TEST(Bodies, PagesThatDoNotExistAreRejected) {
+    const auto decode = [](ChunkPages entry, size_t limit) {
+        return decode_chunk_pages(encode_chunk_pages(std::span(&entry, 1)), kChunkCounts, limit)
+            .status();
+    };
+    const ChunkMask some{1};
+    EXPECT_TRUE(decode({.block = 0, .chunk = 9, .pages = some}, 1).ok());
+    EXPECT_TRUE(absl::IsInvalidArgument(decode({.block = 0, .chunk = 10, .pages = some}, 1)));
+    EXPECT_TRUE(absl::IsInvalidArgument(decode({.block = 2, .chunk = 0, .pages = some}, 1)));
+    EXPECT_TRUE(absl::IsInvalidArgument(decode({.block = 0, .chunk = 9}, 1)));  // no page at all
+    const std::vector<ChunkPages> two(2, ChunkPages{.pages = some});
+    EXPECT_TRUE(absl::IsInvalidArgument(
+        decode_chunk_pages(encode_chunk_pages(two), kChunkCounts, 1).status()));
+    const auto page = [](BlockIndex block, PageIndex index) {
+        return PageRequestBody::decode(PageRequestBody{.block = block, .page = index}.encode(),
+                                       kChunkCounts)
+            .status();
+    };
+    EXPECT_TRUE(page(0, 10 * kPagesPerChunk - 1).ok());
+    EXPECT_TRUE(absl::IsInvalidArgument(page(0, 10 * kPagesPerChunk)));
+    EXPECT_TRUE(absl::IsInvalidArgument(page(2, 0)));
+    EXPECT_TRUE(absl::IsInvalidArgument(page(0, kHuge)));
+}
+
 TEST(Bodies, EveryBodyStaysWithinTheBoundsOfItsKind) {
     const auto fits = [](FrameKind kind, const FrameBytes& body) {
         EXPECT_TRUE(check_body_bound(kind, body.size()).ok()) << frame_kind_name(kind);
@@ -60,6 +101,9 @@ TEST(Bodies, EveryBodyStaysWithinTheBoundsOfItsKind) {
              .encode());
     fits(FrameKind::kVerifyResult, VerifyResultBody{0, 0, 1, {}}.encode());
     fits(FrameKind::kVerifyPages, VerifyPagesBody{}.encode());
+    fits(FrameKind::kPunch, encode_chunk_pages(std::vector<ChunkPages>(1)));
+    fits(FrameKind::kMissing, encode_chunk_pages(std::vector<ChunkPages>(kMaxMissingChunks)));
+    EXPECT_TRUE(check_body_bound(FrameKind::kPageRequest, PageRequestBody{}.encode().size()).ok());
     fits(FrameKind::kVerifyPagesResult, VerifyPagesResultBody{}.encode());
 }
 

@@ -16,7 +16,7 @@ namespace {
 using testing::HasSubstr;
 using HeaderBytes = std::array<std::byte, kFrameHeaderBytes>;
 
-constexpr uint16_t kLastKind = 21;
+constexpr uint16_t kLastKind = static_cast<uint16_t>(FrameKind::kGuestGone);
 
 FrameHeader some_header(Random& random) {
     FrameHeader header;
