@@ -1,7 +1,6 @@
 #include "engine/destination/incoming_migration.h"
 
 #include <fmt/format.h>
-#include <poll.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 
@@ -9,29 +8,23 @@
 #include <cerrno>
 
 #include "engine/base/log.h"
-#include "transport/codec/chunk_codec.h"
+#include "engine/destination/session_token.h"
+#include "engine/postcopy/postcopy_problems.h"
+#include "engine/postcopy/realtime.h"
 
 namespace godwit {
 namespace {
 
 // The source connects as soon as it has the answer to Prepare.
 constexpr Duration kAcceptLimit = std::chrono::seconds(15);
-constexpr Duration kResumeLimit = std::chrono::seconds(10);
 constexpr Duration kKillLimit = std::chrono::seconds(10);
-// Between two questions to a QEMU that can't be reached after COMMIT.
-constexpr Duration kAskAgain = std::chrono::milliseconds(100);
-
-SessionToken random_token() {
-    SessionToken token{};
-    size_t filled = 0;
-    while (filled < token.size()) {
-        const ssize_t got = ::getrandom(token.data() + filled, token.size() - filled, 0);
-        if (got > 0) filled += static_cast<size_t>(got);
-    }
-    return token;
-}
 
 }  // namespace
+
+void IncomingMigration::Session::shutdown() const {
+    for (const AcceptedStream& stream : data) stream.channel->shutdown();
+    if (urgent.channel) urgent.channel->shutdown();
+}
 
 absl::StatusOr<std::unique_ptr<IncomingMigration>> IncomingMigration::start(
     const v1::PrepareRequest& request, Dependencies dependencies) {
@@ -44,6 +37,7 @@ absl::StatusOr<std::unique_ptr<IncomingMigration>> IncomingMigration::start(
     record.set_role(v1::ROLE_DESTINATION);
     record.set_vm(request.spec().name());
     record.set_peer(request.source());
+    record.set_streams(request.streams());
     GODWIT_RETURN_IF_ERROR(journal.write(record, Journal::Durability::kPageCache));
 
     std::shared_ptr<Vm> vm;
@@ -87,15 +81,38 @@ absl::StatusOr<std::unique_ptr<IncomingMigration>> IncomingMigration::start(
     vm->set_listener(
         [self = incoming.get()](const GuestEvent& event) { self->on_guest_event(event); });
     incoming->dependencies_.at_step(step::kIncoming);
-    if (const absl::Status status = vm->begin_device_load(std::move(for_guest)); !status.ok()) {
+    absl::Status status = incoming->prepare_postcopy(request.postcopy());
+    if (status.ok()) status = vm->begin_device_load(std::move(for_guest));
+    if (!status.ok()) {
         incoming->refuse(status);
         return status;
     }
-    incoming->main_ = std::jthread([self = incoming.get()] {
-        set_thread_name("incoming");
-        self->run();
-    });
+    incoming->begin();
     return incoming;
+}
+
+absl::Status IncomingMigration::prepare_postcopy(v1::PostcopyUse use) {
+    if (use == v1::POSTCOPY_USE_NEVER) {
+        postcopy_problem_ = "it was not asked for";
+        return absl::OkStatus();
+    }
+    absl::StatusOr<std::unique_ptr<IncomingPostcopy>> postcopy =
+        IncomingPostcopy::attach(*vm_, journal_.missing_path());
+    if (postcopy.ok()) {
+        postcopy_ = *std::move(postcopy);
+        return absl::OkStatus();
+    }
+    postcopy_problem_ = std::string(postcopy.status().message());
+    if (use == v1::POSTCOPY_USE_IF_POSSIBLE) return absl::OkStatus();
+    return annotate(postcopy.status(), "Post-copy can't be done here");
+}
+
+void IncomingMigration::begin() {
+    main_ = std::jthread([this] {
+        set_thread_name("incoming");
+        run_realtime();
+        run();
+    });
 }
 
 IncomingMigration::IncomingMigration(Dependencies dependencies, std::shared_ptr<Vm> vm,
@@ -112,10 +129,21 @@ IncomingMigration::IncomingMigration(Dependencies dependencies, std::shared_ptr<
 
 IncomingMigration::~IncomingMigration() {
     if (main_.joinable()) {
-        abort("the destination's agent ends").IgnoreError();
+        {
+            const std::lock_guard lock(mutex_);
+            ending_ = true;
+            changed_.notify_all();
+        }
+        collapsing_.request_stop();
+        if (is_draining())
+            break_session(absl::CancelledError("the destination's agent ends"));
+        else
+            abort("the destination's agent ends").IgnoreError();
         main_.join();
     }
-    loader_ = {};
+    watcher_ = {};
+    committer_ = {};
+    vm_->set_listener({});
 }
 
 void IncomingMigration::on_guest_event(const GuestEvent& event) {
@@ -132,14 +160,11 @@ void IncomingMigration::on_guest_event(const GuestEvent& event) {
 }
 
 void IncomingMigration::run() {
-    absl::Status status = accept_streams();
-    if (status.ok()) {
-        dependencies_.at_step(step::kStreamsAccepted);
-        loader_ = std::jthread([this](const std::stop_token& stop) { report_load(stop); });
-        for (size_t i = 0; i + 1 < streams_.size(); ++i)
-            receivers_.emplace_back([this, i] { receive_pages(streams_[i]); });
-        status = serve_urgent();
-    }
+    absl::Status status;
+    do {
+        absl::StatusOr<std::shared_ptr<Session>> session = accept_session();
+        status = session.ok() ? serve_session(**session) : session.status();
+    } while (await_next_session());
     if (state().state() == v1::INCOMING_STATE_WAITING) {
         {
             // What broke the streams says more than that they are broken.
@@ -148,188 +173,123 @@ void IncomingMigration::run() {
         }
         refuse(status);
     }
-    break_streams(absl::CancelledError("the migration has ended"));
-    receivers_.clear();
-    loader_ = {};
+    watcher_ = {};
+    committer_ = {};
+    settle();
     const std::lock_guard lock(mutex_);
     ended_ = true;
     changed_.notify_all();
 }
 
-absl::Status IncomingMigration::accept_streams() {
-    GODWIT_ASSIGN_OR_RETURN(StreamAcceptor acceptor, StreamAcceptor::create(listener_, expected_));
-    const MonotonicTime deadline = Clock::system().now() + kAcceptLimit;
-    std::vector<AcceptedStream> accepted(expected_.stream_count);
-    for (uint16_t i = 0; i < expected_.stream_count; ++i) {
-        GODWIT_ASSIGN_OR_RETURN(AcceptedStream stream, acceptor.accept(deadline, wakeup_.fd()));
-        accepted[stream.route.stream] = std::move(stream);
+absl::StatusOr<std::shared_ptr<IncomingMigration::Session>> IncomingMigration::accept_session() {
+    HelloExpectation expected;
+    {
+        const std::lock_guard lock(mutex_);
+        if (!broken_.ok()) return broken_;
+        expected = expected_;
+        session_asked_ = false;
+        resumed_told_ = state_ == v1::INCOMING_STATE_RESUMED;
+        markers_ = 0;
     }
+    GODWIT_ASSIGN_OR_RETURN(StreamAcceptor acceptor, StreamAcceptor::create(listener_, expected));
+    const MonotonicTime deadline = Clock::system().now() + kAcceptLimit;
+    auto session = std::make_shared<Session>();
+    session->data.resize(expected.stream_count - 1);
+    for (uint16_t i = 0; i < expected.stream_count; ++i) {
+        GODWIT_ASSIGN_OR_RETURN(AcceptedStream stream, acceptor.accept(deadline, wakeup_.fd()));
+        const uint16_t index = stream.route.stream;
+        (index + 1 == expected.stream_count ? session->urgent : session->data[index]) =
+            std::move(stream);
+    }
+    session->writer =
+        std::make_unique<FrameWriter>(*session->urgent.channel, session->urgent.route);
     const std::lock_guard lock(mutex_);
-    streams_ = std::move(accepted);
-    urgent_ = std::make_unique<FrameWriter>(*streams_.back().channel, streams_.back().route);
-    channels_open_ = true;
-    return broken_;  // an abort that came meanwhile
+    if (!broken_.ok()) return broken_;  // an abort that came meanwhile
+    session_ = session;
+    return session;
 }
 
-void IncomingMigration::break_streams(const absl::Status& reason) {
+// Until the streams end.
+absl::Status IncomingMigration::serve_session(Session& session) {
+    dependencies_.at_step(step::kStreamsAccepted);
+    if (!watcher_.joinable())
+        watcher_ = std::jthread([this](const std::stop_token& stop) { watch_guest(stop); });
+    for (AcceptedStream& stream : session.data)
+        receivers_.emplace_back([this, &session, &stream] { receive_pages(session, stream); });
+    absl::Status status = is_draining() ? begin_next_session(session) : absl::OkStatus();
+    if (status.ok()) status = serve_urgent(session);
+    break_session(status);
+    receivers_.clear();
+    if (postcopy_ && is_draining()) postcopy_->connection_lost();
+    const std::lock_guard lock(mutex_);
+    session_.reset();
+    return status;
+}
+
+void IncomingMigration::break_session(const absl::Status& reason) {
     const std::lock_guard lock(mutex_);
     if (broken_.ok()) broken_ = reason;
     wakeup_.notify();
-    if (!channels_open_) return;
-    for (AcceptedStream& stream : streams_) stream.channel->shutdown();
+    if (session_) session_->shutdown();
 }
 
-void IncomingMigration::receive_pages(AcceptedStream& stream) {
-    set_thread_name(fmt::format("recv-{}", stream.route.stream).c_str());
-    const absl::Status status = receive_until_error(stream);
-    if (absl::IsOutOfRange(status)) return;  // an orderly close is no error
-    // A full RAM mount, say. A connection that is lost needs no telling.
-    if (!absl::IsUnavailable(status) && state().state() == v1::INCOMING_STATE_WAITING)
-        urgent_->send(FrameKind::kAbort, TextBody{.text = std::string(status.message())}.encode())
-            .IgnoreError();
-    break_streams(status);
+std::shared_ptr<IncomingMigration::Session> IncomingMigration::session() const {
+    const std::lock_guard lock(mutex_);
+    return session_;
 }
 
-absl::Status IncomingMigration::receive_until_error(AcceptedStream& stream) {
-    FrameReader reader(*stream.channel, stream.route);
-    ChunkCodec codec;
-    while (true) {
-        GODWIT_ASSIGN_OR_RETURN(const Frame frame, reader.next());
-        if (frame.kind() == FrameKind::kPages) {
-            GODWIT_ASSIGN_OR_RETURN(const PagesBody pages, decode_pages(frame.body, chunk_counts_));
-            GODWIT_ASSIGN_OR_RETURN(const std::span<const std::byte> raw,
-                                    codec.decompress(pages.codec, pages.payload, pages.raw_bytes));
-            if (state().state() != v1::INCOMING_STATE_WAITING)
-                return absl::FailedPreconditionError("pages after COMMIT");
-            GODWIT_RETURN_IF_ERROR(writer_.write(pages, raw));
-        } else if (frame.kind() == FrameKind::kMarker) {
-            GODWIT_ASSIGN_OR_RETURN(const MarkerBody marker, MarkerBody::decode(frame.body));
-            const MarkerAckBody ack{.round = marker.round, .stream = stream.route.stream};
-            GODWIT_RETURN_IF_ERROR(urgent_->send(FrameKind::kMarkerAck, ack.encode()));
-        } else {
-            return absl::InvalidArgumentError("unexpected frame on a data stream");
-        }
-    }
+absl::StatusOr<DestinationPhase> IncomingMigration::hear(StreamKind stream, FrameKind frame) {
+    const std::lock_guard lock(mutex_);
+    const std::optional<DestinationPhase> next = after(phase_, stream, frame);
+    if (!next)
+        return absl::InvalidArgumentError(
+            fmt::format("unexpected frame on {} stream: {} while {}",
+                        stream == StreamKind::kData ? "a data" : "the urgent",
+                        frame_kind_name(frame), phase_name(phase_)));
+    phase_ = *next;
+    return phase_;
 }
 
-// LOADED, or why not, as soon as QEMU says so; and, until COMMIT, that a loaded QEMU has ended.
-void IncomingMigration::report_load(const std::stop_token& stop) {
-    set_thread_name("load-reporter");
+DestinationPhase IncomingMigration::phase() const {
+    const std::lock_guard lock(mutex_);
+    return phase_;
+}
+
+// LOADED, or why not, as soon as QEMU says so; and later that it has ended.
+void IncomingMigration::watch_guest(const std::stop_token& stop) {
+    set_thread_name("guest-watch");
+    const auto tell = [this](FrameKind kind, const FrameBytes& body) {
+        const std::shared_ptr<Session> now = session();
+        if (!now) return;
+        if (const absl::Status sent = now->writer->send(kind, body); !sent.ok())
+            break_session(sent);
+    };
     std::string status;
     {
         std::unique_lock lock(mutex_);
         if (!changed_.wait(lock, stop, [this] { return load_status_.has_value(); })) return;
         status = *load_status_;
     }
-    absl::Status sent;
     if (status == "completed") {
         dependencies_.at_step(step::kLoadDone);
-        sent = urgent_->send(FrameKind::kLoaded);
+        if (state().state() == v1::INCOMING_STATE_WAITING) tell(FrameKind::kLoaded, {});
         std::unique_lock lock(mutex_);
-        if (sent.ok() && (!changed_.wait(lock, stop, [this] { return vm_gone_; }) ||
-                          state_ != v1::INCOMING_STATE_WAITING))
-            return;
+        const bool gone = changed_.wait(lock, stop, [this] { return vm_gone_; });
+        if (!gone) return;
+        const DestinationPhase now = phase_;
+        lock.unlock();
+        if (now == DestinationPhase::kDraining) {
+            tell(FrameKind::kGuestGone, TextBody{.text = "its QEMU has ended"}.encode());
+            return break_session(absl::NotFoundError("the guest's QEMU has ended"));
+        }
+        if (state().state() != v1::INCOMING_STATE_WAITING) return;
         status = "gone";
     }
-    if (sent.ok()) {
-        const std::string text =
-            status == "gone" ? "its QEMU has ended" : "its QEMU could not load the device state";
-        sent = urgent_->send(FrameKind::kLoadFailed, TextBody{.text = text}.encode());
-        // The source reads the reason before it sees the streams close: it aborts us.
-    }
-    if (!sent.ok()) break_streams(sent);
-}
-
-absl::Status IncomingMigration::serve_urgent() {
-    FrameReader reader(*streams_.back().channel, streams_.back().route);
-    while (true) {
-        GODWIT_ASSIGN_OR_RETURN(const Frame frame, reader.next());
-        if (frame.kind() == FrameKind::kCommit) return commit(true);
-        if (frame.kind() == FrameKind::kCommitPaused) return commit(false);
-        GODWIT_RETURN_IF_ERROR(serve_frame(frame));
-    }
-}
-
-absl::Status IncomingMigration::serve_frame(const Frame& frame) {
-    switch (frame.kind()) {
-        case FrameKind::kDeviceState:
-            return write_device_state(frame.body);
-        case FrameKind::kDeviceStateEnd: {
-            GODWIT_ASSIGN_OR_RETURN(const DeviceStateEndBody end,
-                                    DeviceStateEndBody::decode(frame.body));
-            ::shutdown(device_state_.get(), SHUT_WR);
-            if (end.total_bytes == device_state_bytes_) return absl::OkStatus();
-            return absl::DataLossError(fmt::format("device state: {} of {} bytes came",
-                                                   device_state_bytes_, end.total_bytes));
-        }
-        case FrameKind::kVerifyBegin:
-            hashes_ =
-                std::async(std::launch::async, [this] { return hash_ram(vm_->ram_blocks(), 2); });
-            return absl::OkStatus();
-        case FrameKind::kVerifyChunks:
-            return answer_verify_chunks(frame);
-        case FrameKind::kVerifyPages:
-            return answer_verify_pages(frame);
-        case FrameKind::kAbort: {
-            GODWIT_ASSIGN_OR_RETURN(const TextBody text, TextBody::decode(frame.body));
-            return absl::AbortedError("the source aborted: " + text.text);
-        }
-        case FrameKind::kPing:
-            return urgent_->send(FrameKind::kPong, frame.body);
-        default:
-            return absl::InvalidArgumentError(fmt::format(
-                "unexpected frame on the urgent stream: {}", frame_kind_name(frame.kind())));
-    }
-}
-
-absl::Status IncomingMigration::write_device_state(std::span<const std::byte> bytes) {
-    dependencies_.at_step(step::kDeviceStateCame);
-    device_state_bytes_ += bytes.size();
-    while (!bytes.empty()) {
-        // QEMU reads as fast as it can; an abort wakes us.
-        std::array<pollfd, 2> fds{{{device_state_.get(), POLLOUT, 0}, {wakeup_.fd(), POLLIN, 0}}};
-        if (::poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR)
-            return errno_status(errno, "poll");
-        if (fds[1].revents != 0) return absl::CancelledError("aborted");
-        const ssize_t put =
-            ::send(device_state_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (put < 0 && (errno == EAGAIN || errno == EINTR)) continue;
-        // QEMU has given up: its event says why and goes to the source; the rest is of no use.
-        if (put < 0) return absl::OkStatus();
-        bytes = bytes.subspan(static_cast<size_t>(put));
-    }
-    return absl::OkStatus();
-}
-
-absl::Status IncomingMigration::answer_verify_chunks(const Frame& frame) {
-    GODWIT_ASSIGN_OR_RETURN(const VerifyChunksBody theirs,
-                            VerifyChunksBody::decode(frame.body, chunk_counts_));
-    if (hashes_.valid()) {
-        GODWIT_ASSIGN_OR_RETURN(known_hashes_, hashes_.get());
-    }
-    VerifyResultBody result{.block = theirs.block,
-                            .first_chunk = theirs.first_chunk,
-                            .chunk_count = static_cast<uint32_t>(theirs.hashes.size())};
-    std::vector<Hash128> ours(theirs.hashes.size());
-    for (const ChunkHash& hash : known_hashes_)
-        if (hash.block == theirs.block && hash.chunk >= theirs.first_chunk &&
-            hash.chunk - theirs.first_chunk < ours.size())
-            ours[hash.chunk - theirs.first_chunk] = hash.hash;
-    for (size_t i = 0; i < ours.size(); ++i)
-        if (ours[i] != theirs.hashes[i]) result.different.push_back(theirs.first_chunk + i);
-    return urgent_->send(FrameKind::kVerifyResult, result.encode());
-}
-
-absl::Status IncomingMigration::answer_verify_pages(const Frame& frame) {
-    GODWIT_ASSIGN_OR_RETURN(const VerifyPagesBody theirs,
-                            VerifyPagesBody::decode(frame.body, chunk_counts_));
-    GODWIT_ASSIGN_OR_RETURN(const std::vector<Hash128> ours,
-                            hash_pages(vm_->ram_blocks()[theirs.block], theirs.chunk));
-    VerifyPagesResultBody result;
-    for (size_t page = 0; page < kPagesPerChunk; ++page)
-        if (ours[page] != theirs.hashes[page])
-            result.different[page / 64] |= uint64_t{1} << (page % 64);
-    return urgent_->send(FrameKind::kVerifyPagesResult, result.encode());
+    // The source reads the reason before it sees the streams close: it aborts us.
+    tell(FrameKind::kLoadFailed,
+         TextBody{.text = status == "gone" ? "its QEMU has ended"
+                                           : "its QEMU could not load the device state"}
+             .encode());
 }
 
 absl::Status IncomingMigration::enter(v1::JournalPhase phase, const std::string& detail) {
@@ -343,111 +303,18 @@ absl::Status IncomingMigration::enter(v1::JournalPhase phase, const std::string&
     return journal_.write(record, Journal::Durability::kPageCache);
 }
 
-absl::Status IncomingMigration::commit(bool run_guest) {
-    dependencies_.at_step(step::kCommitCame);
-    {
-        const std::lock_guard lock(mutex_);
-        if (!broken_.ok()) return broken_;  // an abort came first
-        if (load_status_ != "completed")
-            return absl::FailedPreconditionError("COMMIT before the device state was loaded");
-        state_ = v1::INCOMING_STATE_COMMITTED;
-        record_.set_was_running(run_guest);
-    }
-    absl::Status resumed = enter(v1::JOURNAL_PHASE_CONT, "");
-    dependencies_.at_step(step::kContNoted);
-    if (resumed.ok()) resumed = resume_guest(run_guest);
-    if (!resumed.ok()) return refuse_commit(resumed);
-    dependencies_.at_step(step::kContDone);
-    {
-        const std::lock_guard lock(mutex_);
-        state_ = v1::INCOMING_STATE_RESUMED;
-    }
-    // Whoever hears of RESUMED may migrate the VM on at once.
-    vm_->set_listener({});
-    dependencies_.on_resumed(record_.vm());
-    const absl::Status told = urgent_->send(FrameKind::kResumed);
-    if (!told.ok())
-        spdlog::warn("migration {}: RESUMED was not sent ({}); the source will ask", id(),
-                     std::string(told.message()));
-    dependencies_.at_step(step::kResumedSent);
-    if (const absl::Status status = enter(v1::JOURNAL_PHASE_RESUMED, ""); !status.ok())
-        spdlog::error("migration {}: {}", id(), std::string(status.message()));
-    if (const absl::Status status = vm_->announce(); !status.ok())
-        spdlog::warn("migration {}: announce: {}", id(), std::string(status.message()));
-    return absl::OkStatus();
-}
-
-// Ok: the guest is this side's, running or crashed. An error: it has never run here, for QEMU was
-// not asked or answered `cont` with an error.
-absl::Status IncomingMigration::resume_guest(bool run) {
-    if (wait_readable(vm_->gone_fd(), -1, Clock::system().now()).ok())
-        return absl::UnavailableError("its QEMU ended before it was asked to run the guest");
-    bool events_lost = false;
-    while (run) {
-        const absl::Status status = vm_->resume(kResumeLimit);
-        if (status.ok()) break;
-        spdlog::error("migration {}: resuming after COMMIT: {}", id(),
-                      std::string(status.message()));
-        if (absl::IsNotFound(status)) break;  // QEMU ended: `cont` may have been carried out
-        if (absl::IsDeadlineExceeded(status) || absl::IsUnavailable(status)) {
-            // No answer is no refusal either. Asked again until QEMU says.
-            events_lost |= absl::IsUnavailable(status);
-            wait_readable(-1, -1, Clock::system().now() + kAskAgain).IgnoreError();
-            continue;
-        }
-        // RESUME comes before the answer to the `cont` that caused it, on the same connection. A
-        // guest that has run, and stopped by itself since, is here.
-        const std::lock_guard lock(mutex_);
-        if (!ran_here_ && !events_lost) return status;
-        break;
-    }
-    return absl::OkStatus();
-}
-
-// COMMIT came, and the guest has never run here: QEMU is dead and reaped before the source hears
-// it.
-absl::Status IncomingMigration::refuse_commit(const absl::Status& reason) {
-    // An agent that comes back after our death must not resume what QEMU refused to run.
-    if (const absl::Status status = enter(v1::JOURNAL_PHASE_LIVE, ""); !status.ok())
-        spdlog::error("migration {}: {}", id(), std::string(status.message()));
-    dependencies_.at_step(step::kContRefused);
-    refuse(reason);
-    if (state().state() != v1::INCOMING_STATE_REFUSED) return reason;  // it may live: no answer
-    return urgent_->send(FrameKind::kRefused,
-                         TextBody{.text = std::string(reason.message())}.encode());
-}
-
-// The guest will never run here.
-void IncomingMigration::refuse(const absl::Status& reason) {
-    const std::string text(reason.message());
-    vm_->set_listener({});
-    spdlog::warn("migration {}: ended here: {}", id(), text);
-    if (const absl::Status killed = vm_->kill(kKillLimit); !killed.ok()) {
-        // Still COMMITTED or WAITING for whoever asks: never REFUSED while its QEMU may live.
-        spdlog::error("migration {}: QEMU pid {} could not be ended: {}", id(), vm_->pid(),
-                      std::string(killed.message()));
-        return;
-    }
-    dependencies_.hypervisor->forget(*vm_).IgnoreError();
-    if (const absl::Status status = enter(v1::JOURNAL_PHASE_REFUSED, text); !status.ok())
-        spdlog::error("migration {}: {}", id(), std::string(status.message()));
-    {
-        const std::lock_guard lock(mutex_);
-        state_ = v1::INCOMING_STATE_REFUSED;
-        detail_ = text;
-    }
-    dependencies_.on_refused(record_.vm());
-}
-
 absl::Status IncomingMigration::abort(const std::string& reason) {
     {
         const std::lock_guard lock(mutex_);
         if (state_ == v1::INCOMING_STATE_COMMITTED || state_ == v1::INCOMING_STATE_RESUMED)
             return absl::FailedPreconditionError("COMMIT has come: the guest is here");
     }
-    break_streams(absl::AbortedError(reason));
+    break_session(absl::AbortedError(reason));
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return ended_; });
+    changed_.wait(lock, [this] {
+        return ended_ || state_ == v1::INCOMING_STATE_COMMITTED ||
+               state_ == v1::INCOMING_STATE_RESUMED;
+    });
     if (state_ == v1::INCOMING_STATE_REFUSED) return absl::OkStatus();
     return absl::FailedPreconditionError("COMMIT came first: the guest is here");
 }
@@ -462,6 +329,11 @@ v1::QueryResponse IncomingMigration::state() const {
     v1::QueryResponse response;
     response.set_state(state_);
     response.set_detail(detail_);
+    response.set_guest_gone(record_.guest_gone());
+    response.set_draining(phase_ == DestinationPhase::kCommittedServing ||
+                          phase_ == DestinationPhase::kDraining);
+    if (phase_ == DestinationPhase::kDrained)
+        *response.mutable_postcopy() = record_.report().postcopy();
     return response;
 }
 

@@ -1,7 +1,11 @@
-// IncomingMigration: one migration at its destination.
+// IncomingMigration: one migration at its destination. What may come when:
+// engine/handover/phases.h.
 //
 //   WAITING ─► COMMITTED ─► RESUMED        the guest is here (alive or crashed)
 //      └──────────┴───────► REFUSED        never ran here and never will: its QEMU is gone
+//
+// A guest may resume before its last pages are there. Then the migration lives on after RESUMED:
+// the streams may be lost and come again (a session each), until the last page is in place.
 #pragma once
 
 #include <atomic>
@@ -15,12 +19,15 @@
 #include <vector>
 
 #include "engine/base/wait.h"
+#include "engine/destination/incoming_postcopy.h"
 #include "engine/destination/ram_writer.h"
 #include "engine/guest/hypervisor.h"
 #include "engine/handover/journal.h"
+#include "engine/handover/phases.h"
 #include "engine/handover/step_hook.h"
 #include "engine/verify/ram_hash.h"
 #include "godwit/v1/transfer.pb.h"
+#include "transport/codec/chunk_codec.h"
 #include "transport/frame/bodies.h"
 #include "transport/stream/frame_reader.h"
 #include "transport/stream/frame_writer.h"
@@ -29,7 +36,7 @@
 
 namespace godwit {
 
-class IncomingMigration {
+class IncomingMigration final : private Asker {
   public:
     struct Dependencies {
         Hypervisor* hypervisor = nullptr;
@@ -37,15 +44,26 @@ class IncomingMigration {
         std::string listen_host;  // where the data port is opened
         // Called once when the guest will never run here: the VM is dead and reaped.
         std::function<void(const std::string& vm_name)> on_refused;
+        // Called once, before on_resumed, when the source is told that the last page came: the VM
+        // is free in a moment.
+        std::function<void(const std::string& vm_name)> on_settling;
+        // Called once when the guest runs here, with all its pages.
         std::function<void(const std::string& vm_name)> on_resumed;
         StepHook at_step = no_hook;
     };
 
     // Starts the waiting QEMU and opens the data port; everything checkable was checked before.
-    // Errors: Hypervisor::start's; on error nothing is left.
+    // Errors: Hypervisor::start's; FailedPrecondition when post-copy is needed and can't be done;
+    // on error nothing is left.
     static absl::StatusOr<std::unique_ptr<IncomingMigration>> start(
         const v1::PrepareRequest& request, Dependencies dependencies);
-    // Aborts if it is still waiting; else waits for its end.
+    // Goes on where an earlier agent ended: COMMIT had come, and pages are missing. Errors: those
+    // of IncomingPostcopy::recover(); the guest waits where it needs a page.
+    static absl::StatusOr<std::unique_ptr<IncomingMigration>> recover(v1::JournalRecord record,
+                                                                      std::shared_ptr<Vm> vm,
+                                                                      Dependencies dependencies);
+    // Aborts if it is still waiting; else waits for its end. A drain is left to the agent's
+    // successor.
     ~IncomingMigration();
     IncomingMigration(const IncomingMigration&) = delete;
     IncomingMigration& operator=(const IncomingMigration&) = delete;
@@ -54,35 +72,77 @@ class IncomingMigration {
     [[nodiscard]] uint16_t data_port() const { return listener_.port(); }
     [[nodiscard]] const std::string& id() const { return record_.migration_id(); }
     [[nodiscard]] const std::shared_ptr<Vm>& vm() const { return vm_; }
+    // Why the guest can't resume before its last pages are there; empty: it can.
+    [[nodiscard]] const std::string& postcopy_problem() const { return postcopy_problem_; }
 
     // Ends it if COMMIT has not come, and waits until its QEMU is gone. Errors: FailedPrecondition
     // when COMMIT has come.
     absl::Status abort(const std::string& reason);
     [[nodiscard]] v1::QueryResponse state() const;
+    // Lets the source come with new streams, if pages are missing here.
+    v1::ReconnectResponse reconnect();
     // Its threads have done their work: resumed or refused, and nothing more will happen.
     [[nodiscard]] bool ended() const;
 
   private:
+    // One set of connections.
+    struct Session {
+        std::vector<AcceptedStream> data;
+        AcceptedStream urgent;
+        std::unique_ptr<FrameWriter> writer;  // of the urgent stream
+        void shutdown() const;
+    };
+
     IncomingMigration(Dependencies dependencies, std::shared_ptr<Vm> vm, Journal journal,
                       TcpListener listener, Wakeup wakeup, RamWriter writer);
+    absl::Status prepare_postcopy(v1::PostcopyUse use);
+    void begin();
 
+    // Life (incoming_migration.cc):
     void run();
-    absl::Status accept_streams();
-    absl::Status serve_urgent();
-    absl::Status serve_frame(const Frame& frame);
-    absl::Status write_device_state(std::span<const std::byte> bytes);
-    absl::Status answer_verify_chunks(const Frame& frame);
-    absl::Status answer_verify_pages(const Frame& frame);
-    void receive_pages(AcceptedStream& stream);
-    absl::Status receive_until_error(AcceptedStream& stream);
-    void report_load(const std::stop_token& stop);
+    absl::StatusOr<std::shared_ptr<Session>> accept_session();
+    absl::Status serve_session(Session& session);
+    void break_session(const absl::Status& reason);
     void on_guest_event(const GuestEvent& event);
+    void watch_guest(const std::stop_token& stop);
+    absl::Status enter(v1::JournalPhase phase, const std::string& detail);
+    [[nodiscard]] std::shared_ptr<Session> session() const;
+    // Whether that frame may come now; goes on to the phase after it.
+    absl::StatusOr<DestinationPhase> hear(StreamKind stream, FrameKind frame);
+    [[nodiscard]] DestinationPhase phase() const;
+
+    // Frames (incoming_frames.cc):
+    void receive_pages(Session& session, AcceptedStream& stream);
+    absl::Status receive_until_error(Session& session, AcceptedStream& stream);
+    absl::Status take_pages(DestinationPhase phase, const Frame& frame, ChunkCodec& codec,
+                            PageOrigin origin);
+    absl::Status serve_urgent(Session& session);
+    absl::Status serve_frame(Session& session, const Frame& frame, DestinationPhase phase);
+    absl::Status serve_postcopy_frame(Session& session, const Frame& frame, DestinationPhase phase);
+    absl::Status write_device_state(std::span<const std::byte> bytes);
+    absl::Status end_device_state(const Frame& frame);
+    absl::Status answer_verify_chunks(Session& session, const Frame& frame);
+    absl::Status answer_verify_pages(Session& session, const Frame& frame);
+
+    // Ownership (incoming_commit.cc):
     absl::Status commit(bool run_guest);
     absl::Status resume_guest(bool run);
+    void note_resumed();
     absl::Status refuse_commit(const absl::Status& reason);
     void refuse(const absl::Status& reason);
-    void break_streams(const absl::Status& reason);
-    absl::Status enter(v1::JournalPhase phase, const std::string& detail);
+
+    // Drain (incoming_drain.cc):
+    absl::Status ask(BlockIndex block, PageIndex page) override;
+    void commit_while_serving(bool run_guest);
+    void resume_until_it_runs(const std::stop_token& stop);
+    void tell_resumed();
+    absl::Status marker_came(Session& session);
+    absl::Status send_missing(Session& session);
+    absl::Status finish_drain(Session& session);
+    absl::Status begin_next_session(Session& session);
+    bool await_next_session();
+    void settle();
+    [[nodiscard]] bool is_draining() const;
 
     const Dependencies dependencies_;
     const std::shared_ptr<Vm> vm_;
@@ -90,11 +150,10 @@ class IncomingMigration {
     TcpListener listener_;
     const Wakeup wakeup_;
     RamWriter writer_;
-    HelloExpectation expected_;
     std::vector<uint64_t> chunk_counts_;
+    std::unique_ptr<IncomingPostcopy> postcopy_;  // none: it can't be done
+    std::string postcopy_problem_;
 
-    std::vector<AcceptedStream> streams_;  // by index; the last is the urgent stream
-    std::unique_ptr<FrameWriter> urgent_;
     UniqueFd device_state_;  // our end of QEMU's incoming stream
     Bytes device_state_bytes_ = 0;
     std::future<absl::StatusOr<std::vector<ChunkHash>>> hashes_;
@@ -103,18 +162,26 @@ class IncomingMigration {
     mutable std::mutex mutex_;
     std::condition_variable_any changed_;
     // Guarded by mutex_:
+    HelloExpectation expected_;
     v1::JournalRecord record_;
+    DestinationPhase phase_ = DestinationPhase::kLive;
     v1::IncomingState state_ = v1::INCOMING_STATE_WAITING;
     std::string detail_;
-    absl::Status broken_;                     // why the streams were shut down
-    bool channels_open_ = false;              // streams_ is complete
+    absl::Status broken_;                     // why the session was shut down
+    std::shared_ptr<Session> session_;        // none while there are no connections
+    bool session_asked_ = false;              // the source is about to come with new streams
+    bool resumed_told_ = false;               // the source of this session knows
+    size_t markers_ = 0;                      // of this push
     std::optional<std::string> load_status_;  // "completed", "failed", "gone"
     bool vm_gone_ = false;
     bool ran_here_ = false;  // QEMU said RESUME
+    bool ending_ = false;    // the agent ends
     bool ended_ = false;
 
-    std::jthread loader_;
+    std::stop_source collapsing_;
+    std::jthread watcher_;
     std::vector<std::jthread> receivers_;
+    std::jthread committer_;
     std::jthread main_;
 };
 

@@ -9,7 +9,7 @@
 
 namespace godwit {
 
-// <state>/migrations/<id>/{journal.json,word}. Not thread-safe per migration.
+// <state>/migrations/<id>/{journal.json,word,missing}. Not thread-safe per migration.
 class Journal {
   public:
     // Creates the migration's folder. Errors: mkdir's, InvalidArgument for a bad id.
@@ -27,6 +27,7 @@ class Journal {
     absl::Status write(const v1::JournalRecord& record, Durability durability) const;
 
     [[nodiscard]] std::string word_path() const { return folder_ + "/word"; }
+    [[nodiscard]] std::string missing_path() const { return folder_ + "/missing"; }
 
   private:
     explicit Journal(std::string folder) : folder_(std::move(folder)) {}

@@ -16,8 +16,9 @@ inline void no_hook(std::string_view) {}
 namespace step {
 
 // At the source, in this order.
-inline constexpr std::string_view kPrepared = "prepared";       // streams open, nothing sent
-inline constexpr std::string_view kRoundSent = "round-sent";    // each live round, confirmed
+inline constexpr std::string_view kPrepared = "prepared";           // streams open, nothing sent
+inline constexpr std::string_view kRoundSent = "round-sent";        // each live round, confirmed
+inline constexpr std::string_view kPunchedEarly = "punched-early";  // post-copy; the guest runs
 inline constexpr std::string_view kGuardArmed = "guard-armed";  // QEMU was not asked to stop yet
 inline constexpr std::string_view kFrozen = "frozen";           // pre-switchover
 inline constexpr std::string_view kLastPagesSent = "last-pages-sent";
@@ -27,6 +28,8 @@ inline constexpr std::string_view kVerified = "verified";         // the word is
 inline constexpr std::string_view kWordDecided = "word-decided";  // COMMIT, byte not sent
 inline constexpr std::string_view kCommitSent = "commit-sent";
 inline constexpr std::string_view kResumedSeen = "resumed-seen";  // source QEMU not killed yet
+inline constexpr std::string_view kDraining = "draining";         // it is; nothing was pushed yet
+inline constexpr std::string_view kDrained = "drained";           // the RAM file is still kept
 
 // At the destination, in this order.
 inline constexpr std::string_view kIncoming = "incoming";  // QEMU waits; Prepare is not answered
@@ -38,12 +41,17 @@ inline constexpr std::string_view kContNoted = "cont-noted";      // in the jour
 inline constexpr std::string_view kContDone = "cont-done";        // RESUMED not sent
 inline constexpr std::string_view kContRefused = "cont-refused";  // QEMU's error; still alive
 inline constexpr std::string_view kResumedSent = "resumed-sent";  // journal still says CONT
+inline constexpr std::string_view kArmed = "armed";               // post-copy: faults can be caught
+inline constexpr std::string_view kServing = "serving";  // faults are asked for; not loaded yet
+inline constexpr std::string_view kLastPageCame = "last-page-came";  // DRAINED not sent
 
 inline constexpr std::array kAll = {
-    kPrepared,          kRoundSent, kGuardArmed,      kFrozen,          kLastPagesSent,
-    kDeviceStateLeaves, kLoaded,    kVerified,        kWordDecided,     kCommitSent,
-    kResumedSeen,       kIncoming,  kStreamsAccepted, kDeviceStateCame, kLoadDone,
-    kCommitCame,        kContNoted, kContDone,        kContRefused,     kResumedSent};
+    kPrepared,        kRoundSent,         kPunchedEarly, kGuardArmed, kFrozen,
+    kLastPagesSent,   kDeviceStateLeaves, kLoaded,       kVerified,   kWordDecided,
+    kCommitSent,      kResumedSeen,       kDraining,     kDrained,    kIncoming,
+    kStreamsAccepted, kDeviceStateCame,   kLoadDone,     kCommitCame, kContNoted,
+    kContDone,        kContRefused,       kResumedSent,  kArmed,      kServing,
+    kLastPageCame};
 
 }  // namespace step
 }  // namespace godwit

@@ -20,7 +20,56 @@ std::string within(Duration expected, Duration limit) {
 }
 
 NextStep at_limit(const ConvergenceLimits& limits) {
-    return limits.stop_and_copy ? NextStep::kStopAndCopy : NextStep::kGiveUp;
+    switch (limits.on_no_converge) {
+        case NoConverge::kStopAndCopy:
+            return NextStep::kStopAndCopy;
+        case NoConverge::kPostcopy:
+            return NextStep::kPostcopy;
+        default:
+            return NextStep::kGiveUp;
+    }
+}
+
+// Whether a limit on the rounds is reached; fills the decision.
+bool limits_are_reached(const RoundObservation& seen, const ConvergenceLimits& limits,
+                        Decision& decision) {
+    const std::string where = fmt::format(
+        "{}, r = {:.2f}", within(decision.expected_downtime, limits.downtime_limit), decision.r);
+    if (seen.rounds_done >= limits.max_rounds)
+        decision.reason = fmt::format("no convergence in {} rounds: {}", seen.rounds_done, where);
+    else if (static_cast<double>(seen.total_page_bytes) >
+             limits.max_data * static_cast<double>(seen.touched))
+        decision.reason = fmt::format("no convergence within {:.1f} times the touched RAM: {}",
+                                      limits.max_data, where);
+    else
+        return false;
+    decision.step = at_limit(limits);
+    return true;
+}
+
+// Whether another round like this one would lead nowhere; fills the decision if something else is
+// to be done then at once.
+bool rounds_lead_nowhere(const RoundObservation& seen, const ConvergenceLimits& limits,
+                         Decision& decision) {
+    const auto pages = static_cast<double>(seen.round_pages);
+    const bool flat =
+        seen.round_pages > 0 && static_cast<double>(seen.dirty_pages) > kLeastShrink * pages;
+    if (!flat && decision.r < 1) return false;
+    const bool at_once =
+        limits.strategy == Strategy::kHybrid && limits.on_no_converge != NoConverge::kFail;
+    if (limits.on_no_converge == NoConverge::kThrottle)
+        decision.step = NextStep::kThrottle;
+    else if (at_once)
+        decision.step = at_limit(limits);
+    else
+        return false;
+    decision.reason =
+        decision.r < 1
+            ? fmt::format(
+                  "live rounds do not help any more: {} pages were sent and {} written, r = {:.2f}",
+                  seen.round_pages, seen.dirty_pages, decision.r)
+            : fmt::format("live rounds can't converge: r = {:.2f}", decision.r);
+    return true;
 }
 
 }  // namespace
@@ -37,34 +86,38 @@ Decision decide(const RoundObservation& seen, const ConvergenceLimits& limits) {
         seen.unsettled_pages - std::min(seen.unsettled_pages, seen.dirty_pages);
     decision.expected_downtime = changed + time_for(only_unsettled, seen.check_rate);
 
+    // What the last set may take, fixed costs included, and what it takes without unsettled pages.
+    const Duration allowed = limits.strategy == Strategy::kHybrid
+                                 ? seen.fixed_cost + limits.last_set_limit
+                                 : limits.downtime_limit;
     const Bytes rest = (seen.dirty_pages + only_unsettled) * kPageBytes;
     if (limits.threshold > 0 && rest <= limits.threshold) {
         decision.step = NextStep::kSwitch;
         decision.reason = fmt::format("{} left, threshold {}", format_bytes(rest),
                                       format_bytes(limits.threshold));
-    } else if (decision.expected_downtime <= limits.downtime_limit) {
+    } else if (decision.expected_downtime <= allowed) {
         decision.step = NextStep::kSwitch;
-        decision.reason = within(decision.expected_downtime, limits.downtime_limit);
-    } else if (seen.rounds_done >= limits.max_rounds) {
-        decision.step = at_limit(limits);
-        decision.reason =
-            fmt::format("no convergence in {} rounds: {}, r = {:.2f}", seen.rounds_done,
-                        within(decision.expected_downtime, limits.downtime_limit), decision.r);
-    } else if (static_cast<double>(seen.total_page_bytes) >
-               limits.max_data * static_cast<double>(seen.touched)) {
-        decision.step = at_limit(limits);
-        decision.reason = fmt::format(
-            "no convergence within {:.1f} times the touched RAM: {}, r = {:.2f}", limits.max_data,
-            within(decision.expected_downtime, limits.downtime_limit), decision.r);
-    } else if (changed <= limits.downtime_limit) {
+        decision.reason = limits.strategy == Strategy::kHybrid
+                              ? fmt::format("the last set adds {:.2f} ms",
+                                            to_ms(decision.expected_downtime - seen.fixed_cost))
+                              : within(decision.expected_downtime, limits.downtime_limit);
+    } else if (limits_are_reached(seen, limits, decision)) {
+        return decision;
+    } else if (changed <= allowed) {
         decision.step = NextStep::kSettlingRound;
         decision.reason = fmt::format(
             "{} unsettled pages are too many for the pause: drain block I/O first", only_unsettled);
-    } else {
+    } else if (!rounds_lead_nowhere(seen, limits, decision)) {
         decision.step = NextStep::kRound;
         decision.reason = within(decision.expected_downtime, limits.downtime_limit);
     }
     return decision;
+}
+
+bool must_switch_by(Duration limit, Duration elapsed, uint64_t pages_left, double page_rate) {
+    if (limit <= Duration::zero()) return false;
+    // Half as long again: the rate is what it was, and the push yields to faults.
+    return elapsed + time_for(pages_left, page_rate) * 3 / 2 >= limit;
 }
 
 }  // namespace godwit

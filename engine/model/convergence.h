@@ -12,18 +12,36 @@
 
 namespace godwit {
 
-struct ConvergenceLimits {
-    Duration downtime_limit = std::chrono::milliseconds(50);
-    Bytes threshold = 0;         // switch when the rest is at most this; 0: by downtime_limit alone
-    uint32_t max_rounds = 30;    // live rounds, round 0 included
-    double max_data = 3.0;       // page bytes looked at, as a multiple of the touched RAM
-    bool stop_and_copy = false;  // what to do when a limit is reached: else give up
+enum class Strategy {
+    kStopAndCopy,  // no live round; the guest resumes with all pages
+    kPrecopy,      // live rounds until the rest is small; the guest resumes with all pages
+    kPostcopy,     // no live round; the guest resumes at once, its pages follow
+    kHybrid,       // live rounds while they help; the rest follows, unless it is next to nothing
 };
+
+// When the live rounds lead nowhere.
+enum class NoConverge { kFail, kStopAndCopy, kPostcopy, kThrottle };
+
+struct ConvergenceLimits {
+    Strategy strategy = Strategy::kPrecopy;
+    NoConverge on_no_converge = NoConverge::kFail;
+    Duration downtime_limit = std::chrono::milliseconds(50);
+    Bytes threshold = 0;       // switch when the rest is at most this; 0: by downtime_limit alone
+    uint32_t max_rounds = 30;  // live rounds, round 0 included
+    double max_data = 3.0;     // page bytes looked at, as a multiple of the touched RAM
+    // Hybrid: what the last set may add to the pause; more of it follows after the resume.
+    Duration last_set_limit = std::chrono::milliseconds(1);
+};
+
+// A round that leaves more than this part of its pages dirty has not helped: real guests write the
+// same working set over and over, and then the next round leaves as much (FIELD section 2).
+inline constexpr double kLeastShrink = 0.75;
 
 // Measured at the end of a round.
 struct RoundObservation {
     uint32_t rounds_done = 0;
     Duration duration{};           // in which dirty_pages were written
+    uint64_t round_pages = 0;      // that the round sent or looked at; 0: unknown
     uint64_t dirty_pages = 0;      // distinct pages written since the last collect (|D|)
     uint64_t unsettled_pages = 0;  // pages to read again after a drain; D is part of them
     double page_rate = 0;          // R: page bytes per second, before compression
@@ -38,6 +56,8 @@ enum class NextStep {
     kSettlingRound,  // the same after a drain of block I/O, unsettled pages included
     kSwitch,         // the rest fits: freeze
     kStopAndCopy,    // it will not converge: freeze all the same, as asked
+    kPostcopy,       // freeze; the rest follows after the resume
+    kThrottle,       // hold the vCPUs back more, then another round
     kGiveUp,         // it will not converge: the guest stays at the source
 };
 
@@ -50,5 +70,9 @@ struct Decision {
 };
 
 Decision decide(const RoundObservation& seen, const ConvergenceLimits& limits);
+
+// Whether the guest has to resume before its last pages are there for all to be over by `limit`:
+// what is left, at the page rate that was seen, takes as long as there is time.
+bool must_switch_by(Duration limit, Duration elapsed, uint64_t pages_left, double page_rate);
 
 }  // namespace godwit

@@ -31,9 +31,9 @@ void EventLog::round(const v1::Round& round) {
     append(std::move(event));
 }
 
-void EventLog::progress(const v1::Progress& progress) {
+void EventLog::progress(const v1::Progress& progress, const std::string& phase) {
     v1::MigrationEvent event;
-    event.set_phase("rounds");
+    event.set_phase(phase);
     *event.mutable_progress() = progress;
     append(std::move(event));
 }

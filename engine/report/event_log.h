@@ -18,7 +18,7 @@ class EventLog {
   public:
     void message(const std::string& phase, const std::string& text);
     void round(const v1::Round& round);
-    void progress(const v1::Progress& progress);
+    void progress(const v1::Progress& progress, const std::string& phase = "rounds");
     // The last event: watchers end after it.
     void finish(const v1::MigrationReport& report);
 

@@ -1,6 +1,8 @@
 // SourceContext: what the phases of one outgoing migration share.
 #pragma once
 
+#include <atomic>
+#include <functional>
 #include <memory>
 
 #include "dirty-tracking/tracker/tracker.h"
@@ -34,6 +36,11 @@ struct SourceContext {
     std::string guard_program;
     std::string state_dir;
     MonotonicTime started_at;
+    // Somebody wants the guest to resume at the destination now, and the rest to follow.
+    const std::atomic<bool>& switch_requested;
+    bool may_switch = false;  // the destination can do that; set by prepare
+    // Holds the vCPUs back for that many percent of the time; empty: can't be done.
+    std::function<absl::Status(uint32_t percent)> throttle;
     v1::Progress progress;  // what the last round told, for progress events
 
     // Made by prepare:

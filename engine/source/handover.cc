@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "engine/source/kept_ram.h"
 #include "engine/source/source_verify.h"
 #include "transport/frame/bodies.h"
 
@@ -70,7 +71,10 @@ absl::Status Handover::freeze(LiveResult live) {
     GODWIT_RETURN_IF_ERROR(
         annotate(context_.vm.prepare_device_save(), "Cannot prepare the freeze"));
     context_.record.set_phase(v1::JOURNAL_PHASE_FREEZING);
+    context_.record.set_postcopy(armed_);
+    if (armed_) plan_kept_ram(context_.vm.ram_blocks(), context_.record);
     GODWIT_RETURN_IF_ERROR(context_.journal.write(context_.record, Journal::Durability::kDisk));
+    if (armed_) GODWIT_RETURN_IF_ERROR(link_kept_ram(context_.vm.ram_blocks(), context_.record));
     GODWIT_ASSIGN_OR_RETURN(pump_, DeviceStatePump::start(context_.streams->urgent(),
                                                           context_.signals, context_.at_step));
     GODWIT_RETURN_IF_ERROR(start_guard(live));
@@ -78,12 +82,13 @@ absl::Status Handover::freeze(LiveResult live) {
 
     GODWIT_RETURN_IF_ERROR(stop_guest());
     context_.at_step(step::kFrozen);
-    GODWIT_RETURN_IF_ERROR(send_last_pages(std::move(live)));
+    GODWIT_RETURN_IF_ERROR(send_last_set(std::move(live)));
     context_.at_step(step::kLastPagesSent);
     GODWIT_RETURN_IF_ERROR(save_device_state());
     context_.at_step(step::kLoaded);
     verified_at_ = loaded_at_;
-    if (context_.settings.verify) {
+    // With pages missing it is done in the drain.
+    if (context_.settings.verify && !drain_) {
         const absl::Status verified = verify();
         verified_at_ = Clock::system().now();
         context_.report.set_verify_ms(to_ms(verified_at_ - loaded_at_));
@@ -110,21 +115,33 @@ absl::Status Handover::stop_guest() {
 }
 
 // Pre-switchover is a drain of the block layer: what is read from here on is final.
-absl::Status Handover::send_last_pages(LiveResult live) {
+absl::Status Handover::send_last_set(LiveResult live) {
     PageSet last = std::move(live.rest);
-    GODWIT_RETURN_IF_ERROR(context_.tracker->collect(last, last));
+    PageSet recent = std::move(live.recent);
+    GODWIT_RETURN_IF_ERROR(context_.tracker->collect(recent, recent));
+    add_pages(last, recent);
     collected_at_ = Clock::system().now();
-    v1::Round& round = *context_.report.add_rounds();
-    round.set_index(live.next_round);
-    round.set_decision("last pages, the guest is stopped");
-    GODWIT_RETURN_IF_ERROR(send_round(context_, last, round, GuestState::kFrozen, deadline_));
+    if (armed_ && !resumes_with_all_pages(last)) {
+        GODWIT_RETURN_IF_ERROR(punch_late(std::move(last), recent, live.next_round));
+    } else {
+        GODWIT_RETURN_IF_ERROR(send_last_pages(last, live.next_round));
+        if (armed_)
+            GODWIT_RETURN_IF_ERROR(context_.streams->urgent().send(FrameKind::kPostcopyOff));
+        context_.streams->enter(SourcePhase::kSaving);
+    }
     pages_sent_at_ = Clock::system().now();
     return absl::OkStatus();
 }
 
+absl::Status Handover::send_last_pages(const PageSet& last, uint32_t index) {
+    v1::Round& round = *context_.report.add_rounds();
+    round.set_index(index);
+    round.set_decision("last pages, the guest is stopped");
+    return send_round(context_, last, round, GuestState::kFrozen, deadline_);
+}
+
 absl::Status Handover::save_device_state() {
     pump_->guest_is_frozen();
-    context_.streams->expect_loaded();
     GODWIT_RETURN_IF_ERROR(context_.vm.finish_device_save());
     GODWIT_ASSIGN_OR_RETURN(
         const Seen seen,
@@ -149,7 +166,7 @@ CommitEnd Handover::commit(std::string& why) {
         return CommitEnd::kNotSent;
     }
     context_.at_step(step::kWordDecided);
-    context_.streams->expect_resumed();
+    context_.streams->enter(drain_ ? SourcePhase::kCommittedServed : SourcePhase::kCommitted);
     const absl::Status sent = context_.streams->urgent().send(
         was_running_ ? FrameKind::kCommit : FrameKind::kCommitPaused);
     context_.at_step(step::kCommitSent);

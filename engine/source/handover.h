@@ -1,11 +1,15 @@
 // Freeze and handover at the source: from the last live round to the answer to COMMIT.
 //
-//   arm guard ─► migrate ─► STOP ─► pre-switchover ─► last collect ∪ unsettled ─► last pages
+//   [arm the destination, early punches] ─► arm guard ─► migrate ─► STOP ─► pre-switchover
+//        ─► last collect ∪ unsettled ─► last pages, or punches for what is missing then
 //        ─► migrate-continue ─► completed + LOADED ─► [verify] ─► COMMIT ─► RESUMED | REFUSED
 #pragma once
 
+#include <memory>
+
 #include "engine/source/context.h"
 #include "engine/source/device_state.h"
+#include "engine/source/drain.h"
 #include "engine/source/live_rounds.h"
 
 namespace godwit {
@@ -22,6 +26,10 @@ class Handover {
   public:
     explicit Handover(SourceContext& context) : context_(context) {}
 
+    // What may be done while the guest still runs: where it may resume before its last pages are
+    // there, the destination learns to catch faults, and drops what is known to be stale. Errors:
+    // the destination's words; the guest runs on.
+    absl::Status make_ready(LiveResult& live);
     // Everything before COMMIT; a guest that was paused by now stays paused. After an error the
     // guest is frozen or not, and the word is still open or says ABORT: the caller rolls back.
     absl::Status freeze(LiveResult live);
@@ -29,6 +37,11 @@ class Handover {
     [[nodiscard]] bool was_running() const { return was_running_; }
     // Whether freeze() got as far as asking QEMU to stop.
     [[nodiscard]] bool began() const { return began_; }
+
+    // After freeze(): the drain that answers faults; none when the guest resumes with all pages.
+    [[nodiscard]] const std::shared_ptr<Drain>& drain() const { return drain_; }
+    // What was missing at the destination when the guest was frozen.
+    [[nodiscard]] const PageSet& missing() const { return missing_; }
 
     // Decides, sends COMMIT, waits for the answer; fills the report's downtime. `why` is set unless
     // it ends in kResumed.
@@ -45,7 +58,17 @@ class Handover {
     absl::Status note_run_state();
     absl::Status verify();
     absl::Status stop_guest();
-    absl::Status send_last_pages(LiveResult live);
+    absl::Status send_last_set(LiveResult live);
+    absl::Status send_last_pages(const PageSet& last, uint32_t round);
+    absl::Status arm_destination();
+    absl::Status punch_early(LiveResult& live);
+    absl::Status punch_late(PageSet last, const PageSet& recent, uint32_t round);
+    absl::Status send_punches(const PageSet& stale, uint32_t round, GuestState guest,
+                              MonotonicTime deadline);
+    [[nodiscard]] bool resumes_with_all_pages(const PageSet& last) const;
+    // How many system calls it takes the destination to drop these.
+    [[nodiscard]] uint64_t punch_count(const PageSet& stale) const;
+    void widen(PageSet& stale) const;
     absl::Status save_device_state();
 
     SourceContext& context_;
@@ -53,7 +76,13 @@ class Handover {
     bool began_ = false;
     std::optional<GuardProcess> guard_;
     std::unique_ptr<DeviceStatePump> pump_;
-    MonotonicTime deadline_;  // of the whole freeze
+    bool armed_ = false;      // the destination can catch faults
+    bool with_rest_ = false;  // decided before the freeze: the guest resumes without its last pages
+    double page_rate_ = 0;    // as the live rounds had it; 0: none
+    PageSet missing_;         // at the destination
+    std::shared_ptr<Drain> ready_drain_;  // made before the freeze
+    std::shared_ptr<Drain> drain_;        // the same, once it is needed
+    MonotonicTime deadline_;              // of the whole freeze
     MonotonicTime stopped_at_;
     MonotonicTime quiet_at_;
     MonotonicTime collected_at_;

@@ -16,19 +16,16 @@ constexpr Duration kRoundLimit = std::chrono::hours(24);
 constexpr double kFirstCheckRate = 2e9;
 // A round with fewer pages says more about latency than about the rate.
 constexpr uint64_t kMinRatePages = 2048;
+// Of a copy in the pause, where nothing was measured: the guard must not end it for being slow.
+constexpr double kSlowestCopy = 50e6;
+// As QEMU's auto-converge has them by default, but steeper: each step costs a round.
+constexpr uint32_t kFirstThrottle = 20;
+constexpr uint32_t kThrottleStep = 20;
+constexpr uint32_t kMaxThrottle = 99;
 
 PageSet empty_set(std::span<const RamBlock> blocks) {
     PageSet set;
     for (const RamBlock& block : blocks) set.emplace_back(block.page_count());
-    return set;
-}
-
-absl::StatusOr<PageSet> allocated_set(std::span<const RamBlock> blocks) {
-    PageSet set = empty_set(blocks);
-    for (BlockIndex b = 0; b < blocks.size(); ++b)
-        GODWIT_RETURN_IF_ERROR(
-            for_each_data_extent(blocks[b].file.get(), 0, blocks[b].size,
-                                 [&](PageRange extent) { set[b].set_range(extent); }));
     return set;
 }
 
@@ -41,11 +38,28 @@ void report_progress(SourceContext& context, const v1::Round& round) {
     context.log.progress(progress);
 }
 
+// Whether the guest is to resume at the destination before this round is over.
+bool is_time_to_switch(const SourceContext& context, const v1::Round& round,
+                       MonotonicTime round_began) {
+    if (!context.may_switch) return false;
+    if (context.switch_requested) return true;
+    const MonotonicTime now = Clock::system().now();
+    const uint64_t done = context.sender->done_pages();
+    const double seconds = std::chrono::duration<double>(now - round_began).count();
+    if (done < kMinRatePages || seconds <= 0) return false;
+    return must_switch_by(context.settings.finish_by, now - context.started_at,
+                          round.dirty_pages() - std::min(done, round.dirty_pages()),
+                          static_cast<double>(done * kPageBytes) / seconds);
+}
+
 // Waits for the workers; a cancel, a dead guest or a lost stream ends the wait, as does the
 // deadline.
-absl::Status await_workers(SourceContext& context, const v1::Round& round, MonotonicTime deadline) {
+absl::Status await_workers(SourceContext& context, const v1::Round& round, bool may_cut,
+                           MonotonicTime deadline) {
+    const MonotonicTime begin = Clock::system().now();
     while (true) {
         const MonotonicTime now = Clock::system().now();
+        if (may_cut && is_time_to_switch(context, round, begin)) context.sender->cut_short();
         if (context.sender->wait(std::min(deadline, now + std::chrono::milliseconds(100))))
             return absl::OkStatus();
         report_progress(context, round);
@@ -92,14 +106,20 @@ class LiveRounds {
     absl::StatusOr<LiveResult> run() {
         GODWIT_RETURN_IF_ERROR(context_.tracker->start());
         armed_at_ = Clock::system().now();
+        const Strategy strategy = context_.settings.limits.strategy;
+        const bool live = strategy == Strategy::kPrecopy || strategy == Strategy::kHybrid;
         // A disk read that was under way before the pages were armed may end after they are read.
-        if (follows_disk_) GODWIT_RETURN_IF_ERROR(drain());
+        if (follows_disk_ && live) GODWIT_RETURN_IF_ERROR(drain());
         GODWIT_ASSIGN_OR_RETURN(PageSet set, allocated_set(context_.vm.ram_blocks()));
         context_.report.set_touched_bytes(count_pages(set) * kPageBytes);
+        if (!live) return without_rounds(std::move(set));
         bool drained = follows_disk_;
         for (uint32_t index = 0;; ++index) {
             GODWIT_ASSIGN_OR_RETURN(const Decision decision, one_round(set, index, drained));
             switch (decision.step) {
+                case NextStep::kThrottle:
+                    GODWIT_RETURN_IF_ERROR(throttle());
+                    [[fallthrough]];
                 case NextStep::kRound:
                     set = dirty_;
                     drained = false;
@@ -113,16 +133,47 @@ class LiveRounds {
                     break;
                 case NextStep::kSwitch:
                 case NextStep::kStopAndCopy:
-                    return LiveResult{std::move(rest_), index + 1, decision};
+                case NextStep::kPostcopy:
+                    return LiveResult{std::move(rest_), std::move(dirty_), index + 1, decision};
                 case NextStep::kGiveUp:
                     return absl::FailedPreconditionError(fmt::format(
-                        "{}; allow a longer --downtime-limit, or --on-no-converge stop-and-copy",
+                        "{}; allow a longer --downtime-limit, or take --strategy hybrid, or "
+                        "--on-no-converge postcopy, throttle or stop-and-copy",
                         decision.reason));
             }
         }
     }
 
   private:
+    // Everything is sent after the freeze.
+    absl::StatusOr<LiveResult> without_rounds(PageSet set) {
+        Decision decision{.step = NextStep::kPostcopy, .reason = "post-copy was asked for"};
+        if (context_.settings.limits.strategy == Strategy::kStopAndCopy) {
+            decision.step = NextStep::kStopAndCopy;
+            decision.reason = "stop-and-copy was asked for";
+            const Bytes rate = context_.settings.bandwidth_bytes_per_s;
+            const double seconds =
+                static_cast<double>(count_pages(set) * kPageBytes) /
+                std::min(rate > 0 ? static_cast<double>(rate) : kSlowestCopy, kSlowestCopy);
+            decision.expected_downtime =
+                context_.fixed_cost + Duration(static_cast<int64_t>(seconds * 1e9));
+        }
+        return LiveResult{std::move(set), std::move(dirty_), 0, decision};
+    }
+
+    absl::Status throttle() {
+        if (!context_.throttle)
+            return absl::FailedPreconditionError("this VM's vCPUs can't be held back");
+        if (throttle_percent_ == kMaxThrottle) return absl::OkStatus();
+        throttle_percent_ =
+            std::min(kMaxThrottle,
+                     throttle_percent_ == 0 ? kFirstThrottle : throttle_percent_ + kThrottleStep);
+        context_.report.set_throttle_percent(throttle_percent_);
+        context_.log.message(
+            "rounds", fmt::format("the vCPUs are held back {} % of the time", throttle_percent_));
+        return annotate(context_.throttle(throttle_percent_), "Cannot hold the vCPUs back");
+    }
+
     absl::Status drain() {
         context_.report.set_drains(context_.report.drains() + 1);
         const MonotonicTime begin = Clock::system().now();
@@ -146,7 +197,8 @@ class LiveRounds {
         GODWIT_RETURN_IF_ERROR(
             send_round(context_, set, round, GuestState::kRuns, begin + kRoundLimit));
         context_.at_step(step::kRoundSent);
-        rates_.add(round);
+        const bool cut = context_.sender->was_cut();
+        if (!cut) rates_.add(round);
         total_page_bytes_ += round.dirty_pages() * kPageBytes;
 
         clear_pages(dirty_);
@@ -155,19 +207,38 @@ class LiveRounds {
             Clock::system().now() - std::exchange(armed_at_, Clock::system().now());
         rest_ = dirty_;
         add_pages(rest_, disk_);
+        if (cut) add_pages(rest_, context_.sender->left_out());
 
-        const Decision decision = decide({.rounds_done = index + 1,
-                                          .duration = written_for,
-                                          .dirty_pages = count_pages(dirty_),
-                                          .unsettled_pages = count_pages(rest_),
-                                          .page_rate = rates_.page_rate(),
-                                          .check_rate = rates_.check_rate(),
-                                          .total_page_bytes = total_page_bytes_,
-                                          .touched = context_.report.touched_bytes(),
-                                          .fixed_cost = context_.fixed_cost + drain_cost()},
-                                         context_.settings.limits);
+        Decision decision = decide({.rounds_done = index + 1,
+                                    .duration = written_for,
+                                    .round_pages = round.dirty_pages(),
+                                    .dirty_pages = count_pages(dirty_),
+                                    .unsettled_pages = count_pages(rest_),
+                                    .page_rate = rates_.page_rate(),
+                                    .check_rate = rates_.check_rate(),
+                                    .total_page_bytes = total_page_bytes_,
+                                    .touched = context_.report.touched_bytes(),
+                                    .fixed_cost = context_.fixed_cost + drain_cost()},
+                                   context_.settings.limits);
+        if (cut || (decision.step != NextStep::kSwitch && switch_is_due())) {
+            decision.step = NextStep::kPostcopy;
+            decision.reason = context_.switch_requested
+                                  ? "the switch to post-copy was asked for"
+                                  : fmt::format(
+                                        "the rest follows after the resume, to be over in "
+                                        "{:.1f} s",
+                                        to_ms(context_.settings.finish_by) / 1e3);
+        }
         note(round, decision);
         return decision;
+    }
+
+    [[nodiscard]] bool switch_is_due() const {
+        if (!context_.may_switch) return false;
+        return context_.switch_requested ||
+               must_switch_by(context_.settings.finish_by,
+                              Clock::system().now() - context_.started_at, count_pages(rest_),
+                              rates_.page_rate());
     }
 
     void note(v1::Round& round, const Decision& decision) {
@@ -192,17 +263,28 @@ class LiveRounds {
     Duration shortest_drain_ = kDrainLimit;  // of this migration
     Rates rates_;
     Bytes total_page_bytes_ = 0;
+    uint32_t throttle_percent_ = 0;
 };
 
 }  // namespace
 
+absl::StatusOr<PageSet> allocated_set(std::span<const RamBlock> blocks) {
+    PageSet set = empty_set(blocks);
+    for (BlockIndex b = 0; b < blocks.size(); ++b)
+        GODWIT_RETURN_IF_ERROR(
+            for_each_data_extent(blocks[b].file.get(), 0, blocks[b].size,
+                                 [&](PageRange extent) { set[b].set_range(extent); }));
+    return set;
+}
+
 absl::Status send_round(SourceContext& context, const PageSet& set, v1::Round& round,
-                        GuestState guest, MonotonicTime deadline) {
+                        GuestState guest, MonotonicTime deadline, RoundKind kind) {
     const MonotonicTime begin = Clock::system().now();
     const Bytes wire_before = context.streams->sent_bytes();
     round.set_dirty_pages(count_pages(set));
-    context.sender->begin(set, round.index(), guest);
-    absl::Status sent = await_workers(context, round, deadline);
+    context.sender->begin(set, round.index(), guest, kind);
+    absl::Status sent = await_workers(
+        context, round, guest == GuestState::kRuns && kind == RoundKind::kPages, deadline);
     const absl::StatusOr<RoundTotals> totals = context.sender->finish();
     if (sent.ok()) sent = totals.status();
     // A failed stream is a symptom; the signals, given a moment, know the cause.

@@ -9,19 +9,26 @@ namespace godwit {
 
 // What is left when the rounds end.
 struct LiveResult {
-    PageSet rest;  // still dirty, or to be read again after the next drain
+    PageSet rest;    // still dirty, left out, or to be read again after the next drain
+    PageSet recent;  // of these, what was written lately: it will be again
     uint32_t next_round = 0;
-    Decision decision;  // kSwitch or kStopAndCopy
+    Decision decision;  // kSwitch, kStopAndCopy or kPostcopy
 };
 
-// Starts the tracker, sends round 0 (allocated extents) and dirty rounds. Errors: the tracker's,
-// the streams', Cancelled, NotFound (the guest died), FailedPrecondition when it gives up because
-// the guest writes too fast. After an error the guest runs at the source; the tracker may be armed.
+// Starts the tracker, sends round 0 (allocated extents) and dirty rounds; for the strategies
+// without live rounds everything allocated is the rest. Errors: the tracker's, the streams',
+// Cancelled, NotFound (the guest died), FailedPrecondition when it gives up because the guest
+// writes too fast. After an error the guest runs at the source; the tracker may be armed.
 absl::StatusOr<LiveResult> run_live_rounds(SourceContext& context);
 
-// Sends `set` and waits until the destination has confirmed all of it. Fills everything of `round`
-// but what the policy adds, and adds to the report's page counts.
+// Every page that a RAM file holds.
+absl::StatusOr<PageSet> allocated_set(std::span<const RamBlock> blocks);
+
+// Sends `set` (of its punches, only that they are stale) and waits until the destination has
+// confirmed all of it. Fills everything of `round` but what the policy adds, and adds to the
+// report's page counts.
 absl::Status send_round(SourceContext& context, const PageSet& set, v1::Round& round,
-                        GuestState guest, MonotonicTime deadline);
+                        GuestState guest, MonotonicTime deadline,
+                        RoundKind kind = RoundKind::kPages);
 
 }  // namespace godwit

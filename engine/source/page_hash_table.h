@@ -22,6 +22,14 @@ class PageHashTable {
 
     // The chunk's hashes, made on first use.
     Chunk& chunk(BlockIndex block, ChunkIndex index);
+    [[nodiscard]] bool has(BlockIndex block, ChunkIndex index) const {
+        return chunks_[block][index] != nullptr;
+    }
+    // Of a page of a chunk that may not be there: then it is one of zeros.
+    [[nodiscard]] Hash128 of(BlockIndex block, PageIndex page) const {
+        const auto& chunk = chunks_[block][page / kPagesPerChunk];
+        return chunk ? (*chunk)[page % kPagesPerChunk] : Hash128{};
+    }
 
   private:
     std::vector<std::vector<std::unique_ptr<Chunk>>> chunks_;

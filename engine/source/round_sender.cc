@@ -1,5 +1,6 @@
 #include "engine/source/round_sender.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "engine/base/wait.h"
@@ -18,6 +19,7 @@ void RoundTotals::add(const RoundTotals& other) {
 RoundSender::RoundSender(std::span<const RamBlock> blocks, SourceStreams& streams,
                          DirtyTracker& tracker)
     : blocks_(blocks), streams_(streams), tracker_(tracker), hashes_(blocks) {
+    for (const RamBlock& block : blocks) left_out_.emplace_back(block.page_count());
     results_.resize(streams.data().size(), absl::StatusOr<RoundTotals>(RoundTotals{}));
     for (size_t i = 0; i < streams.data().size(); ++i)
         workers_.emplace_back([this, i](const std::stop_token& stop) { work(i, stop); });
@@ -28,12 +30,14 @@ RoundSender::~RoundSender() {
     changed_.notify_all();
 }
 
-void RoundSender::begin(const PageSet& set, uint32_t round, GuestState guest) {
+void RoundSender::begin(const PageSet& set, uint32_t round, GuestState guest, RoundKind kind) {
     streams_.expect_acks_up_to(round);
     const std::lock_guard lock(mutex_);
     set_ = &set;
     round_ = round;
     guest_ = guest;
+    kind_ = kind;
+    if (cut_.exchange(false)) clear_pages(left_out_);
     done_pages_ = 0;
     running_ = workers_.size();
     ++generation_;
@@ -79,9 +83,16 @@ absl::StatusOr<RoundTotals> RoundSender::send_share(size_t stream_index) {
         const PageBitmap& pages = (*set_)[block];
         for (PageIndex page = pages.next_set(0); page < pages.page_count();) {
             const ChunkIndex chunk = page / kPagesPerChunk;
-            if ((chunk + block) % stream_count == stream_index)
-                GODWIT_RETURN_IF_ERROR(
-                    send_chunk(*stream.sender, block, chunk, chunk_mask(pages, chunk), totals));
+            if ((chunk + block) % stream_count == stream_index) {
+                const ChunkMask wanted = chunk_mask(pages, chunk);
+                if (cut_)
+                    leave_out(block, chunk, wanted);
+                else
+                    GODWIT_RETURN_IF_ERROR(
+                        kind_ == RoundKind::kPunches
+                            ? send_punch(*stream.writer, block, chunk, wanted)
+                            : send_chunk(*stream.sender, block, chunk, wanted, totals));
+            }
             page = pages.next_set((chunk + 1) * kPagesPerChunk);
         }
     }
@@ -89,6 +100,18 @@ absl::StatusOr<RoundTotals> RoundSender::send_share(size_t stream_index) {
     const FrameBytes marker = MarkerBody{.round = round_}.encode();
     GODWIT_RETURN_IF_ERROR(stream.writer->send(FrameKind::kMarker, marker));
     return totals;
+}
+
+void RoundSender::leave_out(BlockIndex block, ChunkIndex chunk, const ChunkMask& wanted) {
+    const auto words = left_out_[block].words().subspan(chunk * wanted.size(), wanted.size());
+    std::copy(wanted.begin(), wanted.end(), words.begin());
+}
+
+absl::Status RoundSender::send_punch(FrameWriter& writer, BlockIndex block, ChunkIndex chunk,
+                                     const ChunkMask& pages) {
+    done_pages_ += count_pages(pages);
+    const ChunkPages punch{.block = block, .chunk = chunk, .pages = pages};
+    return writer.send(FrameKind::kPunch, encode_chunk_pages(std::span(&punch, 1)));
 }
 
 absl::Status RoundSender::send_chunk(PageSender& sender, BlockIndex block, ChunkIndex chunk,

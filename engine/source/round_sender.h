@@ -31,6 +31,9 @@ struct RoundTotals {
 // Whether the guest may write while a round is read.
 enum class GuestState { kRuns, kFrozen };
 
+// What is sent of a set: its pages, or only that the destination must not use what it has of them.
+enum class RoundKind { kPages, kPunches };
+
 // One worker thread per data stream. A chunk always travels on stream `chunk % streams` (+ block),
 // so no newer copy of a page is overtaken by an older one.
 class RoundSender {
@@ -43,7 +46,20 @@ class RoundSender {
     // Begins to send the pages of `set` (which must stay unchanged) followed by a marker of `round`
     // on every stream. One round at a time. While the guest runs each range is re-armed in the
     // tracker just before it is read; in the pause that would cost time for nothing.
-    void begin(const PageSet& set, uint32_t round, GuestState guest);
+    void begin(const PageSet& set, uint32_t round, GuestState guest,
+               RoundKind kind = RoundKind::kPages);
+    // Ends the round before its time: what is not being read yet is left out. Any thread.
+    void cut_short() { cut_ = true; }
+    // Whether the round that is over ended before its time.
+    [[nodiscard]] bool was_cut() const { return cut_; }
+    // After finish(): the pages of the set that were left out; empty where none were.
+    [[nodiscard]] const PageSet& left_out() const { return left_out_; }
+    // Whether any page of the chunk was ever sent, so that the destination may hold something.
+    [[nodiscard]] bool was_sent(BlockIndex block, ChunkIndex chunk) const {
+        return hashes_.has(block, chunk);
+    }
+    // What the destination holds, by hash.
+    [[nodiscard]] const PageHashTable& hashes() const { return hashes_; }
     // Pages looked at so far in this round.
     [[nodiscard]] uint64_t done_pages() const { return done_pages_; }
     // Waits until the workers are done or `deadline`; true when they are.
@@ -54,6 +70,9 @@ class RoundSender {
   private:
     void work(size_t stream_index, const std::stop_token& stop);
     absl::StatusOr<RoundTotals> send_share(size_t stream_index);
+    void leave_out(BlockIndex block, ChunkIndex chunk, const ChunkMask& wanted);
+    absl::Status send_punch(FrameWriter& writer, BlockIndex block, ChunkIndex chunk,
+                            const ChunkMask& pages);
     absl::Status send_chunk(PageSender& sender, BlockIndex block, ChunkIndex chunk,
                             const ChunkMask& wanted, RoundTotals& totals);
 
@@ -62,6 +81,8 @@ class RoundSender {
     DirtyTracker& tracker_;
     PageHashTable hashes_;
     std::atomic<uint64_t> done_pages_{0};
+    std::atomic<bool> cut_{false};
+    PageSet left_out_;  // each chunk's words are its own worker's
 
     std::mutex mutex_;
     std::condition_variable_any changed_;
@@ -69,6 +90,7 @@ class RoundSender {
     const PageSet* set_ = nullptr;
     uint32_t round_ = 0;
     GuestState guest_ = GuestState::kRuns;
+    RoundKind kind_ = RoundKind::kPages;
     uint64_t generation_ = 0;  // counts rounds, so that workers see a new one
     size_t running_ = 0;
     std::vector<absl::StatusOr<RoundTotals>> results_;

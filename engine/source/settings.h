@@ -2,8 +2,10 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "engine/base/clock.h"
+#include "engine/base/status.h"
 #include "engine/base/units.h"
 #include "engine/model/convergence.h"
 #include "transport/control/peer.h"
@@ -13,9 +15,9 @@ namespace godwit {
 struct MigrationSettings {
     std::string id;
     HostPort destination;
-    std::string strategy = "precopy";
     std::string tracker = "auto";  // or "uffd-wp", "kvm-dirty-log"
     ConvergenceLimits limits;
+    Duration finish_by{};             // after the start; 0: no deadline
     Bytes bandwidth_bytes_per_s = 0;  // 0: unlimited
     uint16_t streams = 2;
     bool verify = false;
@@ -26,6 +28,14 @@ struct MigrationSettings {
     // the guard is for agents that hang, not for slow links.
     Duration freeze_limit = std::chrono::seconds(10);
 };
+
+// Whether the guest may come to resume before its last pages are there: the destination must be
+// able to do that.
+bool may_use_postcopy(const MigrationSettings& settings);
+
+std::string_view strategy_name(Strategy strategy);
+// Errors: InvalidArgument, with the names that there are.
+absl::StatusOr<Strategy> parse_strategy(std::string_view name);
 
 inline constexpr uint16_t kMaxDataStreams = 16;
 inline constexpr uint32_t kMaxRounds = 1000;

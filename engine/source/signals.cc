@@ -48,12 +48,18 @@ void SourceSignals::forget_guest() {
     });
 }
 
+void SourceSignals::forget_connection() {
+    update([](Seen& seen) { seen.connection = absl::OkStatus(); });
+}
+
 SourceSignals::Seen SourceSignals::seen() const {
     const std::lock_guard lock(mutex_);
     return seen_;
 }
 
 absl::Status SourceSignals::bad_news(const Seen& seen, Mind mind) {
+    if (mind == Mind::kPeerOnly)
+        return annotate(seen.connection, "The connection to the destination was lost");
     if (seen.guest_gone) return absl::NotFoundError("the guest's QEMU has ended by itself");
     return mind == Mind::kGuestOnly ? absl::OkStatus() : problem_of(seen);
 }

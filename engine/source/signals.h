@@ -11,6 +11,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/guest/hypervisor.h"
+#include "godwit/v1/report.pb.h"
 
 namespace godwit {
 
@@ -26,6 +27,10 @@ class SourceSignals {
         std::vector<int64_t> acked_round;                       // by data stream; -1: none yet
         std::optional<MonotonicTime> loaded_at;
         std::optional<MonotonicTime> resumed_at;
+        std::optional<MonotonicTime> ready_for_faults_at;
+        uint64_t missing_lists = 0;           // ended lists of missing pages
+        std::optional<v1::Postcopy> drained;  // the last page is in place; what the drain was like
+        std::optional<std::string> gone_there;  // the destination's QEMU ended after COMMIT
         std::optional<std::string> load_failed;
         std::optional<std::string> refused;
         uint64_t verify_replies = 0;
@@ -46,6 +51,8 @@ class SourceSignals {
     void on_guest_event(const GuestEvent& event);
     // Forgets guest events: of an earlier migration of the same QEMU.
     void forget_guest();
+    // Forgets that the connection was lost: there is a new one.
+    void forget_connection();
 
     [[nodiscard]] Seen seen() const;
     // Why the migration can't go on, whatever the guest does: cancelled, refused, connection lost.
@@ -55,6 +62,7 @@ class SourceSignals {
     enum class Mind {
         kAll,        // a lost connection, a refusal, a cancel, a dead guest
         kGuestOnly,  // a dead guest only: while rolling back, or in doubt
+        kPeerOnly,   // a lost connection only: in a drain, when no guest is left here
     };
     // Waits until `done` holds. Errors: Cancelled; NotFound (the guest's process has ended);
     // Unavailable (connection lost); Aborted (load failed or refused, with the peer's words);

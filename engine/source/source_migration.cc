@@ -7,6 +7,7 @@
 #include "engine/base/log.h"
 #include "engine/source/handover.h"
 #include "engine/source/in_doubt.h"
+#include "engine/source/kept_ram.h"
 #include "engine/source/persistent_rollback.h"
 #include "engine/verify/ram_hash.h"
 #include "transport/frame/frame_header.h"
@@ -73,7 +74,7 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     v1::MigrationReport report;
     report.set_migration_id(settings_.id);
     report.set_vm(vm_name_);
-    report.set_strategy(settings_.strategy);
+    report.set_strategy(std::string(strategy_name(settings_.limits.strategy)));
     report.set_source(dependencies_.own_address);
     report.set_destination(settings_.destination.to_string());
     report.set_streams(settings_.streams);
@@ -99,6 +100,8 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     record.set_vm(vm_name_);
     record.set_vm_incarnation(dependencies_.vm->incarnation());
     record.set_peer(settings_.destination.to_string());
+    record.set_streams(settings_.streams);
+    record.set_bandwidth_bytes_per_s(settings_.bandwidth_bytes_per_s);
     TransferClient peer(settings_.destination);
     SourceContext context{.settings = settings_,
                           .vm = *dependencies_.vm,
@@ -113,7 +116,9 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
                           .fixed_cost = dependencies_.fixed_cost,
                           .guard_program = dependencies_.guard_program,
                           .state_dir = dependencies_.state_dir,
-                          .started_at = Clock::system().now()};
+                          .started_at = Clock::system().now(),
+                          .switch_requested = switch_requested_,
+                          .throttle = dependencies_.throttle};
     const std::stop_callback on_stop(stop, [this] { static_cast<void>(cancel()); });
     {
         const Listening listening(context.vm, signals_);
@@ -140,9 +145,14 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
     absl::StatusOr<LiveResult> live = run_live_rounds(context);
     if (!live.ok()) return undo(context, live.status(), false, stop);
     context.report.set_switch_reason(live->decision.reason);
+    {
+        const std::lock_guard lock(drain_mutex_);
+        live_over_ = true;
+    }
 
     Handover handover(context);
     status = check_memory(context.vm);
+    if (status.ok()) status = handover.make_ready(*live);
     if (status.ok()) status = handover.freeze(std::move(*live));
     was_running_ = handover.was_running();
     if (!status.ok()) return undo(context, status, handover.began(), stop);
@@ -150,6 +160,8 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
 
     std::string why;
     CommitEnd end = handover.commit(why);
+    if (handover.drain() && (end == CommitEnd::kResumed || end == CommitEnd::kInDoubt))
+        return drain(context, handover, stop);
     if (end == CommitEnd::kInDoubt) {
         log_.message("handover", fmt::format("in doubt: COMMIT was sent, but {}; asking {}", why,
                                              settings_.destination.to_string()));
@@ -211,11 +223,26 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
                             context.peer.prepare(request, kPrepareLimit, untouched_));
     untouched_ = false;
     prepared_ = true;
+    context.may_switch =
+        settings_.limits.strategy != Strategy::kStopAndCopy && response.postcopy_problem().empty();
+    {
+        const std::lock_guard lock(drain_mutex_);
+        no_switch_ = response.postcopy_problem();
+    }
     context.report.set_prepare_ms(to_ms(Clock::system().now() - begin));
     if (signals_.seen().cancelled) return absl::CancelledError("cancelled");
-    GODWIT_ASSIGN_OR_RETURN(context.streams,
-                            SourceStreams::connect(settings_, response, signals_,
-                                                   Clock::system().now() + kConnectLimit));
+    std::vector<uint64_t> counts;
+    for (const RamBlock& block : vm.ram_blocks()) counts.push_back(block.chunk_count());
+    GODWIT_ASSIGN_OR_RETURN(
+        context.streams,
+        SourceStreams::connect({.migration_id = settings_.id,
+                                .host = settings_.destination.host,
+                                .port = static_cast<uint16_t>(response.data_port()),
+                                .session_token = response.session_token(),
+                                .stream_count = settings_.streams,
+                                .bandwidth_bytes_per_s = settings_.bandwidth_bytes_per_s,
+                                .chunk_counts = std::move(counts)},
+                               signals_, Clock::system().now() + kConnectLimit));
     context.sender =
         std::make_unique<RoundSender>(vm.ram_blocks(), *context.streams, *context.tracker);
     return absl::OkStatus();
@@ -244,6 +271,10 @@ absl::StatusOr<v1::PrepareRequest> SourceMigration::prepare_request(const Source
     request.set_streams(settings_.streams);
     request.set_hypervisor_version(dependencies_.hypervisor_version);
     request.set_source(dependencies_.own_address);
+    request.set_postcopy(may_use_postcopy(settings_) ? v1::POSTCOPY_USE_NEEDED
+                         : settings_.limits.strategy == Strategy::kPrecopy
+                             ? v1::POSTCOPY_USE_IF_POSSIBLE
+                             : v1::POSTCOPY_USE_NEVER);
     return request;
 }
 
@@ -267,6 +298,8 @@ void SourceMigration::undo(SourceContext& context, const absl::Status& cause, bo
     context.word.decide(Verdict::kAbort);
     absl::Status rolled_back;
     if (frozen) rolled_back = give_back(context, stop);
+    if (context.report.throttle_percent() > 0) context.throttle(0).IgnoreError();
+    release_kept_ram(context.record).IgnoreError();
     if (context.tracker) {
         if (const absl::Status stopped = context.tracker->stop(); !stopped.ok())
             spdlog::warn("migration {}: {}", settings_.id, std::string(stopped.message()));
@@ -324,11 +357,16 @@ void SourceMigration::finish_at_destination(SourceContext& context) {
     report.set_outcome(v1::OUTCOME_DONE);
     report.set_guest_at(v1::GUEST_AT_DESTINATION);
     report.set_retry_safe(false);
-    // Nobody may start a second guest from this QEMU.
-    if (const absl::Status killed = context.vm.kill(kKillLimit); !killed.ok())
-        report.add_warnings(fmt::format("the source's QEMU (pid {}) could not be ended: {}",
-                                        context.vm.pid(), std::string(killed.message())));
+    kill_guest(context);
+    release_kept_ram(context.record).IgnoreError();
     context.streams->shutdown();
+}
+
+// Nobody may start a second guest from this QEMU.
+void SourceMigration::kill_guest(SourceContext& context) {
+    if (const absl::Status killed = context.vm.kill(kKillLimit); !killed.ok())
+        context.report.add_warnings(fmt::format("the source's QEMU (pid {}) could not be ended: {}",
+                                                context.vm.pid(), std::string(killed.message())));
 }
 
 }  // namespace godwit

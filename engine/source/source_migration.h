@@ -1,6 +1,6 @@
 // SourceMigration: one outgoing migration, from the first check to the report.
 //
-//   PREPARE ─► ROUNDS ─► FREEZE ─► HANDOVER ─► DONE
+//   PREPARE ─► ROUNDS ─► FREEZE ─► HANDOVER ─► [DRAIN] ─► DONE
 //      │          │         │          ├─► refused: rolled back, the guest at the source
 //      └──────────┴─────────┴─► undone └─► in doubt: asks the destination until it knows
 #pragma once
@@ -17,6 +17,7 @@
 #include "engine/handover/step_hook.h"
 #include "engine/report/event_log.h"
 #include "engine/source/context.h"
+#include "engine/source/handover.h"
 #include "engine/source/settings.h"
 
 namespace godwit {
@@ -34,6 +35,9 @@ struct SourceDependencies {
     Duration fixed_cost = std::chrono::milliseconds(15);  // DESIGN: 9–12 ms seen
     TrackerFactory make_tracker;
     StepHook at_step = no_hook;
+    // Holds the VM's vCPUs back for that many percent of the time, 0: not at all. Empty: nobody
+    // can.
+    std::function<absl::Status(uint32_t percent)> throttle;
 };
 
 // run() is called once, on the migration's own thread; cancel() and log() from any.
@@ -49,6 +53,14 @@ class SourceMigration {
     // is too late (COMMIT was sent) or it has ended.
     absl::Status cancel();
 
+    // Ok: the live rounds end now, and the guest resumes before its last pages are there. Errors:
+    // FailedPrecondition when they have ended, there are none, or the destination can't do that.
+    absl::Status switch_to_postcopy();
+    // Ok: an interrupted drain is tried again at once. Errors: FailedPrecondition when none is.
+    absl::Status resume();
+
+    // The guest runs at the destination, and its last pages follow.
+    [[nodiscard]] bool resumed_there() const { return resumed_there_; }
     // COMMIT was sent, and the destination has not answered yet.
     [[nodiscard]] bool in_doubt() const { return in_doubt_; }
     [[nodiscard]] EventLog& log() { return log_; }
@@ -63,6 +75,12 @@ class SourceMigration {
               const std::stop_token& stop);
     absl::Status give_back(SourceContext& context, const std::stop_token& stop);
     void finish_at_destination(SourceContext& context);
+    void kill_guest(SourceContext& context);
+    // Post-copy, once COMMIT was sent.
+    void drain(SourceContext& context, Handover& handover, const std::stop_token& stop);
+    void note_resumed(SourceContext& context, Handover& handover, MonotonicTime at);
+    void finish_drain(SourceContext& context, Handover& handover, Drain::Outcome outcome);
+    bool verify_drained(SourceContext& context, Handover& handover);
     void finish_dead(SourceContext& context, const std::string& detail);
 
     const MigrationSettings settings_;
@@ -74,6 +92,12 @@ class SourceMigration {
     std::optional<DecisionWord> word_;  // guarded by word_mutex_ until run() has opened it
     bool cancelled_early_ = false;      // guarded by word_mutex_
     std::atomic<bool> in_doubt_{false};
+    std::atomic<bool> resumed_there_{false};
+    std::atomic<bool> switch_requested_{false};
+    std::mutex drain_mutex_;
+    std::shared_ptr<Drain> drain_;  // guarded by drain_mutex_
+    bool live_over_ = false;        // the same: too late to switch
+    std::string no_switch_;         // the same: why it can't be done
     bool was_running_ = true;
     bool prepared_ = false;    // the destination holds something of ours
     bool untouched_ = true;    // nothing was touched anywhere yet

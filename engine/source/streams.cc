@@ -1,32 +1,41 @@
 #include "engine/source/streams.h"
 
+#include <fmt/format.h>
+
 #include <cstring>
 
 #include "engine/base/log.h"
 #include "engine/base/wait.h"
+#include "engine/postcopy/realtime.h"
 #include "transport/stream/handshake.h"
 
 namespace godwit {
+namespace {
 
-absl::StatusOr<std::unique_ptr<SourceStreams>> SourceStreams::connect(
-    const MigrationSettings& settings, const v1::PrepareResponse& prepared, SourceSignals& signals,
-    MonotonicTime deadline) {
+// Somebody waits for pages then; a healthy network acknowledges within milliseconds.
+constexpr std::chrono::milliseconds kDrainUserTimeout{8000};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<SourceStreams>> SourceStreams::connect(Target target,
+                                                                      SourceSignals& signals,
+                                                                      MonotonicTime deadline) {
     SessionToken token{};
-    if (prepared.session_token().size() != token.size())
+    if (target.session_token.size() != token.size())
         return absl::InvalidArgumentError("The destination's session token has a wrong length");
-    std::memcpy(token.data(), prepared.session_token().data(), token.size());
+    std::memcpy(token.data(), target.session_token.data(), token.size());
 
-    std::unique_ptr<SourceStreams> streams(
-        new SourceStreams(signals, settings.bandwidth_bytes_per_s));
-    FrameRoute route{.migration_id = frame_migration_id(settings.id)};
+    std::unique_ptr<SourceStreams> streams(new SourceStreams(std::move(target), signals));
+    const Target& to = streams->target_;
+    streams->phase_ = to.phase;
+    FrameRoute route{.migration_id = frame_migration_id(to.migration_id),
+                     .generation = to.generation};
     const auto open = [&]() -> absl::StatusOr<std::unique_ptr<TcpChannel>> {
-        GODWIT_ASSIGN_OR_RETURN(auto channel,
-                                connect_tcp(settings.destination.host,
-                                            static_cast<uint16_t>(prepared.data_port()), deadline));
+        GODWIT_ASSIGN_OR_RETURN(auto channel, connect_tcp(to.host, to.port, deadline));
         GODWIT_RETURN_IF_ERROR(client_hello(*channel, route, token, deadline));
         return channel;
     };
-    for (uint16_t i = 0; i < settings.streams; ++i) {
+    for (uint16_t i = 0; i < to.stream_count; ++i) {
         route.stream = i;
         DataStream& stream = streams->data_.emplace_back();
         GODWIT_ASSIGN_OR_RETURN(stream.channel, open());
@@ -36,15 +45,23 @@ absl::StatusOr<std::unique_ptr<SourceStreams>> SourceStreams::connect(
             PageSender::create(*stream.writer, {.compress = true, .limiter = &streams->limiter_}));
         stream.sender.emplace(std::move(sender));
     }
-    route.stream = settings.streams;
+    route.stream = to.stream_count;
     GODWIT_ASSIGN_OR_RETURN(streams->urgent_channel_, open());
     streams->urgent_writer_ = std::make_unique<FrameWriter>(*streams->urgent_channel_, route);
+    if (to.on_made) to.on_made(*streams);
     streams->reader_ = std::jthread([self = streams.get(), route] {
         set_thread_name("urgent-reader");
+        self->realtime_ = run_realtime();
         FrameReader reader(*self->urgent_channel_, route);
         self->read_urgent(reader);
     });
     return streams;
+}
+
+absl::Status SourceStreams::shorten_timeouts() {
+    for (DataStream& stream : data_)
+        GODWIT_RETURN_IF_ERROR(set_tcp_timeout(stream.channel->fd(), kDrainUserTimeout));
+    return set_tcp_timeout(urgent_channel_->fd(), kDrainUserTimeout);
 }
 
 SourceStreams::~SourceStreams() { shutdown(); }
@@ -56,6 +73,11 @@ void SourceStreams::shutdown() {
     if (urgent_channel_) urgent_channel_->shutdown();
 }
 
+void SourceStreams::close() {
+    shutdown();
+    if (reader_.joinable()) reader_.join();
+}
+
 Bytes SourceStreams::sent_bytes() const {
     Bytes total = urgent_channel_->sent_bytes();
     for (const DataStream& stream : data_) total += stream.channel->sent_bytes();
@@ -65,16 +87,35 @@ Bytes SourceStreams::sent_bytes() const {
 void SourceStreams::read_urgent(FrameReader& reader) {
     while (true) {
         const absl::StatusOr<Frame> frame = reader.next();
-        if (!frame.ok()) {
-            spdlog::debug("the urgent stream has ended: {}", std::string(frame.status().message()));
-            signals_.update([&](SourceSignals::Seen& seen) { seen.connection = frame.status(); });
-            return;
-        }
-        if (!handle(*frame)) return;
+        absl::Status status = frame.status();
+        if (frame.ok()) status = handle(*frame);
+        if (status.ok()) continue;
+        spdlog::debug("the urgent stream has ended: {}", std::string(status.message()));
+        signals_.update([&](SourceSignals::Seen& seen) { seen.connection = status; });
+        return;
     }
 }
 
-bool SourceStreams::handle(const Frame& frame) {
+absl::Status SourceStreams::handle(const Frame& frame) {
+    SourcePhase phase = phase_;
+    const std::optional<SourcePhase> next = after(phase, frame.kind());
+    if (!next)
+        return absl::InvalidArgumentError(
+            fmt::format("unexpected frame from the destination: {} while {}",
+                        frame_kind_name(frame.kind()), phase_name(phase)));
+    // The migration's own thread may have gone on meanwhile: then it stays where that put it.
+    if (*next != phase) phase_.compare_exchange_strong(phase, *next);
+    if (frame.kind() == FrameKind::kPageRequest) {
+        GODWIT_ASSIGN_OR_RETURN(const PageRequestBody request,
+                                PageRequestBody::decode(frame.body, target_.chunk_counts));
+        if (phase == SourcePhase::kOver) return absl::OkStatus();
+        return target_.requests->page_requested(request.block, request.page);
+    }
+    return note(frame);
+}
+
+absl::Status SourceStreams::note(const Frame& frame) {
+    using Seen = SourceSignals::Seen;
     const MonotonicTime now = Clock::system().now();
     const auto text = [&] {
         const absl::StatusOr<TextBody> body = TextBody::decode(frame.body);
@@ -82,50 +123,78 @@ bool SourceStreams::handle(const Frame& frame) {
     };
     switch (frame.kind()) {
         case FrameKind::kMarkerAck: {
-            const auto ack = MarkerAckBody::decode(frame.body);
-            if (!ack.ok() || ack->stream >= data_.size() || ack->round > last_round_) break;
-            signals_.update(
-                [&](SourceSignals::Seen& seen) { seen.acked_round[ack->stream] = ack->round; });
-            return true;
+            GODWIT_ASSIGN_OR_RETURN(const MarkerAckBody ack, MarkerAckBody::decode(frame.body));
+            if (ack.stream >= data_.size() || ack.round > last_round_)
+                return absl::InvalidArgumentError(
+                    "unexpected frame from the destination: a marker-ack for nothing");
+            signals_.update([&](Seen& seen) { seen.acked_round[ack.stream] = ack.round; });
+            break;
         }
+        case FrameKind::kPostcopyReady:
+            signals_.update([&](Seen& seen) { seen.ready_for_faults_at = now; });
+            break;
         case FrameKind::kLoaded:
-            if (!device_state_is_due_) break;
-            signals_.update([&](SourceSignals::Seen& seen) { seen.loaded_at = now; });
-            return true;
+            signals_.update([&](Seen& seen) { seen.loaded_at = now; });
+            break;
         case FrameKind::kLoadFailed:
-            spdlog::debug("the destination could not load the device state");
-            signals_.update([&](SourceSignals::Seen& seen) { seen.load_failed = text(); });
-            return true;
+            signals_.update([&](Seen& seen) { seen.load_failed = text(); });
+            break;
         case FrameKind::kAbort:
-            signals_.update(
-                [&](SourceSignals::Seen& seen) { seen.connection = absl::AbortedError(text()); });
-            return true;
+            signals_.update([&](Seen& seen) { seen.connection = absl::AbortedError(text()); });
+            break;
         case FrameKind::kResumed:
-            if (!commit_is_sent_) break;
-            signals_.update([&](SourceSignals::Seen& seen) { seen.resumed_at = now; });
-            return true;
+            signals_.update([&](Seen& seen) { seen.resumed_at = now; });
+            break;
         case FrameKind::kRefused:
-            signals_.update([&](SourceSignals::Seen& seen) { seen.refused = text(); });
-            return true;
+            signals_.update([&](Seen& seen) { seen.refused = text(); });
+            break;
         case FrameKind::kVerifyResult:
         case FrameKind::kVerifyPagesResult: {
-            if (--verify_replies_due_ < 0) break;
+            if (--verify_replies_due_ < 0)
+                return absl::InvalidArgumentError(
+                    "unexpected frame from the destination: nothing was asked");
             {
                 const std::lock_guard lock(replies_mutex_);
                 replies_.emplace_back(frame.body.begin(), frame.body.end());
             }
-            signals_.update([&](SourceSignals::Seen& seen) { ++seen.verify_replies; });
-            return true;
+            signals_.update([&](Seen& seen) { ++seen.verify_replies; });
+            break;
         }
         default:
-            break;
+            return note_drain(frame);
     }
-    signals_.update([&](SourceSignals::Seen& seen) {
-        seen.connection =
-            absl::InvalidArgumentError(std::string("unexpected frame from the destination: ") +
-                                       std::string(frame_kind_name(frame.kind())));
-    });
-    return false;
+    return absl::OkStatus();
+}
+
+absl::Status SourceStreams::note_drain(const Frame& frame) {
+    using Seen = SourceSignals::Seen;
+    switch (frame.kind()) {
+        case FrameKind::kMissing: {
+            GODWIT_ASSIGN_OR_RETURN(
+                const std::vector<ChunkPages> list,
+                decode_chunk_pages(frame.body, target_.chunk_counts, kMaxMissingChunks));
+            target_.requests->pages_missing(list);
+            break;
+        }
+        case FrameKind::kMissingEnd:
+            signals_.update([](Seen& seen) { ++seen.missing_lists; });
+            break;
+        case FrameKind::kDrained: {
+            v1::Postcopy postcopy;
+            if (!postcopy.ParseFromArray(frame.body.data(), static_cast<int>(frame.body.size())))
+                return absl::InvalidArgumentError("a drained frame that can't be read");
+            signals_.update([&](Seen& seen) { seen.drained = postcopy; });
+            break;
+        }
+        case FrameKind::kGuestGone: {
+            GODWIT_ASSIGN_OR_RETURN(const TextBody body, TextBody::decode(frame.body));
+            signals_.update([&](Seen& seen) { seen.gone_there = body.text; });
+            break;
+        }
+        default:
+            break;  // kPong
+    }
+    return absl::OkStatus();
 }
 
 std::vector<FrameBytes> SourceStreams::take_verify_replies() {

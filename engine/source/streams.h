@@ -2,11 +2,13 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <thread>
 #include <vector>
 
+#include "engine/handover/phases.h"
 #include "engine/source/settings.h"
 #include "engine/source/signals.h"
 #include "godwit/v1/transfer.pb.h"
@@ -19,14 +21,39 @@
 
 namespace godwit {
 
+// What the destination asks for once the guest may wait for pages there. Called on the urgent
+// stream's reader, which is the thread that serves faults: it must not wait for anything else.
+class PageRequests {
+  public:
+    virtual ~PageRequests() = default;
+    // Answers on the urgent stream. Errors: the stream's, or the RAM file's.
+    virtual absl::Status page_requested(BlockIndex block, PageIndex page) = 0;
+    // These have to be sent (again): after a reconnection, or a push that did not bring all.
+    virtual void pages_missing(const std::vector<ChunkPages>& list) = 0;
+};
+
 // N data streams and the urgent stream, which has index N. Acknowledgements and the destination's
 // answers go to `signals`.
 class SourceStreams {
   public:
+    struct Target {
+        std::string migration_id;
+        std::string host;
+        uint16_t port = 0;
+        std::string session_token;
+        uint16_t stream_count = 1;
+        Bytes bandwidth_bytes_per_s = 0;  // 0: unlimited
+        uint32_t generation = 0;
+        std::vector<uint64_t> chunk_counts;  // by block
+        SourcePhase phase = SourcePhase::kRounds;
+        PageRequests* requests = nullptr;  // needed from the first …Served phase on
+        // Called before anything is received.
+        std::function<void(SourceStreams&)> on_made;
+    };
     // Connects and greets on every stream. Errors: connect_tcp's, client_hello's.
-    static absl::StatusOr<std::unique_ptr<SourceStreams>> connect(
-        const MigrationSettings& settings, const v1::PrepareResponse& prepared,
-        SourceSignals& signals, MonotonicTime deadline);
+    static absl::StatusOr<std::unique_ptr<SourceStreams>> connect(Target target,
+                                                                  SourceSignals& signals,
+                                                                  MonotonicTime deadline);
     ~SourceStreams();
     SourceStreams(const SourceStreams&) = delete;
     SourceStreams& operator=(const SourceStreams&) = delete;
@@ -40,33 +67,47 @@ class SourceStreams {
     [[nodiscard]] FrameWriter& urgent() { return *urgent_writer_; }
     [[nodiscard]] Bytes sent_bytes() const;
 
-    // What the destination may answer from now on; an answer that comes earlier is a breach of the
-    // protocol and ends the migration.
+    // What the destination may answer (phases.h): anything else is a breach of the protocol and
+    // ends the connection.
+    void enter(SourcePhase phase) { phase_ = phase; }
+    [[nodiscard]] SourcePhase phase() const { return phase_; }
+    // Before the first …Served phase.
+    void serve(PageRequests& requests) { target_.requests = &requests; }
     void expect_acks_up_to(uint32_t round) { last_round_ = round; }
-    void expect_loaded() { device_state_is_due_ = true; }
-    void expect_resumed() { commit_is_sent_ = true; }
     void expect_verify_reply() { ++verify_replies_due_; }
+    // A loss is noticed sooner: somebody waits for pages.
+    absl::Status shorten_timeouts();
+    // Whether the thread that answers faults got real-time priority.
+    [[nodiscard]] bool realtime() const { return realtime_; }
 
     // Verify answers of the destination since the last call, in order. Any thread.
     std::vector<FrameBytes> take_verify_replies();
 
+    // Counts bytes against the bandwidth that were sent without waiting for it.
+    void charge(Bytes bytes) { limiter_.charge(bytes); }
+
     // Makes every blocked send and receive fail. Any thread.
     void shutdown();
+    // The same, and waits for the thread that reads. Not on that thread.
+    void close();
 
   private:
-    explicit SourceStreams(SourceSignals& signals, Bytes rate)
-        : signals_(signals), limiter_(rate) {}
+    SourceStreams(Target target, SourceSignals& signals)
+        : target_(std::move(target)), signals_(signals), limiter_(target_.bandwidth_bytes_per_s) {}
     void read_urgent(FrameReader& reader);
-    bool handle(const Frame& frame);
+    absl::Status handle(const Frame& frame);
+    absl::Status note(const Frame& frame);
+    absl::Status note_drain(const Frame& frame);
 
+    Target target_;
     SourceSignals& signals_;
     RateLimiter limiter_;
     std::vector<DataStream> data_;
     std::unique_ptr<TcpChannel> urgent_channel_;
     std::unique_ptr<FrameWriter> urgent_writer_;
     std::atomic<int64_t> last_round_{-1};
-    std::atomic<bool> device_state_is_due_{false};
-    std::atomic<bool> commit_is_sent_{false};
+    std::atomic<SourcePhase> phase_{SourcePhase::kRounds};
+    std::atomic<bool> realtime_{false};
     std::atomic<int64_t> verify_replies_due_{0};
     std::mutex replies_mutex_;
     std::vector<FrameBytes> replies_;  // guarded by replies_mutex_

@@ -61,4 +61,15 @@ absl::StatusOr<v1::QueryResponse> TransferClient::query(const std::string& migra
     return response;
 }
 
+absl::StatusOr<v1::ReconnectResponse> TransferClient::reconnect(const std::string& migration_id) {
+    grpc::ClientContext context;
+    set_deadline(context, kCallLimit);
+    v1::ReconnectRequest request;
+    request.set_migration_id(migration_id);
+    v1::ReconnectResponse response;
+    const grpc::Status status = stub_->Reconnect(&context, request, &response);
+    if (status.ok()) return response;
+    return annotate(from_grpc(status), fmt::format("The destination {}", peer_.to_string()));
+}
+
 }  // namespace godwit

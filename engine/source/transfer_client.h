@@ -20,6 +20,7 @@ class TransferClient {
                                                 bool& untouched);
     absl::Status abort(const std::string& migration_id, const std::string& reason);
     absl::StatusOr<v1::QueryResponse> query(const std::string& migration_id);
+    absl::StatusOr<v1::ReconnectResponse> reconnect(const std::string& migration_id);
 
     [[nodiscard]] const HostPort& peer() const { return peer_; }
 

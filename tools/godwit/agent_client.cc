@@ -130,6 +130,18 @@ absl::Status AgentClient::cancel(const std::string& migration) {
     return call<v1::CancelResponse>(&v1::Agent::Stub::Cancel, request, kCallLimit).status();
 }
 
+absl::Status AgentClient::switch_to_postcopy(const std::string& migration) {
+    v1::SwitchRequest request;
+    request.set_migration(migration);
+    return call<v1::SwitchResponse>(&v1::Agent::Stub::Switch, request, kCallLimit).status();
+}
+
+absl::Status AgentClient::resume(const std::string& migration) {
+    v1::ResumeRequest request;
+    request.set_migration(migration);
+    return call<v1::ResumeResponse>(&v1::Agent::Stub::Resume, request, kCallLimit).status();
+}
+
 absl::StatusOr<v1::MigrationReport> AgentClient::report(const std::string& migration) {
     v1::GetReportRequest request;
     request.set_migration(migration);

@@ -33,6 +33,8 @@ class AgentClient {
     absl::Status watch(const std::string& migration,
                        const std::function<bool(const v1::MigrationEvent&)>& visit);
     absl::Status cancel(const std::string& migration);
+    absl::Status switch_to_postcopy(const std::string& migration);
+    absl::Status resume(const std::string& migration);
     absl::StatusOr<v1::MigrationReport> report(const std::string& migration);
     absl::StatusOr<v1::ListMigrationsResponse> list_migrations();
 

@@ -19,7 +19,9 @@ ExitCode exit_code_of(const v1::MigrationReport& report) {
         case v1::OUTCOME_GUEST_DIED:
             return ExitCode::kGuestDied;
         default:
-            return ExitCode::kFailed;
+            // Something is wrong with a guest that the source can't have back.
+            return report.guest_at() == v1::GUEST_AT_DESTINATION ? ExitCode::kNeedsOperator
+                                                                 : ExitCode::kFailed;
     }
 }
 

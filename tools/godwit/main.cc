@@ -30,13 +30,14 @@ struct Words {
     std::string windows = "50ms,200ms,1s,5s";
     std::string to;
     std::string id;
-    std::string strategy = "precopy";
+    std::string strategy = "hybrid";
     std::string tracker = "auto";
     std::string downtime_limit = "50ms";
     std::string threshold;
     uint32_t max_rounds = 30;
     std::string max_data = "3x";
-    std::string on_no_converge = "fail";
+    std::string on_no_converge = "default";
+    std::string finish_by;
     std::string bandwidth;
     uint32_t streams = 2;
     bool verify = false;
@@ -104,7 +105,18 @@ absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
     if (!max_data.ok()) return annotate(max_data.status(), "--max-data");
     request.set_max_data(*max_data);
     request.set_on_no_converge(words.on_no_converge == "fail" ? v1::ON_NO_CONVERGE_FAIL
-                                                              : v1::ON_NO_CONVERGE_STOP_AND_COPY);
+                               : words.on_no_converge == "stop-and-copy"
+                                   ? v1::ON_NO_CONVERGE_STOP_AND_COPY
+                               : words.on_no_converge == "postcopy" ? v1::ON_NO_CONVERGE_POSTCOPY
+                               : words.on_no_converge == "throttle" ? v1::ON_NO_CONVERGE_THROTTLE
+                                                                    : v1::ON_NO_CONVERGE_DEFAULT);
+    if (!words.finish_by.empty()) {
+        const auto finish_by = parse_duration(words.finish_by);
+        if (!finish_by.ok()) return annotate(finish_by.status(), "--finish-by");
+        const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(*finish_by).count();
+        if (ms < 1) return absl::InvalidArgumentError("--finish-by: it must be at least 1ms");
+        request.set_finish_by_ms(static_cast<uint64_t>(ms));
+    }
     if (!words.bandwidth.empty()) {
         const auto bandwidth = parse_rate(words.bandwidth);
         if (!bandwidth.ok()) return annotate(bandwidth.status(), "--bandwidth");
@@ -253,8 +265,12 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
     migrate->add_option("--to", words.to, "HOST:PORT of the destination's agent")->required();
     migrate->add_option("--id", words.id,
                         "Id for this migration; the same id twice is one migration");
-    migrate->add_option("--strategy", words.strategy, "How RAM moves")
-        ->check(CLI::IsMember({"precopy"}))
+    migrate
+        ->add_option(
+            "--strategy", words.strategy,
+            "hybrid: live rounds while they help, the rest after the resume; precopy: all\n"
+            "pages before it; postcopy: all after it; stop-and-copy: no live rounds at all")
+        ->check(CLI::IsMember({"hybrid", "precopy", "postcopy", "stop-and-copy"}))
         ->capture_default_str();
     add_tracker_option(*migrate, words);
     migrate
@@ -269,16 +285,19 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
     migrate->add_option("--max-data", words.max_data, "Most data, as a multiple of the touched RAM")
         ->capture_default_str();
     migrate
-        ->add_option("--on-no-converge", words.on_no_converge,
-                     "What to do when the rounds don't converge")
-        ->check(CLI::IsMember({"fail", "stop-and-copy"}))
+        ->add_option(
+            "--on-no-converge", words.on_no_converge,
+            "What to do when the rounds don't converge; default: postcopy for hybrid, fail\n"
+            "for precopy; throttle holds the vCPUs back, more and more")
+        ->check(CLI::IsMember({"default", "postcopy", "stop-and-copy", "throttle", "fail"}))
         ->capture_default_str();
+    migrate->add_option("--finish-by", words.finish_by,
+                        "Resume before the last pages are there, so that all is over by then: 30s");
     migrate->add_option("--bandwidth", words.bandwidth, "Limit, as 1Gbit or 100MiB/s");
     migrate->add_option("--streams", words.streams, "TCP streams for pages")
         ->check(CLI::Range(1, 16))
         ->capture_default_str();
-    migrate->add_flag("--verify", words.verify,
-                      "Compare all RAM while the guest is frozen, before it is handed over");
+    migrate->add_flag("--verify", words.verify, "Compare all RAM before the source lets go of it");
     migrate->add_flag("--detach", words.detach, "Print the migration's id and return at once");
     migrate->callback([&] {
         words.takes_signals = true;
@@ -314,6 +333,17 @@ void add_migration_commands(CLI::App& app, Words& words, Action& action) {
                 return ExitCode::kFailed;
             }
             return print_done(status, words.json);
+        };
+    });
+    add("switch", "End the live rounds now: the guest resumes, its last pages follow")
+        ->callback([&] {
+            action = [&words](AgentClient& agent) {
+                return print_done(agent.switch_to_postcopy(words.migration), words.json);
+            };
+        });
+    add("resume", "Try at once to go on with a drain that was interrupted")->callback([&] {
+        action = [&words](AgentClient& agent) {
+            return print_done(agent.resume(words.migration), words.json);
         };
     });
     add("report", "What happened in a migration")->callback([&] {

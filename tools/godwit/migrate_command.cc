@@ -80,7 +80,7 @@ ExitCode print_error(const absl::Status& status, bool json) {
 ExitCode print_report(const v1::MigrationReport& report, bool json) {
     if (json)
         std::cout << to_json(report).dump(2) << std::endl;
-    else if (report.rounds_size() > 0)
+    else if (report.rounds_size() > 0 || report.outcome() == v1::OUTCOME_DONE)
         std::cout << summary(report) << std::flush;
     if (report.outcome() == v1::OUTCOME_RUNNING) {
         if (!json)

@@ -21,6 +21,25 @@ std::string part(const char* name, double ms) {
     return fmt::format("  {:<34}{:>10.2f} ms\n", name, ms);
 }
 
+std::string postcopy_text(const v1::Postcopy& drain) {
+    std::string text =
+        fmt::format("{:<36}{:>10.2f} ms for {} that were missing at the resume\n", "drain",
+                    drain.drain_ms(), format_bytes(drain.missing_pages() * kPageBytes));
+    text += fmt::format(
+        "{} faults: p50 {:.0f} us, p90 {:.0f}, p99 {:.0f}, p99.9 {:.0f}, max {:.0f}; the guest "
+        "waited {:.1f} ms, {:.1f} ms at once\n",
+        drain.faults(), drain.latency_us().p50(), drain.latency_us().p90(),
+        drain.latency_us().p99(), drain.latency_us().p999(), drain.latency_us().max(),
+        drain.stall_ms(), drain.longest_stall_ms());
+    text += fmt::format("pages: {} on demand, {} along with these, {} pushed, {} twice\n",
+                        drain.demand_pages(), drain.prepaged_pages(), drain.pushed_pages(),
+                        drain.duplicate_pages());
+    if (drain.interruptions() > 0)
+        text += fmt::format("interrupted {} times, {:.1f} s in all\n", drain.interruptions(),
+                            drain.interrupted_ms() / 1e3);
+    return text;
+}
+
 }  // namespace
 
 std::string progress_line(const v1::Progress& progress) {
@@ -65,6 +84,7 @@ std::string summary(const v1::MigrationReport& report) {
         text += part("device state", parts.device_state_ms());
         text += part("commit to resumed", parts.commit_ms());
     }
+    if (report.postcopy().used()) text += postcopy_text(report.postcopy());
     text += fmt::format("{:<36}{:>10.2f} ms (destination's QEMU: {:.1f} ms)\n", "total",
                         report.total_ms(), report.prepare_ms());
     text += fmt::format(

@@ -222,6 +222,16 @@ grpc::Status AgentService::Cancel(grpc::ServerContext*, const v1::CancelRequest*
     return to_grpc(status, detail);
 }
 
+grpc::Status AgentService::Switch(grpc::ServerContext*, const v1::SwitchRequest* request,
+                                  v1::SwitchResponse*) {
+    return api_error(migrations_.switch_to_postcopy(request->migration()));
+}
+
+grpc::Status AgentService::Resume(grpc::ServerContext*, const v1::ResumeRequest* request,
+                                  v1::ResumeResponse*) {
+    return api_error(migrations_.resume(request->migration()));
+}
+
 grpc::Status AgentService::GetReport(grpc::ServerContext*, const v1::GetReportRequest* request,
                                      v1::MigrationReport* report) {
     absl::StatusOr<v1::MigrationReport> found = migrations_.report(request->migration());

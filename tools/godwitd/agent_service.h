@@ -47,6 +47,10 @@ class AgentService final : public v1::Agent::Service {
                        grpc::ServerWriter<v1::MigrationEvent>* writer) override;
     grpc::Status Cancel(grpc::ServerContext*, const v1::CancelRequest* request,
                         v1::CancelResponse*) override;
+    grpc::Status Switch(grpc::ServerContext*, const v1::SwitchRequest* request,
+                        v1::SwitchResponse*) override;
+    grpc::Status Resume(grpc::ServerContext*, const v1::ResumeRequest* request,
+                        v1::ResumeResponse*) override;
     grpc::Status GetReport(grpc::ServerContext*, const v1::GetReportRequest* request,
                            v1::MigrationReport* report) override;
     grpc::Status ListMigrations(grpc::ServerContext*, const v1::ListMigrationsRequest*,

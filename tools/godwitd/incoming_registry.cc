@@ -1,6 +1,7 @@
 #include "tools/godwitd/incoming_registry.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -9,6 +10,7 @@
 #include "engine/base/hash.h"
 #include "engine/base/log.h"
 #include "engine/base/wait.h"
+#include "engine/postcopy/postcopy_problems.h"
 #include "engine/source/settings.h"
 #include "tools/godwitd/host_memory.h"
 #include "transport/frame/frame_header.h"
@@ -69,6 +71,7 @@ v1::QueryResponse answer_of(const v1::JournalRecord& record) {
                                                            : v1::INCOMING_STATE_RESUMED,
                record.detail());
     response.set_guest_gone(record.guest_gone());
+    *response.mutable_postcopy() = record.report().postcopy();
     return response;
 }
 
@@ -108,6 +111,14 @@ PrepareRefusal IncomingRegistry::check(const v1::PrepareRequest& request) {
     }
     if (const absl::Status status = hypervisor_.check(request.spec()); !status.ok())
         return refuse(absl::IsResourceExhausted(status) ? "NO_ROOM" : "SPEC_NOT_RUNNABLE", status);
+    if (request.postcopy() == v1::POSTCOPY_USE_NEEDED) {
+        if (const std::vector<std::string> problems = postcopy_problems(); !problems.empty())
+            return refuse("NO_POSTCOPY",
+                          absl::FailedPreconditionError(fmt::format(
+                              "A guest can't resume here before its last pages are there: {}; or "
+                              "take --strategy precopy",
+                              fmt::join(problems, "; "))));
+    }
     if (const absl::Status status = check_boot_files(request); !status.ok())
         return refuse("BOOT_FILE_DIFFERS", status);
     if (const absl::Status status = check_room(request); !status.ok())
@@ -141,13 +152,8 @@ PrepareRefusal IncomingRegistry::prepare_new(const v1::PrepareRequest& request,
     if (const absl::Status status = vms_.reserve(name, request.migration_id()); !status.ok())
         return refuse("NAME_TAKEN", status);
 
-    absl::StatusOr<std::unique_ptr<IncomingMigration>> incoming = IncomingMigration::start(
-        request, {.hypervisor = &hypervisor_,
-                  .state_dir = options_.state_dir,
-                  .listen_host = options_.listen_host,
-                  .on_refused = [this, id](const std::string& vm) { vms_.settle(vm, id, nullptr); },
-                  .on_resumed = [this, id](const std::string& vm) { vms_.release(vm, id); },
-                  .at_step = options_.at_step});
+    absl::StatusOr<std::unique_ptr<IncomingMigration>> incoming =
+        IncomingMigration::start(request, dependencies_of(id));
     if (!incoming.ok()) {
         vms_.settle(name, id, nullptr);
         const std::lock_guard lock(mutex_);
@@ -172,9 +178,20 @@ PrepareRefusal IncomingRegistry::prepare_new(const v1::PrepareRequest& request,
     response.set_data_port((*incoming)->data_port());
     response.set_prepare_ms(to_ms(Clock::system().now() - begin));
     response.set_hypervisor_version(options_.hypervisor_version);
+    response.set_postcopy_problem((*incoming)->postcopy_problem());
     const std::lock_guard lock(mutex_);
     incoming_[request.migration_id()] = std::move(*incoming);
     return {};
+}
+
+IncomingMigration::Dependencies IncomingRegistry::dependencies_of(const std::string& id) {
+    return {.hypervisor = &hypervisor_,
+            .state_dir = options_.state_dir,
+            .listen_host = options_.listen_host,
+            .on_refused = [this, id](const std::string& vm) { vms_.settle(vm, id, nullptr); },
+            .on_settling = [this, id](const std::string& vm) { vms_.release_soon(vm, id); },
+            .on_resumed = [this, id](const std::string& vm) { vms_.release(vm, id); },
+            .at_step = options_.at_step};
 }
 
 void IncomingRegistry::keep_answer(const std::string& id, const v1::QueryResponse& answer) {
@@ -223,6 +240,19 @@ v1::QueryResponse IncomingRegistry::query(const std::string& id) {
     return {};
 }
 
+v1::ReconnectResponse IncomingRegistry::reconnect(const std::string& id) {
+    std::shared_ptr<IncomingMigration> incoming;
+    {
+        const std::lock_guard lock(mutex_);
+        if (const auto entry = incoming_.find(id); entry != incoming_.end())
+            incoming = entry->second;
+    }
+    if (incoming) return incoming->reconnect();
+    v1::ReconnectResponse response;
+    *response.mutable_state() = query(id);
+    return response;
+}
+
 void IncomingRegistry::recover() {
     for (v1::JournalRecord& record : Journal::load_all(options_.state_dir))
         if (record.role() == v1::ROLE_DESTINATION) recover_one(std::move(record));
@@ -233,7 +263,10 @@ void IncomingRegistry::recover_one(v1::JournalRecord record) {
         case v1::JOURNAL_PHASE_LIVE:
             return recover_live(std::move(record));
         case v1::JOURNAL_PHASE_CONT:
-            return recover_committed(std::move(record));
+            return record.postcopy() ? recover_drain(std::move(record))
+                                     : recover_committed(std::move(record));
+        case v1::JOURNAL_PHASE_DRAINING:
+            return recover_drain(std::move(record));
         default:
             break;
     }
@@ -313,6 +346,32 @@ void IncomingRegistry::recover_committed(v1::JournalRecord record) {
         set_thread_name("resume");
         resume_committed(record, *vm, stop);
     });
+}
+
+// COMMIT came, and pages are missing: the guest waits where it needs one.
+void IncomingRegistry::recover_drain(v1::JournalRecord record) {
+    const std::string id = record.migration_id();
+    const std::shared_ptr<Vm> vm = vm_of(record);
+    if (!vm && vms_.is_left_alone(record.vm())) {
+        spdlog::error("migration {}: the QEMU of VM {} could not be adopted, nor its drain", id,
+                      record.vm());
+        return;
+    }
+    if (!vm) {
+        record.set_guest_gone(true);
+        return settle(std::move(record), v1::JOURNAL_PHASE_RESUMED, "its QEMU ended after COMMIT");
+    }
+    if (!vms_.hold(record.vm(), id).ok()) return;  // nobody else is here yet
+    absl::StatusOr<std::unique_ptr<IncomingMigration>> incoming =
+        IncomingMigration::recover(std::move(record), vm, dependencies_of(id));
+    if (!incoming.ok()) {
+        spdlog::error("migration {}: the drain can't go on here: {}", id,
+                      std::string(incoming.status().message()));
+        return;
+    }
+    spdlog::info("migration {}: the drain goes on when the source comes back", id);
+    const std::lock_guard lock(mutex_);
+    incoming_[id] = std::move(*incoming);
 }
 
 // Until it runs: a source that heard RESUMED has let go of its own copy.

@@ -43,6 +43,8 @@ class IncomingRegistry {
     PrepareRefusal prepare(const v1::PrepareRequest& request, v1::PrepareResponse& response);
     absl::Status abort(const std::string& id, const std::string& reason);
     v1::QueryResponse query(const std::string& id);
+    // Lets the source of a drain come with new streams. An unknown id has the state UNKNOWN.
+    v1::ReconnectResponse reconnect(const std::string& id);
 
     // Lets go of what has ended: its threads, its buffers, and its hold on the RAM file.
     void sweep();
@@ -59,6 +61,8 @@ class IncomingRegistry {
     void recover_one(v1::JournalRecord record);
     void recover_live(v1::JournalRecord record);
     void recover_committed(v1::JournalRecord record);
+    void recover_drain(v1::JournalRecord record);
+    IncomingMigration::Dependencies dependencies_of(const std::string& id);
     void resume_committed(v1::JournalRecord record, Vm& vm, const std::stop_token& stop);
     void settle(v1::JournalRecord record, v1::JournalPhase phase, const std::string& detail);
     void keep_answer(const std::string& id, const v1::QueryResponse& answer);  // under mutex_

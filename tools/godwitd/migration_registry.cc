@@ -16,6 +16,7 @@ namespace {
 constexpr size_t kFixedCostSamples = 5;
 constexpr Duration kFirstFixedCost = std::chrono::milliseconds(15);
 constexpr auto kLongestDowntimeLimit = std::chrono::hours(1);
+constexpr uint64_t kLongestFinishByMs = uint64_t{7} * 24 * 3600 * 1000;
 
 std::string make_id(const std::string& vm) {
     const auto now = std::chrono::system_clock::now().time_since_epoch().count();
@@ -28,6 +29,24 @@ absl::Status check_range(const char* field, Value value, Value least, Value most
     if (value >= least && value <= most) return absl::OkStatus();
     return absl::InvalidArgumentError(
         fmt::format("{} is {}; it must be {} to {}", field, value, least, most));
+}
+
+absl::StatusOr<NoConverge> no_converge_of(v1::OnNoConverge asked, Strategy strategy) {
+    switch (asked) {
+        case v1::ON_NO_CONVERGE_DEFAULT:
+            return strategy == Strategy::kHybrid ? NoConverge::kPostcopy : NoConverge::kFail;
+        case v1::ON_NO_CONVERGE_FAIL:
+            return NoConverge::kFail;
+        case v1::ON_NO_CONVERGE_STOP_AND_COPY:
+            return NoConverge::kStopAndCopy;
+        case v1::ON_NO_CONVERGE_POSTCOPY:
+            return NoConverge::kPostcopy;
+        case v1::ON_NO_CONVERGE_THROTTLE:
+            return NoConverge::kThrottle;
+        default:
+            return absl::InvalidArgumentError(
+                fmt::format("on_no_converge {} is unknown", static_cast<int>(asked)));
+    }
 }
 
 v1::MigrationEvent last_event(const v1::MigrationReport& report) {
@@ -70,9 +89,12 @@ absl::StatusOr<MigrationSettings> MigrationRegistry::settings_of(
                         "first a letter or digit",
                         settings.id));
     GODWIT_ASSIGN_OR_RETURN(settings.destination, parse_host_port(request.destination()));
-    if (!request.strategy().empty() && request.strategy() != "precopy")
-        return absl::InvalidArgumentError(
-            fmt::format("strategy \"{}\" is unknown; this agent has: precopy", request.strategy()));
+    ConvergenceLimits& limits = settings.limits;
+    GODWIT_ASSIGN_OR_RETURN(
+        limits.strategy,
+        parse_strategy(request.strategy().empty() ? "hybrid" : request.strategy()));
+    GODWIT_ASSIGN_OR_RETURN(limits.on_no_converge,
+                            no_converge_of(request.on_no_converge(), limits.strategy));
     GODWIT_ASSIGN_OR_RETURN(settings.tracker, tracker_name(request.tracker()));
     if (request.downtime_limit_us() > 0)
         settings.limits.downtime_limit = std::chrono::microseconds(request.downtime_limit_us());
@@ -85,7 +107,12 @@ absl::StatusOr<MigrationSettings> MigrationRegistry::settings_of(
         check_range<uint32_t>("max_rounds", request.max_rounds(), 0, kMaxRounds));
     if (request.max_data() > 0) settings.limits.max_data = request.max_data();
     GODWIT_RETURN_IF_ERROR(check_range<double>("max_data", request.max_data(), 0, 1e6));
-    settings.limits.stop_and_copy = request.on_no_converge() == v1::ON_NO_CONVERGE_STOP_AND_COPY;
+    settings.finish_by = std::chrono::milliseconds(request.finish_by_ms());
+    GODWIT_RETURN_IF_ERROR(
+        check_range<uint64_t>("finish_by_ms", request.finish_by_ms(), 0, kLongestFinishByMs));
+    if (settings.finish_by > Duration::zero() && limits.strategy == Strategy::kStopAndCopy)
+        return absl::InvalidArgumentError(
+            "finish_by_ms: stop-and-copy has no live rounds that could be ended for it");
     settings.bandwidth_bytes_per_s = request.bandwidth_bytes_per_s();
     if (request.streams() > 0) settings.streams = static_cast<uint16_t>(request.streams());
     GODWIT_RETURN_IF_ERROR(check_range<uint32_t>("streams", request.streams(), 0, kMaxDataStreams));
@@ -123,6 +150,8 @@ absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& r
             fmt::format("{} migrations are running; that is the limit", running));
     GODWIT_ASSIGN_OR_RETURN(std::shared_ptr<Vm> vm, vms_.hold(request.vm(), settings.id));
     const Duration fixed = fixed_cost(settings.limits.downtime_limit);
+    std::function<absl::Status(uint32_t)> throttle;
+    if (options_.make_throttle) throttle = options_.make_throttle(vm);
     auto entry = std::make_shared<Entry>();
     entry->id = settings.id;
     entry->vm = request.vm();
@@ -134,7 +163,8 @@ absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& r
                                                 .hypervisor_version = options_.hypervisor_version,
                                                 .fixed_cost = fixed,
                                                 .make_tracker = options_.make_tracker,
-                                                .at_step = options_.at_step});
+                                                .at_step = options_.at_step,
+                                                .throttle = std::move(throttle)});
     entry->thread = std::jthread([this, entry](const std::stop_token& stop) {
         set_thread_name("migration");
         run(entry, stop);
@@ -176,6 +206,7 @@ void MigrationRegistry::end(Entry& entry, const v1::MigrationReport& report) {
     }
     ended_.notify_all();
     if (entry.migration) entry.migration->log().finish(report);
+    if (entry.log) entry.log->finish(report);
 }
 
 void MigrationRegistry::forget_oldest(const Entry& but_not) {
@@ -232,6 +263,35 @@ absl::Status MigrationRegistry::cancel(const std::string& name) {
     return entry->migration->cancel();
 }
 
+absl::Status MigrationRegistry::switch_to_postcopy(const std::string& name) {
+    const std::shared_ptr<Entry> entry = find(name);
+    if (!entry) return unknown(name);
+    {
+        const std::lock_guard lock(mutex_);
+        if (entry->ended || !entry->migration)
+            return absl::FailedPreconditionError(
+                fmt::format("Migration {} has no live rounds any more", entry->id));
+    }
+    return entry->migration->switch_to_postcopy();
+}
+
+absl::Status MigrationRegistry::resume(const std::string& name) {
+    const std::shared_ptr<Entry> entry = find(name);
+    if (!entry) return unknown(name);
+    std::shared_ptr<Drain> drain;
+    {
+        const std::lock_guard lock(mutex_);
+        if (entry->ended)
+            return absl::FailedPreconditionError(
+                fmt::format("Migration {} has ended already", entry->id));
+        drain = entry->drain;
+    }
+    if (entry->migration) return entry->migration->resume();
+    if (drain && drain->retry_now()) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        "nothing is interrupted: there is no drain that waits for its destination");
+}
+
 v1::MigrationReport MigrationRegistry::report_of(const Entry& entry) {
     const std::lock_guard lock(mutex_);
     v1::MigrationReport report = entry.report;
@@ -242,6 +302,9 @@ v1::MigrationReport MigrationRegistry::report_of(const Entry& entry) {
         if (entry.migration)
             report.set_destination(entry.migration->settings().destination.to_string());
         report.set_reason(entry.pending);
+        if (entry.migration && entry.migration->resumed_there())
+            report.set_guest_at(v1::GUEST_AT_DESTINATION);
+        if (entry.drain) report.set_guest_at(entry.report.guest_at());
         if (entry.in_doubt || (entry.migration && entry.migration->in_doubt())) {
             report.set_outcome(v1::OUTCOME_IN_DOUBT);
             report.set_guest_at(v1::GUEST_AT_NEEDS_OPERATOR);
@@ -276,6 +339,10 @@ absl::Status MigrationRegistry::watch(const std::string& name,
     if (!entry) return unknown(name);
     if (entry->migration) {
         entry->migration->log().follow(visit);
+        return absl::OkStatus();
+    }
+    if (entry->log) {
+        entry->log->follow(visit);
         return absl::OkStatus();
     }
     const v1::MigrationEvent event = last_event(report_of(*entry));

@@ -16,6 +16,10 @@
 
 namespace godwit {
 
+// Makes what holds a VM's vCPUs back, or an empty function where nobody can.
+using ThrottleFactory =
+    std::function<std::function<absl::Status(uint32_t percent)>(const std::shared_ptr<Vm>& vm)>;
+
 // Thread-safe.
 class MigrationRegistry {
   public:
@@ -24,6 +28,7 @@ class MigrationRegistry {
         std::string guard_program;
         std::string hypervisor_version;
         TrackerFactory make_tracker;
+        ThrottleFactory make_throttle;
         bool track_unsettled = true;
         Duration freeze_limit = MigrationSettings{}.freeze_limit;
         StepHook at_step = no_hook;
@@ -44,6 +49,9 @@ class MigrationRegistry {
     absl::StatusOr<std::string> start(const v1::MigrateRequest& request);
     // By id, or by VM name: its newest migration. Errors: NotFound.
     absl::Status cancel(const std::string& name);
+    // As SourceMigration's.
+    absl::Status switch_to_postcopy(const std::string& name);
+    absl::Status resume(const std::string& name);
     absl::StatusOr<v1::MigrationReport> report(const std::string& name);
     std::vector<v1::MigrationReport> list();
     // Joins the threads of migrations that were forgotten.
@@ -67,6 +75,8 @@ class MigrationRegistry {
         // Of an earlier agent's migration that has not ended: what is known of it.
         bool in_doubt = false;
         std::string pending;
+        std::shared_ptr<EventLog> log;  // of what this agent does about it
+        std::shared_ptr<Drain> drain;
         std::jthread thread;
     };
 
@@ -79,6 +89,9 @@ class MigrationRegistry {
                                 const v1::JournalRecord& record);
     void finish_doubt(const std::shared_ptr<Entry>& entry, const v1::JournalRecord& record,
                       const std::shared_ptr<Vm>& vm, const std::stop_token& stop);
+    void finish_drain(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
+                      const std::shared_ptr<Vm>& vm, std::vector<RamBlock> blocks,
+                      const std::stop_token& stop);
     void conclude(Entry& entry, v1::JournalRecord record, const v1::MigrationReport& report);
     void forget_oldest(const Entry& but_not);  // under mutex_
     std::shared_ptr<Entry> find(const std::string& name);

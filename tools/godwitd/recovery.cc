@@ -7,7 +7,9 @@
 #include "engine/base/wait.h"
 #include "engine/handover/decision_word.h"
 #include "engine/handover/guard.h"
+#include "engine/source/drain.h"
 #include "engine/source/in_doubt.h"
+#include "engine/source/kept_ram.h"
 #include "engine/source/persistent_rollback.h"
 #include "tools/godwitd/migration_registry.h"
 
@@ -112,9 +114,35 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
                                    std::string(word.status().message())));
         return conclude(*entry, record, report);
     }
+    const bool committed = froze && word->read() == Verdict::kCommit;
+    if (record.phase() == v1::JOURNAL_PHASE_DRAINING || (committed && record.postcopy())) {
+        absl::StatusOr<std::vector<RamBlock>> blocks = open_kept_ram(record);
+        if (blocks.ok()) {
+            entry->in_doubt = froze;
+            entry->log = std::make_shared<EventLog>();
+            if (!froze) entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
+            entry->pending = "the agent was restarted; the guest's last pages follow";
+            entry->thread = std::jthread([this, entry, record, vm, kept = *std::move(blocks)](
+                                             const std::stop_token& stop) mutable {
+                set_thread_name("drain");
+                finish_drain(entry, record, vm, std::move(kept), stop);
+            });
+            return;
+        }
+        // After a power cut there is neither memory nor, if it ran on this host, a guest.
+        spdlog::error("migration {}: the guest's last pages are lost: {}", entry->id,
+                      std::string(blocks.status().message()));
+        if (!froze) {
+            needs_operator(report,
+                           fmt::format("the guest resumed at the destination and its last pages "
+                                       "are lost with the source's memory: {}",
+                                       std::string(blocks.status().message())));
+            return conclude(*entry, record, report);
+        }
+    }
     // The word is no proof against a power cut, for nobody waits in the pause for it to reach the
     // disk: where the QEMU has ended too, only the destination knows.
-    if (froze && (word->read() == Verdict::kCommit || (!vm && !left_alone))) {
+    if (froze && (committed || (!vm && !left_alone))) {
         entry->in_doubt = true;
         entry->thread = std::jthread([this, entry, record, vm](const std::stop_token& stop) {
             set_thread_name("in-doubt");
@@ -152,12 +180,79 @@ void MigrationRegistry::conclude(Entry& entry, v1::JournalRecord record,
     absl::Status status = journal.status();
     if (journal.ok()) {
         status = await_guard_end(journal->word_path(), Clock::system().now() + kGuardLimit);
+        if (const absl::Status removed = release_kept_ram(record); !removed.ok())
+            spdlog::warn("migration {}: {}", entry.id, std::string(removed.message()));
         record.set_phase(v1::JOURNAL_PHASE_ENDED);
         *record.mutable_report() = report;
         status.Update(journal->write(record, Journal::Durability::kDisk));
     }
     if (!status.ok()) spdlog::error("migration {}: {}", entry.id, std::string(status.message()));
     end(entry, report);
+}
+
+// COMMIT was sent, and pages may be missing at the destination.
+void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
+                                     const std::shared_ptr<Vm>& vm, std::vector<RamBlock> blocks,
+                                     const std::stop_token& stop) {
+    v1::MigrationReport report = entry->report;
+    const absl::StatusOr<HostPort> address = parse_host_port(record.peer());
+    if (!address.ok()) return;
+    absl::StatusOr<std::unique_ptr<Drain>> made =
+        Drain::create({.migration_id = entry->id,
+                       .destination = *address,
+                       .streams = static_cast<uint16_t>(record.streams()),
+                       .bandwidth_bytes_per_s = record.bandwidth_bytes_per_s(),
+                       .blocks = blocks,
+                       .log = entry->log.get()});
+    if (!made.ok()) {
+        spdlog::error("migration {}: {}", entry->id, std::string(made.status().message()));
+        return;
+    }
+    const std::shared_ptr<Drain> drain = *std::move(made);
+    {
+        const std::lock_guard lock(mutex_);
+        entry->drain = drain;
+    }
+    const auto on_resumed = [&](MonotonicTime) {
+        if (vm && !vm->kill(kKillLimit).ok())
+            report.add_warnings("the source's QEMU could not be ended");
+        record.set_phase(v1::JOURNAL_PHASE_DRAINING);
+        report.set_guest_at(v1::GUEST_AT_DESTINATION);
+        *record.mutable_report() = report;
+        if (const auto journal = Journal::open(options_.state_dir, entry->id); journal.ok())
+            journal->write(record, Journal::Durability::kPageCache).IgnoreError();
+        const std::lock_guard lock(mutex_);
+        entry->in_doubt = false;
+        entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
+    };
+    const Drain::Outcome outcome = drain->run({}, on_resumed, stop);
+    {
+        const std::lock_guard lock(mutex_);
+        entry->drain.reset();
+    }
+    report.set_wire_bytes(report.wire_bytes() + drain->sent_bytes());
+    switch (outcome.end) {
+        case Drain::End::kStopped:
+            return;  // the next agent goes on
+        case Drain::End::kDrained:
+            report.set_outcome(v1::OUTCOME_DONE);
+            report.set_guest_at(v1::GUEST_AT_DESTINATION);
+            report.set_retry_safe(false);
+            *report.mutable_postcopy() = outcome.postcopy;
+            report.add_warnings("the source's agent was restarted in the drain");
+            break;
+        case Drain::End::kGuestGone:
+            died(report, "the destination says: " + outcome.detail);
+            break;
+        case Drain::End::kRefused:
+            if (!vm)
+                died(report, "the destination refused, and the source's QEMU has ended");
+            else if (!give_back(*vm, record, "the destination refused after COMMIT", stop, report)
+                          .ok())
+                return;
+            break;
+    }
+    conclude(*entry, record, report);
 }
 
 void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry,

@@ -27,4 +27,10 @@ grpc::Status TransferService::Query(grpc::ServerContext*, const v1::QueryRequest
     return grpc::Status::OK;
 }
 
+grpc::Status TransferService::Reconnect(grpc::ServerContext*, const v1::ReconnectRequest* request,
+                                        v1::ReconnectResponse* response) {
+    *response = incoming_.reconnect(request->migration_id());
+    return grpc::Status::OK;
+}
+
 }  // namespace godwit

@@ -16,6 +16,8 @@ class TransferService final : public v1::Transfer::Service {
                        v1::AbortResponse*) override;
     grpc::Status Query(grpc::ServerContext*, const v1::QueryRequest* request,
                        v1::QueryResponse* response) override;
+    grpc::Status Reconnect(grpc::ServerContext*, const v1::ReconnectRequest* request,
+                           v1::ReconnectResponse* response) override;
 
   private:
     IncomingRegistry& incoming_;

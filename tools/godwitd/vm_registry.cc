@@ -10,6 +10,9 @@
 namespace godwit {
 namespace {
 
+// Collapsing takes about 0.2 ms for each 2 MiB.
+constexpr Duration kSettleLimit = std::chrono::minutes(2);
+
 bool is_gone(const Vm& vm) {
     pollfd fd{vm.gone_fd(), POLLIN, 0};
     return ::poll(&fd, 1, 0) > 0;
@@ -83,8 +86,13 @@ std::vector<std::shared_ptr<Vm>> VmRegistry::list() {
 absl::StatusOr<std::shared_ptr<Vm>> VmRegistry::hold(const std::string& name,
                                                      const std::string& migration_id) {
     sweep();
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     GODWIT_ASSIGN_OR_RETURN(std::shared_ptr<Vm> vm, find_locked(name));
+    released_.wait_for(lock, kSettleLimit, [&] {
+        const auto entry = entries_.find(name);
+        return entry == entries_.end() || !entry->second.free_soon;
+    });
+    GODWIT_ASSIGN_OR_RETURN(vm, find_locked(name));
     std::string& holder = entries_[name].migration_id;
     if (!holder.empty())
         return absl::FailedPreconditionError(
@@ -96,8 +104,17 @@ absl::StatusOr<std::shared_ptr<Vm>> VmRegistry::hold(const std::string& name,
 void VmRegistry::release(const std::string& name, const std::string& migration_id) {
     const std::lock_guard lock(mutex_);
     const auto entry = entries_.find(name);
+    if (entry == entries_.end() || entry->second.migration_id != migration_id) return;
+    entry->second.migration_id.clear();
+    entry->second.free_soon = false;
+    released_.notify_all();
+}
+
+void VmRegistry::release_soon(const std::string& name, const std::string& migration_id) {
+    const std::lock_guard lock(mutex_);
+    const auto entry = entries_.find(name);
     if (entry != entries_.end() && entry->second.migration_id == migration_id)
-        entry->second.migration_id.clear();
+        entry->second.free_soon = true;
 }
 
 std::string VmRegistry::holder(const std::string& name) {
@@ -132,6 +149,7 @@ void VmRegistry::remove(const std::string& name, const std::string& migration_id
         if (entry == entries_.end() || entry->second.migration_id != migration_id) return;
         vm = std::move(entry->second.vm);
         entries_.erase(entry);
+        released_.notify_all();
     }
     if (!vm) return;
     if (const absl::Status status = hypervisor_.forget(*vm); !status.ok())

@@ -1,6 +1,7 @@
 // VmRegistry: the VMs of this agent by name.
 #pragma once
 
+#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -36,6 +37,8 @@ class VmRegistry {
                                              const std::string& migration_id);
     // Does nothing unless `migration_id` holds it; so does remove().
     void release(const std::string& name, const std::string& migration_id);
+    // Says that it will be released in a moment: hold() waits for that.
+    void release_soon(const std::string& name, const std::string& migration_id);
     // The migration that holds it, or empty.
     std::string holder(const std::string& name);
 
@@ -54,12 +57,14 @@ class VmRegistry {
     struct Entry {
         std::shared_ptr<Vm> vm;  // null: reserved
         std::string migration_id;
+        bool free_soon = false;
     };
 
     absl::StatusOr<std::shared_ptr<Vm>> find_locked(const std::string& name);
 
     Hypervisor& hypervisor_;
     std::mutex mutex_;
+    std::condition_variable released_;
     std::map<std::string, Entry> entries_;  // guarded by mutex_
 };
 

@@ -99,7 +99,7 @@ INSTANTIATE_TEST_SUITE_P(
              NextStep::kRound, "limit 50.0 ms"},
         Case{"AfterAllTheRoundsWhenAskedToStop",
              with(after_a_round(200'000), [](auto& seen) { seen.rounds_done = 30; }),
-             {.downtime_limit = milliseconds(50), .stop_and_copy = true},
+             {.on_no_converge = NoConverge::kStopAndCopy, .downtime_limit = milliseconds(50)},
              NextStep::kStopAndCopy,
              "no convergence in 30 rounds"},
         Case{"TheLastRoundMadeItFit",
@@ -119,7 +119,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"MoreThanAllTheDataWasSentWhenAskedToStop",
              with(after_a_round(200'000),
                   [](auto& seen) { seen.total_page_bytes = 3 * kTouched + kPageBytes; }),
-             {.downtime_limit = milliseconds(50), .stop_and_copy = true},
+             {.on_no_converge = NoConverge::kStopAndCopy, .downtime_limit = milliseconds(50)},
              NextStep::kStopAndCopy,
              "no convergence within 3.0 times the touched RAM"},
         Case{"AnEmptyGuest",
@@ -156,6 +156,84 @@ TEST(ConvergenceModel, AnEndlessPauseIsADay) {
     const Decision decision =
         decide(with(after_a_round(1000), [](auto& seen) { seen.page_rate = 1e-9; }), kLimits);
     EXPECT_EQ(decision.expected_downtime, std::chrono::hours(24) + milliseconds(10));
+}
+
+// --- hybrid ---------------------------------------------------------------------------------
+
+ConvergenceLimits hybrid() {
+    return {.strategy = Strategy::kHybrid, .on_no_converge = NoConverge::kPostcopy};
+}
+
+// A round of `sent` pages that left `dirty` at 1 GB/s.
+RoundObservation hybrid_round(uint64_t sent, uint64_t dirty) {
+    return {.rounds_done = 2,
+            .duration = milliseconds(1000),
+            .round_pages = sent,
+            .dirty_pages = dirty,
+            .unsettled_pages = dirty,
+            .page_rate = 1e9,
+            .check_rate = 1e9,
+            .total_page_bytes = sent * kPageBytes,
+            .touched = Bytes{1} << 30,
+            .fixed_cost = milliseconds(15)};
+}
+
+TEST(Hybrid, EndsWithAllPagesWhereTheLastSetAddsAMillisecondAtMost) {
+    EXPECT_EQ(decide(hybrid_round(10'000, 240), hybrid()).step, NextStep::kSwitch);
+    // The same rest would fit the downtime limit of pre-copy ten times.
+    EXPECT_NE(decide(hybrid_round(10'000, 260), hybrid()).step, NextStep::kSwitch);
+}
+
+TEST(Hybrid, GoesOnWhileRoundsShrink) {
+    EXPECT_EQ(decide(hybrid_round(10'000, 7'400), hybrid()).step, NextStep::kRound);
+}
+
+TEST(Hybrid, SwitchesWhenARoundLeavesNearlyAsMuchAsItSent) {
+    const Decision decision = decide(hybrid_round(10'000, 7'600), hybrid());
+    EXPECT_EQ(decision.step, NextStep::kPostcopy);
+    EXPECT_THAT(decision.reason, ::testing::HasSubstr("do not help"));
+}
+
+TEST(Hybrid, SwitchesAfterOneRoundWhenTheGuestWritesFasterThanTheLink) {
+    RoundObservation seen = hybrid_round(1'000'000, 500'000);
+    seen.duration = milliseconds(1000);  // r = 2.05
+    EXPECT_EQ(decide(seen, hybrid()).step, NextStep::kPostcopy);
+}
+
+TEST(Hybrid, DoesAsItWasToldInsteadOfPostCopy) {
+    ConvergenceLimits limits = hybrid();
+    limits.on_no_converge = NoConverge::kThrottle;
+    EXPECT_EQ(decide(hybrid_round(10'000, 9'000), limits).step, NextStep::kThrottle);
+    limits.on_no_converge = NoConverge::kStopAndCopy;
+    EXPECT_EQ(decide(hybrid_round(10'000, 9'000), limits).step, NextStep::kStopAndCopy);
+    limits.on_no_converge = NoConverge::kFail;
+    EXPECT_EQ(decide(hybrid_round(10'000, 9'000), limits).step, NextStep::kRound);
+    limits.max_rounds = 2;
+    EXPECT_EQ(decide(hybrid_round(10'000, 9'000), limits).step, NextStep::kGiveUp);
+}
+
+TEST(Hybrid, SettlesWhenOnlyADiskKeepsItFromItsEnd) {
+    RoundObservation seen = hybrid_round(10'000, 100);
+    seen.unsettled_pages = 5'000;
+    EXPECT_EQ(decide(seen, hybrid()).step, NextStep::kSettlingRound);
+}
+
+TEST(Precopy, SwitchesToPostCopyAtALimitWhereThatWasAskedFor) {
+    ConvergenceLimits limits{.on_no_converge = NoConverge::kPostcopy, .max_rounds = 2};
+    EXPECT_EQ(decide(hybrid_round(100'000, 90'000), limits).step, NextStep::kPostcopy);
+    limits.max_rounds = 30;
+    EXPECT_EQ(decide(hybrid_round(100'000, 90'000), limits).step, NextStep::kRound);
+}
+
+// --- a deadline for all of it -----------------------------------------------------------------
+
+TEST(FinishBy, SwitchesWhileTheRestStillFits) {
+    using std::chrono::seconds;
+    const uint64_t one_gb = 1'000'000'000 / kPageBytes;  // a second at 1 GB/s, one and a half here
+    EXPECT_FALSE(must_switch_by(seconds(30), seconds(28), one_gb, 1e9));
+    EXPECT_TRUE(must_switch_by(seconds(30), seconds(29), one_gb, 1e9));
+    EXPECT_TRUE(must_switch_by(seconds(30), seconds(31), 0, 1e9));
+    EXPECT_FALSE(must_switch_by(seconds(0), seconds(31), one_gb, 1e9));  // no deadline
 }
 
 }  // namespace

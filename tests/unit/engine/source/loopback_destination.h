@@ -35,16 +35,16 @@ class LoopbackDestination {
 
     // The source's ends, connected to this.
     SourceStreams& connect(SourceSignals& signals, uint16_t stream_count) {
-        settings_.id = "loopback";
-        settings_.destination = {"127.0.0.1", listener_.port()};
-        settings_.streams = stream_count;
-        v1::PrepareResponse prepared;
-        prepared.set_session_token(std::string(SessionToken{}.size(), '\0'));
-        prepared.set_data_port(listener_.port());
         const std::jthread acceptor([&] { accept(stream_count); });
-        streams_ = SourceStreams::connect(settings_, prepared, signals,
-                                          Clock::system().now() + std::chrono::seconds(20))
-                       .value();
+        streams_ =
+            SourceStreams::connect({.migration_id = "loopback",
+                                    .host = "127.0.0.1",
+                                    .port = listener_.port(),
+                                    .session_token = std::string(SessionToken{}.size(), '\0'),
+                                    .stream_count = stream_count,
+                                    .chunk_counts = chunk_counts_},
+                                   signals, Clock::system().now() + std::chrono::seconds(20))
+                .value();
         return *streams_;
     }
 
@@ -113,7 +113,6 @@ class LoopbackDestination {
 
     const OnPage on_page_;
     TcpListener listener_;
-    MigrationSettings settings_;
     std::vector<std::vector<std::byte>> memory_;
     std::vector<uint64_t> chunk_counts_;
     std::atomic<uint64_t> filled_pages_{0};

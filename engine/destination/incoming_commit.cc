@@ -1,0 +1,127 @@
+// IncomingMigration: who owns the guest, from COMMIT on.
+#include <fmt/format.h>
+
+#include "engine/base/log.h"
+#include "engine/destination/incoming_migration.h"
+
+namespace godwit {
+namespace {
+
+constexpr Duration kResumeLimit = std::chrono::seconds(10);
+constexpr Duration kKillLimit = std::chrono::seconds(10);
+// Between two questions to a QEMU that can't be reached after COMMIT.
+constexpr Duration kAskAgain = std::chrono::milliseconds(100);
+
+}  // namespace
+
+absl::Status IncomingMigration::commit(bool run_guest) {
+    dependencies_.at_step(step::kCommitCame);
+    {
+        const std::lock_guard lock(mutex_);
+        if (!broken_.ok()) return broken_;  // an abort came first
+        if (load_status_ != "completed")
+            return absl::FailedPreconditionError("COMMIT before the device state was loaded");
+        state_ = v1::INCOMING_STATE_COMMITTED;
+        record_.set_was_running(run_guest);
+        changed_.notify_all();
+    }
+    absl::Status resumed = enter(v1::JOURNAL_PHASE_CONT, "");
+    dependencies_.at_step(step::kContNoted);
+    if (resumed.ok()) resumed = resume_guest(run_guest);
+    if (!resumed.ok()) return refuse_commit(resumed);
+    dependencies_.at_step(step::kContDone);
+    note_resumed();
+    return absl::OkStatus();
+}
+
+// The guest is here; whether all of its pages are is another matter.
+void IncomingMigration::note_resumed() {
+    bool all_pages = true;
+    {
+        const std::lock_guard lock(mutex_);
+        all_pages = phase_ != DestinationPhase::kCommittedServing;
+        state_ = v1::INCOMING_STATE_RESUMED;
+        phase_ = all_pages ? DestinationPhase::kResumed : DestinationPhase::kDraining;
+    }
+    if (all_pages) {
+        // Whoever hears of RESUMED may migrate the VM on at once.
+        vm_->set_listener({});
+        dependencies_.on_resumed(record_.vm());
+    }
+    tell_resumed();
+    dependencies_.at_step(step::kResumedSent);
+    const v1::JournalPhase now = all_pages ? v1::JOURNAL_PHASE_RESUMED : v1::JOURNAL_PHASE_DRAINING;
+    if (const absl::Status status = enter(now, ""); !status.ok())
+        spdlog::error("migration {}: {}", id(), std::string(status.message()));
+    if (const absl::Status status = vm_->announce(); !status.ok())
+        spdlog::warn("migration {}: announce: {}", id(), std::string(status.message()));
+}
+
+// Ok: the guest is this side's, running or crashed. An error: it has never run here, for QEMU was
+// not asked or answered `cont` with an error.
+absl::Status IncomingMigration::resume_guest(bool run) {
+    if (wait_readable(vm_->gone_fd(), -1, Clock::system().now()).ok())
+        return absl::UnavailableError("its QEMU ended before it was asked to run the guest");
+    bool events_lost = false;
+    while (run) {
+        const absl::Status status = vm_->resume(kResumeLimit);
+        if (status.ok()) break;
+        spdlog::error("migration {}: resuming after COMMIT: {}", id(),
+                      std::string(status.message()));
+        if (absl::IsNotFound(status)) break;  // QEMU ended: `cont` may have been carried out
+        if (absl::IsDeadlineExceeded(status) || absl::IsUnavailable(status)) {
+            // No answer is no refusal either. Asked again until QEMU says.
+            events_lost |= absl::IsUnavailable(status);
+            wait_readable(-1, -1, Clock::system().now() + kAskAgain).IgnoreError();
+            continue;
+        }
+        // RESUME comes before the answer to the `cont` that caused it, on the same connection. A
+        // guest that has run, and stopped by itself since, is here.
+        const std::lock_guard lock(mutex_);
+        if (!ran_here_ && !events_lost) return status;
+        break;
+    }
+    return absl::OkStatus();
+}
+
+// COMMIT came, and the guest has never run here: QEMU is dead and reaped before the source hears
+// it.
+absl::Status IncomingMigration::refuse_commit(const absl::Status& reason) {
+    // An agent that comes back after our death must not resume what QEMU refused to run.
+    if (const absl::Status status = enter(v1::JOURNAL_PHASE_LIVE, ""); !status.ok())
+        spdlog::error("migration {}: {}", id(), std::string(status.message()));
+    dependencies_.at_step(step::kContRefused);
+    refuse(reason);
+    if (state().state() != v1::INCOMING_STATE_REFUSED) return reason;  // it may live: no answer
+    if (const std::shared_ptr<Session> now = session())
+        return now->writer->send(FrameKind::kRefused,
+                                 TextBody{.text = std::string(reason.message())}.encode());
+    return absl::OkStatus();  // the source will ask
+}
+
+// The guest will never run here.
+void IncomingMigration::refuse(const absl::Status& reason) {
+    const std::string text(reason.message());
+    vm_->set_listener({});
+    spdlog::warn("migration {}: ended here: {}", id(), text);
+    if (const absl::Status killed = vm_->kill(kKillLimit); !killed.ok()) {
+        // Still COMMITTED or WAITING for whoever asks: never REFUSED while its QEMU may live.
+        spdlog::error("migration {}: QEMU pid {} could not be ended: {}", id(), vm_->pid(),
+                      std::string(killed.message()));
+        return;
+    }
+    postcopy_.reset();
+    dependencies_.hypervisor->forget(*vm_).IgnoreError();
+    if (const absl::Status status = enter(v1::JOURNAL_PHASE_REFUSED, text); !status.ok())
+        spdlog::error("migration {}: {}", id(), std::string(status.message()));
+    {
+        const std::lock_guard lock(mutex_);
+        state_ = v1::INCOMING_STATE_REFUSED;
+        phase_ = DestinationPhase::kRefused;
+        detail_ = text;
+        changed_.notify_all();
+    }
+    dependencies_.on_refused(record_.vm());
+}
+
+}  // namespace godwit

@@ -1,0 +1,213 @@
+// IncomingMigration: what comes in on its streams.
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+
+#include "engine/base/log.h"
+#include "engine/destination/incoming_migration.h"
+
+namespace godwit {
+
+void IncomingMigration::receive_pages(Session& session, AcceptedStream& stream) {
+    set_thread_name(fmt::format("recv-{}", stream.route.stream).c_str());
+    const absl::Status status = receive_until_error(session, stream);
+    if (absl::IsOutOfRange(status)) return;  // an orderly close is no error
+    // A full RAM mount, say. A connection that is lost needs no telling.
+    if (!absl::IsUnavailable(status) && !absl::IsCancelled(status) &&
+        (state().state() == v1::INCOMING_STATE_WAITING || is_draining()))
+        session.writer
+            ->send(FrameKind::kAbort, TextBody{.text = std::string(status.message())}.encode())
+            .IgnoreError();
+    break_session(status);
+}
+
+absl::Status IncomingMigration::receive_until_error(Session& session, AcceptedStream& stream) {
+    FrameReader reader(*stream.channel, stream.route);
+    ChunkCodec codec;
+    while (true) {
+        GODWIT_ASSIGN_OR_RETURN(const Frame frame, reader.next());
+        GODWIT_ASSIGN_OR_RETURN(const DestinationPhase phase,
+                                hear(StreamKind::kData, frame.kind()));
+        switch (frame.kind()) {
+            case FrameKind::kPages:
+                GODWIT_RETURN_IF_ERROR(take_pages(phase, frame, codec, PageOrigin::kPush));
+                break;
+            case FrameKind::kPunch: {
+                GODWIT_ASSIGN_OR_RETURN(const std::vector<ChunkPages> stale,
+                                        decode_chunk_pages(frame.body, chunk_counts_, 1));
+                GODWIT_RETURN_IF_ERROR(
+                    annotate(postcopy_->punch(stale.front()), "Cannot drop stale guest memory"));
+                break;
+            }
+            default: {  // kMarker
+                GODWIT_ASSIGN_OR_RETURN(const MarkerBody marker, MarkerBody::decode(frame.body));
+                if (phase == DestinationPhase::kDraining) {
+                    GODWIT_RETURN_IF_ERROR(marker_came(session));
+                    break;
+                }
+                const MarkerAckBody ack{.round = marker.round, .stream = stream.route.stream};
+                GODWIT_RETURN_IF_ERROR(session.writer->send(FrameKind::kMarkerAck, ack.encode()));
+            }
+        }
+    }
+}
+
+absl::Status IncomingMigration::take_pages(DestinationPhase phase, const Frame& frame,
+                                           ChunkCodec& codec, PageOrigin origin) {
+    GODWIT_ASSIGN_OR_RETURN(const PagesBody pages, decode_pages(frame.body, chunk_counts_));
+    GODWIT_ASSIGN_OR_RETURN(const std::span<const std::byte> raw,
+                            codec.decompress(pages.codec, pages.payload, pages.raw_bytes));
+    // Guest memory that faults is filled by nothing but place().
+    if (phase == DestinationPhase::kLive || phase == DestinationPhase::kArmed)
+        return writer_.write(pages, raw);
+    return annotate(postcopy_->place(pages, raw, origin), "Cannot put a page in place");
+}
+
+absl::Status IncomingMigration::serve_urgent(Session& session) {
+    FrameReader reader(*session.urgent.channel, session.urgent.route);
+    // Pages for a fault must not wait for the buffer to grow.
+    reader.reserve(FrameKind::kFaultPages);
+    ChunkCodec codec;
+    while (true) {
+        GODWIT_ASSIGN_OR_RETURN(const Frame frame, reader.next());
+        GODWIT_ASSIGN_OR_RETURN(const DestinationPhase phase,
+                                hear(StreamKind::kUrgent, frame.kind()));
+        switch (frame.kind()) {
+            case FrameKind::kFaultPages:
+                GODWIT_RETURN_IF_ERROR(take_pages(phase, frame, codec, PageOrigin::kDemand));
+                break;
+            case FrameKind::kPrepagedPages:
+                GODWIT_RETURN_IF_ERROR(take_pages(phase, frame, codec, PageOrigin::kPrepaging));
+                break;
+            case FrameKind::kCommit:
+            case FrameKind::kCommitPaused: {
+                const bool run = frame.kind() == FrameKind::kCommit;
+                if (phase == DestinationPhase::kCommitted) return commit(run);
+                commit_while_serving(run);
+                break;
+            }
+            default:
+                GODWIT_RETURN_IF_ERROR(serve_frame(session, frame, phase));
+        }
+    }
+}
+
+absl::Status IncomingMigration::serve_frame(Session& session, const Frame& frame,
+                                            DestinationPhase phase) {
+    switch (frame.kind()) {
+        case FrameKind::kDeviceState:
+            return write_device_state(frame.body);
+        case FrameKind::kDeviceStateEnd:
+            return end_device_state(frame);
+        case FrameKind::kVerifyBegin:
+            hashes_ =
+                std::async(std::launch::async, [this] { return hash_ram(vm_->ram_blocks(), 2); });
+            return absl::OkStatus();
+        case FrameKind::kVerifyChunks:
+            return answer_verify_chunks(session, frame);
+        case FrameKind::kVerifyPages:
+            return answer_verify_pages(session, frame);
+        case FrameKind::kAbort: {
+            GODWIT_ASSIGN_OR_RETURN(const TextBody text, TextBody::decode(frame.body));
+            return absl::AbortedError("the source aborted: " + text.text);
+        }
+        case FrameKind::kPing:
+            return session.writer->send(FrameKind::kPong, frame.body);
+        default:
+            return serve_postcopy_frame(session, frame, phase);
+    }
+}
+
+absl::Status IncomingMigration::serve_postcopy_frame(Session& session, const Frame& frame,
+                                                     DestinationPhase phase) {
+    if (!postcopy_)
+        return absl::FailedPreconditionError("post-copy can't be done here: " + postcopy_problem_);
+    switch (frame.kind()) {
+        case FrameKind::kPostcopyBegin:
+            GODWIT_RETURN_IF_ERROR(
+                annotate(postcopy_->arm(), "Cannot catch the faults of the guest"));
+            dependencies_.at_step(step::kArmed);
+            return session.writer->send(FrameKind::kPostcopyReady);
+        case FrameKind::kPostcopyOff:
+            return postcopy_->off();
+        case FrameKind::kPostcopyFinal: {
+            {
+                // Written with COMMIT's own record: it is of no use before.
+                const std::lock_guard lock(mutex_);
+                record_.set_postcopy(true);
+            }
+            GODWIT_RETURN_IF_ERROR(postcopy_->serve(*this));
+            dependencies_.at_step(step::kServing);
+            return absl::OkStatus();
+        }
+        case FrameKind::kMarker:
+            if (phase == DestinationPhase::kDraining) return marker_came(session);
+            break;
+        default:
+            break;
+    }
+    return absl::InvalidArgumentError("unexpected frame on the urgent stream");
+}
+
+absl::Status IncomingMigration::write_device_state(std::span<const std::byte> bytes) {
+    dependencies_.at_step(step::kDeviceStateCame);
+    device_state_bytes_ += bytes.size();
+    while (!bytes.empty()) {
+        // QEMU reads as fast as it can; an abort wakes us.
+        std::array<pollfd, 2> fds{{{device_state_.get(), POLLOUT, 0}, {wakeup_.fd(), POLLIN, 0}}};
+        if (::poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR)
+            return errno_status(errno, "poll");
+        if (fds[1].revents != 0) return absl::CancelledError("aborted");
+        const ssize_t put =
+            ::send(device_state_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (put < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+        // QEMU has given up: its event says why and goes to the source; the rest is of no use.
+        if (put < 0) return absl::OkStatus();
+        bytes = bytes.subspan(static_cast<size_t>(put));
+    }
+    return absl::OkStatus();
+}
+
+absl::Status IncomingMigration::end_device_state(const Frame& frame) {
+    GODWIT_ASSIGN_OR_RETURN(const DeviceStateEndBody end, DeviceStateEndBody::decode(frame.body));
+    ::shutdown(device_state_.get(), SHUT_WR);
+    if (end.total_bytes == device_state_bytes_) return absl::OkStatus();
+    return absl::DataLossError(
+        fmt::format("device state: {} of {} bytes came", device_state_bytes_, end.total_bytes));
+}
+
+absl::Status IncomingMigration::answer_verify_chunks(Session& session, const Frame& frame) {
+    GODWIT_ASSIGN_OR_RETURN(const VerifyChunksBody theirs,
+                            VerifyChunksBody::decode(frame.body, chunk_counts_));
+    if (hashes_.valid()) {
+        GODWIT_ASSIGN_OR_RETURN(known_hashes_, hashes_.get());
+    }
+    VerifyResultBody result{.block = theirs.block,
+                            .first_chunk = theirs.first_chunk,
+                            .chunk_count = static_cast<uint32_t>(theirs.hashes.size())};
+    std::vector<Hash128> ours(theirs.hashes.size());
+    for (const ChunkHash& hash : known_hashes_)
+        if (hash.block == theirs.block && hash.chunk >= theirs.first_chunk &&
+            hash.chunk - theirs.first_chunk < ours.size())
+            ours[hash.chunk - theirs.first_chunk] = hash.hash;
+    for (size_t i = 0; i < ours.size(); ++i)
+        if (ours[i] != theirs.hashes[i]) result.different.push_back(theirs.first_chunk + i);
+    return session.writer->send(FrameKind::kVerifyResult, result.encode());
+}
+
+absl::Status IncomingMigration::answer_verify_pages(Session& session, const Frame& frame) {
+    GODWIT_ASSIGN_OR_RETURN(const VerifyPagesBody theirs,
+                            VerifyPagesBody::decode(frame.body, chunk_counts_));
+    GODWIT_ASSIGN_OR_RETURN(const std::vector<Hash128> ours,
+                            hash_pages(vm_->ram_blocks()[theirs.block], theirs.chunk));
+    VerifyPagesResultBody result;
+    for (size_t page = 0; page < kPagesPerChunk; ++page)
+        if (ours[page] != theirs.hashes[page])
+            result.different[page / 64] |= uint64_t{1} << (page % 64);
+    return session.writer->send(FrameKind::kVerifyPagesResult, result.encode());
+}
+
+}  // namespace godwit

@@ -1,0 +1,132 @@
+// Drain: the source after the freeze of a post-copy migration. Answers faults, pushes the rest, and
+// goes on until the destination has every page, whatever is lost on the way.
+//
+//   answering ─► RESUMED ─► pushing ─► DRAINED
+//       ▲           │          │
+//       └───────────┴──────────┴─ connection lost: Reconnect until the destination answers; it says
+//                                 what it misses, and that is pushed
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "engine/postcopy/page_server.h"
+#include "engine/postcopy/pending_pages.h"
+#include "engine/postcopy/push_order.h"
+#include "engine/report/event_log.h"
+#include "engine/source/streams.h"
+#include "engine/source/transfer_client.h"
+#include "godwit/v1/report.pb.h"
+
+namespace godwit {
+
+// The blocks must not change any more when the first page is asked for.
+class Drain final : public PageRequests, private PageSink {
+  public:
+    struct Plan {
+        std::string migration_id;
+        HostPort destination;
+        uint16_t streams = 2;
+        Bytes bandwidth_bytes_per_s = 0;   // 0: unlimited; faults are answered at once all the same
+        std::span<const RamBlock> blocks;  // must outlive it
+        EventLog* log = nullptr;           // must outlive it
+    };
+    static absl::StatusOr<std::unique_ptr<Drain>> create(Plan plan);
+    ~Drain() override;
+
+    // What the destination does not have, and of that what will be wanted first. Before the
+    // destination may ask for anything. A restarted agent knows neither: the destination does.
+    void set_missing(const PageSet& missing, const PageSet& recent);
+    // Answers what comes in on these streams, from now on.
+    void serve(SourceStreams& streams);
+
+    enum class End {
+        kDrained,
+        kGuestGone,  // the destination's QEMU ended after COMMIT
+        kRefused,    // the guest never ran there and never will
+        kStopped,    // `stop` was asked for: the agent's successor goes on
+    };
+    struct Outcome {
+        End end = End::kStopped;
+        std::string detail;     // the destination's words
+        v1::Postcopy postcopy;  // with kDrained
+    };
+    struct Connection {
+        SourceStreams* streams = nullptr;
+        SourceSignals* signals = nullptr;
+    };
+    // COMMIT was sent. `first`: what it was sent on; without streams: reconnect first. on_resumed
+    // is called once, as soon as it is known that the guest runs at the destination.
+    Outcome run(Connection first, const std::function<void(MonotonicTime)>& on_resumed,
+                const std::stop_token& stop);
+
+    // Tries to reconnect at once. False when nothing is interrupted. Any thread.
+    bool retry_now();
+
+    // Also when it has ended: bytes sent on connections of its own.
+    [[nodiscard]] Bytes sent_bytes() const { return sent_bytes_; }
+
+    absl::Status page_requested(BlockIndex block, PageIndex page) override;
+    void pages_missing(const std::vector<ChunkPages>& list) override;
+
+  private:
+    explicit Drain(Plan plan);
+    absl::Status send(const PageAnswer& answer) override;
+
+    // How one connection ended; kAgain: something is still missing.
+    enum class Step { kDrained, kGuestGone, kRefused, kStopped, kLost, kAgain };
+    Step drive(Connection connection, const std::stop_token& stop, Outcome& outcome);
+    Step await_resumed(Connection connection, const std::stop_token& stop, Outcome& outcome);
+    Step push(Connection connection, const std::stop_token& stop, Outcome& outcome);
+    absl::Status push_share(SourceStreams& streams, size_t index, std::span<const ChunkPlace> share,
+                            const std::stop_token& stop);
+    absl::Status push_chunk(PageSender& sender, const ChunkPlace& place,
+                            const std::stop_token& stop);
+    ChunkMask take_pages(const ChunkPlace& place, PageIndex& page, uint64_t max);
+    absl::Status push_pages(PageSender& sender, const ChunkPlace& place, const ChunkMask& wanted,
+                            const std::stop_token& stop);
+    void report_progress();
+    void note_resumed(MonotonicTime at);
+    // Until the destination answers; then `outcome` says the end, or there are streams.
+    absl::StatusOr<Connection> reconnect(const std::stop_token& stop, Outcome& outcome);
+    absl::StatusOr<bool> try_reconnect(Outcome& outcome);
+    bool pause(Duration length, const std::stop_token& stop);
+    void yield_to_faults() const;
+    v1::Postcopy finish(const v1::Postcopy& theirs) const;
+
+    const Plan plan_;
+    TransferClient peer_;
+    PendingPages pending_;
+    std::unique_ptr<PageServer> server_;
+    Mapping answer_;   // head and pages of an answer
+    PageSet to_push_;  // what the order is made of; written before a push begins
+    PageSet recent_;
+    uint64_t missing_pages_ = 0;
+    std::function<void(MonotonicTime)> on_resumed_;
+
+    // The connection in use: streams_ is set while no reader runs.
+    SourceStreams* streams_ = nullptr;
+    std::unique_ptr<SourceSignals> own_signals_;
+    std::unique_ptr<SourceStreams> own_streams_;
+    std::atomic<uint32_t> answering_{0};  // faults that are being answered just now
+    std::atomic<Bytes> sent_bytes_{0};
+
+    bool resumed_ = false;
+    MonotonicTime resumed_at_{};
+    MonotonicTime started_at_{};
+    uint32_t interruptions_ = 0;
+    Duration interrupted_{};
+
+    std::mutex mutex_;
+    std::condition_variable_any retry_;
+    bool interrupted_now_ = false;  // guarded by mutex_
+    bool retry_asked_ = false;      // guarded by mutex_
+};
+
+}  // namespace godwit

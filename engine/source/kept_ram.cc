@@ -1,0 +1,57 @@
+#include "engine/source/kept_ram.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace godwit {
+
+void plan_kept_ram(std::span<const RamBlock> blocks, v1::JournalRecord& record) {
+    record.clear_kept_ram();
+    for (const RamBlock& block : blocks) {
+        v1::KeptRam& kept = *record.add_kept_ram();
+        kept.set_name(block.name);
+        kept.set_path(fmt::format("{}.kept-{}", block.path, record.migration_id()));
+        kept.set_size_bytes(block.size);
+        kept.set_backing(static_cast<uint32_t>(block.backing));
+    }
+}
+
+absl::Status link_kept_ram(std::span<const RamBlock> blocks, const v1::JournalRecord& record) {
+    for (size_t i = 0; i < blocks.size(); ++i) {
+        const std::string& path = record.kept_ram(static_cast<int>(i)).path();
+        if (::link(blocks[i].path.c_str(), path.c_str()) != 0)
+            return errno_status(errno, fmt::format("Cannot link {} to {}", path, blocks[i].path));
+    }
+    return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<RamBlock>> open_kept_ram(const v1::JournalRecord& record) {
+    std::vector<RamBlock> blocks;
+    for (const v1::KeptRam& kept : record.kept_ram()) {
+        if (kept.backing() > static_cast<uint32_t>(Backing::kHugetlb2M))
+            return absl::DataLossError(fmt::format("the journal has no such backing for {}: {}",
+                                                   kept.path(), kept.backing()));
+        GODWIT_ASSIGN_OR_RETURN(
+            RamBlock block,
+            open_ram_block(kept.name(), kept.path(), static_cast<Backing>(kept.backing())));
+        if (block.size != kept.size_bytes())
+            return absl::DataLossError(fmt::format("{} has {} bytes instead of {}", kept.path(),
+                                                   block.size, kept.size_bytes()));
+        blocks.push_back(std::move(block));
+    }
+    if (blocks.empty()) return absl::NotFoundError("the journal names no RAM file that was kept");
+    return blocks;
+}
+
+absl::Status release_kept_ram(v1::JournalRecord& record) {
+    absl::Status status;
+    for (const v1::KeptRam& kept : record.kept_ram())
+        if (::unlink(kept.path().c_str()) != 0 && errno != ENOENT)
+            status.Update(errno_status(errno, fmt::format("Cannot remove {}", kept.path())));
+    record.clear_kept_ram();
+    return status;
+}
+
+}  // namespace godwit

@@ -1,0 +1,23 @@
+// RAM files of the source that outlive its QEMU, and its agent: second links to them.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/base/ram_block.h"
+#include "godwit/v1/journal.pb.h"
+
+namespace godwit {
+
+// Notes in the record where the links will be: beside the files, with the migration's id. To be
+// written down before link_kept_ram(), so that a restarted agent finds what it has to remove.
+void plan_kept_ram(std::span<const RamBlock> blocks, v1::JournalRecord& record);
+// Makes the links. Errors: link's.
+absl::Status link_kept_ram(std::span<const RamBlock> blocks, const v1::JournalRecord& record);
+// Opens them in a restarted agent. Errors: open_ram_block's (NotFound after a reboot: tmpfs).
+absl::StatusOr<std::vector<RamBlock>> open_kept_ram(const v1::JournalRecord& record);
+// Removes the links, and forgets them. One that is gone is no error.
+absl::Status release_kept_ram(v1::JournalRecord& record);
+
+}  // namespace godwit

@@ -1,0 +1,47 @@
+#include "engine/source/settings.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <utility>
+
+namespace godwit {
+namespace {
+
+constexpr std::array kStrategies = {
+    std::pair<Strategy, std::string_view>{Strategy::kStopAndCopy, "stop-and-copy"},
+    std::pair<Strategy, std::string_view>{Strategy::kPrecopy, "precopy"},
+    std::pair<Strategy, std::string_view>{Strategy::kPostcopy, "postcopy"},
+    std::pair<Strategy, std::string_view>{Strategy::kHybrid, "hybrid"},
+};
+
+}  // namespace
+
+bool may_use_postcopy(const MigrationSettings& settings) {
+    switch (settings.limits.strategy) {
+        case Strategy::kPostcopy:
+        case Strategy::kHybrid:
+            return true;
+        case Strategy::kPrecopy:
+            return settings.limits.on_no_converge == NoConverge::kPostcopy ||
+                   settings.finish_by > Duration::zero();
+        case Strategy::kStopAndCopy:
+            break;
+    }
+    return false;
+}
+
+std::string_view strategy_name(Strategy strategy) {
+    for (const auto& [known, name] : kStrategies)
+        if (known == strategy) return name;
+    return "unknown";
+}
+
+absl::StatusOr<Strategy> parse_strategy(std::string_view name) {
+    for (const auto& [strategy, known] : kStrategies)
+        if (known == name) return strategy;
+    return absl::InvalidArgumentError(fmt::format(
+        "strategy \"{}\" is unknown; there are stop-and-copy, precopy, postcopy and hybrid", name));
+}
+
+}  // namespace godwit
