@@ -199,6 +199,15 @@ TEST_F(FaultMemoryTest, SaysWhenTheProcessIsGone) {
     EXPECT_EQ(totals_.filled_pages, 0u);
 }
 
+TEST_F(FaultMemoryTest, SeesAViewThatCameTooLate) {
+    ASSERT_NO_FATAL_FAILURE(make_ram("never", 1));
+    EXPECT_TRUE(ram_->memory->check_mappings().ok());
+    ASSERT_EQ(ask("map " + ram_->blocks[0].path + " " + std::to_string(kSize)), "fine");
+    EXPECT_TRUE(absl::IsFailedPrecondition(ram_->memory->check_mappings()));
+    ram_->guest->kill_and_reap();
+    EXPECT_TRUE(absl::IsNotFound(ram_->memory->check_mappings()));
+}
+
 TEST_F(FaultMemoryTest, RefusesWhatIsNotThere) {
     ASSERT_NO_FATAL_FAILURE(make_ram("never", 1));
     const std::vector<std::byte> bytes(2 * kPageBytes);
