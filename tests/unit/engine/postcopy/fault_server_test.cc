@@ -3,6 +3,10 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
+#include <thread>
+
 #include "tests/unit/dirty-tracking/process/reserved_huge_pages.h"
 #include "tests/unit/engine/postcopy/fault_ram.h"
 #include "tests/unit/engine/postcopy/page_content.h"
@@ -147,6 +151,75 @@ TEST_F(FaultServerTest, APageThatTheGuestGaveBackIsZero) {
     ASSERT_EQ(ask("touch 0 8"), "fine");
     EXPECT_EQ(ask("content 0"), "zero");
     EXPECT_EQ(asker_.requests(), Requests{});
+}
+
+// A page comes twice at once, alone and with others, and as soon as it is there the guest gives it
+// back: the second copy must not fill the hole with what the page held once.
+TEST_F(FaultServerTest, APageThatWasGivenBackIsNotFilledByALateCopy) {
+    ASSERT_NO_FATAL_FAILURE(make_ram());
+    ASSERT_NO_FATAL_FAILURE(start_serving());
+    constexpr uint64_t kRounds = 1500;
+    const ChunkMask group = some_pages({0, 2, 4, 6, 8, 10, 12, 14});
+    const std::vector<std::byte> bytes(8 * kPageBytes, std::byte{1});
+    std::atomic<uint64_t> turn{0};
+    std::atomic<uint64_t> placed{0};
+    std::atomic<bool> failed{false};
+    const auto place_each = [&](const ChunkMask& pages, uint64_t spins) {
+        const size_t size = count_pages(pages) * kPageBytes;
+        for (uint64_t round = 1; round <= kRounds; ++round) {
+            while (turn < round) std::this_thread::yield();
+            for (uint64_t i = 0; i < spins * (round % 16); ++i) (void)turn.load();
+            if (!server_->place(0, 0, pages, {}, std::span(bytes).first(size), PageOrigin::kPush)
+                     .ok())
+                failed = true;
+            ++placed;
+        }
+    };
+    std::thread with_others([&] { place_each(group, 0); });
+    std::thread alone([&] { place_each(one_page(14), 1000); });
+    uint64_t came_back = 0;
+    const auto punch = [&](PageIndex page, uint64_t count) {
+        EXPECT_EQ(
+            ::fallocate(ram_->blocks[0].file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                        static_cast<off_t>(page * kPageBytes),
+                        static_cast<off_t>(count * kPageBytes)),
+            0);
+    };
+    for (uint64_t round = 1; round <= kRounds; ++round) {
+        missing_->set(0, 0, group);
+        turn = round;
+        while (missing_->test(0, 14)) std::this_thread::yield();
+        punch(14, 1);
+        while (placed < 2 * round) std::this_thread::yield();
+        came_back += ram_->is_present(14) ? 1 : 0;
+        punch(0, 16);
+    }
+    with_others.join();
+    alone.join();
+    EXPECT_FALSE(failed);
+    EXPECT_EQ(came_back, 0u);
+    EXPECT_EQ(missing_->count(), 0u);
+}
+
+// The page comes between the look at its bit and the entry in the table: nobody but the fault's own
+// second look can know. (A zero page wakes nobody by itself.)
+TEST_F(FaultServerTest, NoFaultIsForgottenWhosePageComesAtThatMoment) {
+    ASSERT_NO_FATAL_FAILURE(make_ram());
+    ASSERT_NO_FATAL_FAILURE(start_serving());
+    constexpr PageIndex kRounds = 2000;
+    uint64_t& fault_count = missing_->stats().fault_count;
+    for (PageIndex page = 0; page < kRounds; ++page) {
+        const ChunkIndex chunk = page / kPagesPerChunk;
+        missing_->set(0, chunk, one_page(page));
+        const uint64_t before = server_->stats().fault_count;
+        ASSERT_EQ(ask("touch 0 " + std::to_string(page)), "fine");
+        while (std::atomic_ref<uint64_t>(fault_count).load() == before) {
+        }
+        ASSERT_TRUE(
+            server_->place(0, chunk, one_page(page), one_page(page), {}, PageOrigin::kPush).ok());
+        ASSERT_EQ(ask("content " + std::to_string(page)), "zero") << page;
+        ASSERT_EQ(server_->open_count(), 0u);
+    }
 }
 
 TEST_F(FaultServerTest, RefusesAnswersThatNobodyCanHaveMeant) {
