@@ -119,8 +119,7 @@ absl::Status measure(const LatencyOptions& options, const Case& tried) {
     for (ChunkIndex chunk = 0; chunk < blocks[0].chunk_count(); ++chunk) missing.set(0, chunk, all);
     GODWIT_ASSIGN_OR_RETURN(const auto server, FaultServer::create(*memory, missing));
     SocketAsker asker(peer->urgent());
-    GODWIT_RETURN_IF_ERROR(server->start());
-    server->serve();
+    GODWIT_RETURN_IF_ERROR(server->start(FaultMode::kServe));
     server->connection_restored(asker);
     std::jthread urgent([&] { receive(peer->urgent(), *server, options.realtime); });
     std::jthread push([&] { receive(peer->push(), *server, false); });

@@ -215,8 +215,7 @@ class FaultProperty : public testing::TestWithParam<const char*> {
         ASSERT_NO_FATAL_FAILURE(prepare(random, *missing, never_missing));
         ASSERT_TRUE(ram_->memory->register_all().ok());
         auto server = *FaultServer::create(*ram_->memory, *missing);
-        ASSERT_TRUE(server->start().ok());
-        server->serve();
+        ASSERT_TRUE(server->start(FaultMode::kServe).ok());
         const size_t threads = 1 + random() % 4;
         ASSERT_EQ(ram_->ask_guest("play " + std::to_string(threads) + " " + std::to_string(seed) +
                                   " " + std::to_string(kNew) + " 600"),
@@ -239,8 +238,7 @@ class FaultProperty : public testing::TestWithParam<const char*> {
             ASSERT_TRUE(opened.ok()) << opened.status();
             missing = std::make_unique<MissingPages>(*std::move(opened));
             server = *FaultServer::create(*ram_->memory, *missing);
-            ASSERT_TRUE(server->start().ok());
-            server->serve();
+            ASSERT_TRUE(server->start(FaultMode::kServe).ok());
         }
         ASSERT_EQ(ram_->ask_guest("played"), "fine");
         ASSERT_EQ(ram_->ask_guest("check 0 " + std::to_string(kNew)), "fine");

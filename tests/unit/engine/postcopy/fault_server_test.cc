@@ -35,15 +35,14 @@ class FaultServerTest : public testing::Test {
         missing_.emplace(*std::move(missing));
     }
     virtual std::string missing_path() const { return ram_->missing_path(); }
-    void start() {
+    void start(FaultMode mode) {
         auto server = FaultServer::create(*ram_->memory, *missing_);
         ASSERT_TRUE(server.ok()) << server.status();
         server_ = *std::move(server);
-        ASSERT_TRUE(server_->start().ok());
+        ASSERT_TRUE(server_->start(mode).ok());
     }
     void start_serving() {
-        ASSERT_NO_FATAL_FAILURE(start());
-        server_->serve();
+        ASSERT_NO_FATAL_FAILURE(start(FaultMode::kServe));
         server_->connection_restored(asker_);
     }
     // As after a restart: nothing but the file and the userfaultfd are left.
@@ -55,8 +54,7 @@ class FaultServerTest : public testing::Test {
         auto missing = MissingPages::open(missing_path(), ram_->blocks);
         ASSERT_TRUE(missing.ok()) << missing.status();
         missing_.emplace(*std::move(missing));
-        ASSERT_NO_FATAL_FAILURE(start());
-        server_->serve();
+        ASSERT_NO_FATAL_FAILURE(start(FaultMode::kServe));
     }
     void make_stale(ChunkIndex chunk, const ChunkMask& pages) {
         ASSERT_TRUE(ram_->make_stale(*missing_, chunk, pages).ok());
@@ -80,7 +78,7 @@ TEST_F(FaultServerTest, AnswersWithZerosWhatIsNotMissing) {
     EXPECT_EQ(ask("content 0"), "zero");
     EXPECT_EQ(server_->stats().local_zero_pages, 1u);
     EXPECT_EQ(asker_.requests(), Requests{});
-    EXPECT_EQ(count_pages(server_->take_zeroed()), 0u);  // nobody had to hold
+    EXPECT_EQ(count_pages(server_->take_zeroed()), 0u);  // not under kHold
 }
 
 TEST_F(FaultServerTest, AsksOnceForAPageThatManyWaitFor) {
@@ -244,7 +242,7 @@ TEST_F(FaultServerTest, RefusesAnswersThatNobodyCanHaveMeant) {
 TEST_F(FaultServerTest, RemembersWhatItAnsweredBeforeTheStalePagesWereKnown) {
     ASSERT_NO_FATAL_FAILURE(make_ram());
     ASSERT_NO_FATAL_FAILURE(make_stale(0, one_page(3)));  // punched early
-    ASSERT_NO_FATAL_FAILURE(start());
+    ASSERT_NO_FATAL_FAILURE(start(FaultMode::kHold));
     ASSERT_EQ(ask("touch 0 3 4"), "fine");
     EXPECT_EQ(ask("content 0"), "zero");
     EXPECT_EQ(ask("content 1"), "zero");
@@ -396,10 +394,26 @@ TEST_F(FaultServerTest, SaysThatItsProcessIsGone) {
     EXPECT_TRUE(server_->stop().ok());
 }
 
+// The first fault that it reads, even: those of a dead agent's guest wait already.
+TEST_F(FaultServerTest, StartedInADrainItAnswersNothingMissingWithZeros) {
+    ASSERT_NO_FATAL_FAILURE(make_ram());
+    ASSERT_NO_FATAL_FAILURE(make_stale(0, all_pages()));
+    ASSERT_EQ(ask("touch 0 100 101 102 103 104"), "fine");
+    ASSERT_TRUE(wait_readable(ram_->memory->fd(), -1, std::nullopt).ok());
+    ASSERT_NO_FATAL_FAILURE(start(FaultMode::kServe));
+    while (server_->open_count() < 5) std::this_thread::yield();
+    server_->connection_restored(asker_);
+    ASSERT_EQ(asker_.wait_for(5).size(), 5u);
+    ASSERT_TRUE(place(1, 0, all_pages()).ok());
+    for (const char* touch : {"0", "1", "2", "3"})
+        EXPECT_EQ(ask(std::string("content ") + touch), "1");
+    EXPECT_EQ(server_->stats().local_zero_pages, 0u);
+}
+
 TEST_F(FaultServerTest, StartsOnceAndStopsAnyNumberOfTimes) {
     ASSERT_NO_FATAL_FAILURE(make_ram());
-    ASSERT_NO_FATAL_FAILURE(start());
-    EXPECT_TRUE(absl::IsFailedPrecondition(server_->start()));
+    ASSERT_NO_FATAL_FAILURE(start(FaultMode::kHold));
+    EXPECT_TRUE(absl::IsFailedPrecondition(server_->start(FaultMode::kServe)));
     EXPECT_TRUE(server_->stop().ok());
     EXPECT_TRUE(server_->stop().ok());
 }

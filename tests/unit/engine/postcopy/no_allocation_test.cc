@@ -72,8 +72,7 @@ TEST(FaultPath, AllocatesNothingOnceItServes) {
     ASSERT_TRUE(pages.ok());
     way.pages = pages->get();
     way.server = server->get();
-    ASSERT_TRUE((*server)->start().ok());
-    (*server)->serve();
+    ASSERT_TRUE((*server)->start(FaultMode::kServe).ok());
     (*server)->connection_restored(way);
     std::array<ChunkMask, 2> zero;
     const std::array<std::vector<std::byte>, 2> push{(*ram)->content(9, 0, all_pages(), zero[0]),
