@@ -33,10 +33,18 @@ std::chrono::nanoseconds fault_percentile(const FaultBuckets& buckets, double pa
     if (total == 0) return {};
     const double rank = std::ceil(std::clamp(part, 0.0, 1.0) * static_cast<double>(total));
     const uint64_t wanted = std::clamp<uint64_t>(static_cast<uint64_t>(rank), 1, total);
-    uint64_t seen = 0;
-    for (size_t i = 0; i < kFaultBuckets; ++i)
-        if ((seen += buckets[i]) >= wanted) return fault_bucket_end(i);
-    return fault_bucket_end(kFaultBuckets - 1);
+    uint64_t before = 0;
+    for (size_t i = 0; i + 1 < kFaultBuckets; ++i) {
+        if (before + buckets[i] < wanted) {
+            before += buckets[i];
+            continue;
+        }
+        const int64_t begin = i == 0 ? 0 : fault_bucket_end(i - 1).count();
+        const auto width = static_cast<double>(fault_bucket_end(i).count() - begin);
+        const double share = static_cast<double>(wanted - before) / static_cast<double>(buckets[i]);
+        return std::chrono::nanoseconds(begin + static_cast<int64_t>(width * share));
+    }
+    return std::chrono::nanoseconds::max();
 }
 
 FaultPercentiles fault_percentiles(const FaultBuckets& buckets, std::chrono::nanoseconds max) {

@@ -1,7 +1,7 @@
 // The latencies of page faults on a logarithmic scale: pure functions over an array of counters.
 //
-// Sixteen buckets to each power of two, so a percentile is at most 6.25 % above the truth; below
-// 16 ns a bucket is one nanosecond. The last bucket takes everything from 2^40 ns (18 minutes).
+// Sixteen buckets to each power of two, so a percentile is within 6.25 % of the truth; below 16 ns
+// a bucket is one nanosecond. The last bucket takes everything from 2^40 ns (18 minutes).
 #pragma once
 
 #include <array>
@@ -28,8 +28,8 @@ struct FaultPercentiles {
     std::chrono::nanoseconds max{};
 };
 
-// The end of the bucket in which the given part (0 to 1) of all latencies is reached; 0 when there
-// are none.
+// Where the given part (0 to 1) of all latencies is reached, as if those of a bucket were spread
+// over it evenly; 0 when there are none.
 std::chrono::nanoseconds fault_percentile(const FaultBuckets& buckets, double part);
 // No percentile is above `max`, the largest latency as it was measured.
 FaultPercentiles fault_percentiles(const FaultBuckets& buckets, std::chrono::nanoseconds max);

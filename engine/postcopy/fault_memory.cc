@@ -123,6 +123,21 @@ absl::Status FaultMemory::unregister_all() {
     return first;
 }
 
+absl::Status FaultMemory::check_mappings() const {
+    for (BlockIndex block = 0; block < blocks_.size(); ++block) {
+        const RamBlock& ram = blocks_[block];
+        GODWIT_ASSIGN_OR_RETURN(
+            const std::vector<RamMapping> found,
+            find_ram_mappings(pid_, {ram.name, ram.device, ram.inode, ram.size}));
+        if (found != mappings_[block])
+            return absl::FailedPreconditionError(
+                fmt::format("Cannot serve page faults: RAM block {}: QEMU has mapped it anew since "
+                            "its mappings were registered",
+                            ram.name));
+    }
+    return absl::OkStatus();
+}
+
 absl::Status FaultMemory::check_range(BlockIndex block, PageRange pages) const {
     if (block >= blocks_.size() || pages.begin > pages.end ||
         pages.end > blocks_[block].page_count())
@@ -166,8 +181,8 @@ void FaultMemory::wake_others(BlockIndex block, Bytes begin, Bytes end,
 }
 
 template <typename Step>
-absl::Status FaultMemory::fill_pieces(BlockIndex block, PageRange pages, uint32_t view,
-                                      FillTotals& totals, Step&& step) {
+absl::Status FaultMemory::fill_pieces(const char* what, BlockIndex block, PageRange pages,
+                                      uint32_t view, FillTotals& totals, Step&& step) {
     const Bytes begin = pages.begin * kPageBytes;
     const Bytes end = pages.end * kPageBytes;
     int tries = 0;
@@ -185,8 +200,7 @@ absl::Status FaultMemory::fill_pieces(BlockIndex block, PageRange pages, uint32_
             totals.existing_pages += granule;
             at += granule * kPageBytes;
         } else if (done != -EAGAIN || ++tries == kMaxTries) {
-            return fill_failed(static_cast<int>(-done), "UFFDIO_COPY or UFFDIO_ZEROPAGE",
-                               blocks_[block]);
+            return fill_failed(static_cast<int>(-done), what, blocks_[block]);
         } else {
             ::sched_yield();
         }
@@ -200,21 +214,22 @@ absl::Status FaultMemory::fill(BlockIndex block, PageIndex first, std::span<cons
     if (bytes.size() % kPageBytes != 0)
         return absl::InvalidArgumentError(fmt::format("{} bytes are no whole pages", bytes.size()));
     GODWIT_RETURN_IF_ERROR(check_range(block, pages));
-    return fill_pieces(block, pages, view, totals, [&](const Piece& piece, Bytes at) -> int64_t {
+    const auto step = [&](const Piece& piece, Bytes at) -> int64_t {
         uffdio_copy argument{.dst = piece.address,
                              .src = reinterpret_cast<uintptr_t>(bytes.data() + at),
                              .len = piece.bytes};
         if (::ioctl(userfaultfd_.get(), UFFDIO_COPY, &argument) == 0 || argument.copy > 0)
             return argument.copy;
         return -errno;
-    });
+    };
+    return fill_pieces("UFFDIO_COPY", block, pages, view, totals, step);
 }
 
 absl::Status FaultMemory::fill_zero(BlockIndex block, PageRange pages, uint32_t view,
                                     FillTotals& totals) {
     GODWIT_RETURN_IF_ERROR(check_range(block, pages));
     const bool huge = granule_pages(block) > 1;
-    return fill_pieces(block, pages, view, totals, [&](const Piece& piece, Bytes) -> int64_t {
+    const auto step = [&](const Piece& piece, Bytes) -> int64_t {
         if (huge) {
             uffdio_copy argument{.dst = piece.address,
                                  .src = reinterpret_cast<uintptr_t>(zero_chunk_.data()),
@@ -228,7 +243,8 @@ absl::Status FaultMemory::fill_zero(BlockIndex block, PageRange pages, uint32_t 
                 return argument.zeropage;
         }
         return -errno;
-    });
+    };
+    return fill_pieces(huge ? "UFFDIO_COPY" : "UFFDIO_ZEROPAGE", block, pages, view, totals, step);
 }
 
 absl::Status FaultMemory::wake(BlockIndex block, PageRange pages) {

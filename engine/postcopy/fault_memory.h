@@ -60,6 +60,10 @@ class FaultMemory {
     // Ends the waiting; who waits is woken and finds zeros where nothing was filled. A process that
     // is gone is no error.
     absl::Status unregister_all();
+    // Whether the process maps its RAM nowhere else: there it would find zeros instead of waiting.
+    // To be asked once it has loaded its device state, before it runs. Errors: FailedPrecondition
+    // (there is another mapping, or one is gone); NotFound.
+    [[nodiscard]] absl::Status check_mappings() const;
 
     // Fills the pages from `first` on; `bytes` is whole pages, on hugetlbfs whole aligned chunks.
     // `view`: where a fault was seen (0 when none was), preferred for the fill. Wakes all views.
@@ -110,8 +114,8 @@ class FaultMemory {
     [[nodiscard]] Piece first_piece(BlockIndex block, Bytes offset, Bytes end, uint32_t view) const;
     // Calls step(piece, bytes done before) -> bytes done, or -errno, until all pages are done.
     template <typename Step>
-    absl::Status fill_pieces(BlockIndex block, PageRange pages, uint32_t view, FillTotals& totals,
-                             Step&& step);
+    absl::Status fill_pieces(const char* what, BlockIndex block, PageRange pages, uint32_t view,
+                             FillTotals& totals, Step&& step);
     void wake_others(BlockIndex block, Bytes begin, Bytes end, const RamMapping* filled) const;
     [[nodiscard]] const View* find_view(uint64_t address) const;
 

@@ -55,9 +55,10 @@ absl::StatusOr<std::unique_ptr<FaultServer>> FaultServer::create(FaultMemory& me
     return server;
 }
 
-absl::Status FaultServer::start() {
+absl::Status FaultServer::start(FaultMode mode) {
     if (started_.exchange(true))
         return absl::FailedPreconditionError("the fault server was started before");
+    if (mode == FaultMode::kServe) serve();
     thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
     runs_.acquire();
     return absl::OkStatus();
@@ -73,11 +74,6 @@ absl::Status FaultServer::stop() {
         carries_stall_ = false;
     }
     return failure();
-}
-
-void FaultServer::hold() {
-    const std::lock_guard gate(gate_);
-    serving_ = false;
 }
 
 void FaultServer::serve() {

@@ -29,15 +29,19 @@ class Asker {
     virtual absl::Status ask(BlockIndex block, PageIndex page) = 0;
 };
 
-// Owns the thread "faults". For each fault: a page that is not missing is answered with zeros at
-// once (never touched, or given back by the guest; if it has come meanwhile the kernel says so and
-// it is woken); a missing one is asked for once, and waits for place().
+enum class FaultMode {
+    kHold,   // the source still runs: every fault is answered with zeros and remembered
+    kServe,  // what is missing is asked for
+};
+
+// Owns the thread "faults". For each fault under kServe: a page that is not missing is answered
+// with zeros at once (never touched, or given back by the guest; if it has come meanwhile the
+// kernel says so and it is woken); a missing one is asked for once, and waits for place().
 //
-// Life: create(), start() [answering as hold() says]; serve() when all stale pages are known and
-// the source is frozen; connection_restored(); place() from any number of threads until
-// missing.count() is 0; FaultMemory::unregister_all(); stop(). A restarted agent:
-// MissingPages::open(), create(), start(), serve(), connection_restored(), which wakes what the
-// dead agent had read.
+// Life: create(); start(kHold) before anything is punched; serve() when the source is frozen;
+// connection_restored(); place() from any number of threads until missing.count() is 0;
+// FaultMemory::unregister_all(); stop(). A restarted agent: MissingPages::open(), create(),
+// start(kServe), connection_restored(), which wakes whom the dead agent's faults left waiting.
 //
 // Allocates nothing after start() but for messages of errors. All calls are thread-safe.
 class FaultServer {
@@ -49,18 +53,19 @@ class FaultServer {
     FaultServer(const FaultServer&) = delete;
     FaultServer& operator=(const FaultServer&) = delete;
 
-    // Begins to answer. Errors: FailedPrecondition when it has begun before.
-    absl::Status start();
+    // Begins to answer. In a drain the first fault already must find kServe: under kHold it would
+    // be answered with zeros instead of the guest's page. Errors: FailedPrecondition when it has
+    // begun before.
+    absl::Status start(FaultMode mode);
     // Ends the thread. Faults stay unanswered from then on, and place() goes on working. Returns
     // what failure() says.
     absl::Status stop();
 
-    // While the source still runs: every fault is answered with zeros and remembered.
-    void hold();
-    // From its return on no fault is answered by the rule of hold().
+    // Goes over to kServe; there is no way back. From its return on no fault is answered by the
+    // rule of kHold.
     void serve();
-    // The pages that hold() had answered with zeros: stale, to be set in MissingPages and punched.
-    // What is returned is forgotten. Complete once serve() has returned.
+    // The pages that were answered with zeros under kHold: stale, to be set in MissingPages and
+    // punched. What is returned is forgotten. Complete once serve() has returned.
     PageSet take_zeroed();
 
     // Nothing is asked any more; faults are remembered. Waits for an ask() that is under way, so
@@ -131,7 +136,7 @@ class FaultServer {
 
     AtomicPageSet claimed_;  // a thread is placing it
     AtomicPageSet open_;     // in table_
-    AtomicPageSet zeroed_;   // by hold()'s rule
+    AtomicPageSet zeroed_;   // by kHold's rule
     std::atomic<uint32_t> last_view_{0};
 
     // Held while events are answered; the thread sleeps without it.

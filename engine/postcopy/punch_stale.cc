@@ -11,9 +11,9 @@
 namespace godwit {
 namespace {
 
-// References that come and go (a page on its way to the LRU lists, being migrated) are gone after a
-// few; each try is 3–5 µs. A page pinned for I/O may stay so for long: then the guest goes back.
-constexpr int kMaxTries = 2000;
+// References that come and go (a page on its way to the LRU lists, being moved) are gone after a
+// few. A try that finds a huge page pinned takes 30 µs: after 15 ms the guest goes back instead.
+constexpr int kMaxTries = 500;
 
 absl::Status punch(const RamBlock& block, Bytes begin, Bytes end, PunchTotals& totals) {
     ++totals.call_count;
