@@ -4,6 +4,7 @@
 #include "engine/base/log.h"
 #include "engine/destination/incoming_migration.h"
 #include "engine/destination/session_token.h"
+#include "engine/postcopy/realtime.h"
 
 namespace godwit {
 
@@ -186,6 +187,7 @@ absl::Status IncomingMigration::marker_came(Session& session) {
 // VM on: that would wipe out what a tracker knows.
 void IncomingMigration::settle() {
     if (phase() != DestinationPhase::kDrained) return;
+    run_as_others();
     if (!state().guest_gone()) {
         const Bytes bytes = postcopy_->collapse(collapsing_.get_token());
         spdlog::info("migration {}: {} are in huge pages again", id(), format_bytes(bytes));

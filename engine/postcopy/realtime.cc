@@ -10,4 +10,9 @@ bool run_realtime() {
     return ::sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &parameters) == 0;
 }
 
+void run_as_others() {
+    const sched_param parameters{};
+    ::sched_setscheduler(0, SCHED_OTHER, &parameters);
+}
+
 }  // namespace godwit

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -15,9 +16,15 @@ void expect_moved(const nlohmann::json& report) {
     EXPECT_EQ(report["outcome"], "done");
     EXPECT_EQ(report["guest_at"], "destination");
     EXPECT_EQ(report["verify"]["mismatches"], 0);
-    EXPECT_GT(report["verify"]["pages"], 0);
     EXPECT_GT(report["downtime_ms"], 0);
-    EXPECT_GE(report["rounds"].size(), 2U);
+    // What follows after the resume comes from the frozen memory itself: nothing to compare there.
+    const bool all_before = !report["postcopy"]["used"].get<bool>();
+    if (all_before || report["strategy"] == "hybrid") {
+        EXPECT_GT(report["verify"]["pages"], 0);
+    }
+    if (all_before) {
+        EXPECT_GE(report["rounds"].size(), report["strategy"] == "stop-and-copy" ? 1U : 2U);
+    }
 }
 
 std::string figures(const nlohmann::json& report) {
@@ -43,6 +50,9 @@ std::string tracker_for(TestAgent& agent, const std::string& vm) {
 CommandResult migrate_with(TestAgent& from, TestAgent& to, const std::string& vm,
                            const std::vector<std::string>& flags) {
     std::vector<std::string> words = {"migrate", vm, "--to", to.address(), "--verify", "--json"};
+    // Most tests are about rounds; those of the other strategies say so.
+    if (std::find(flags.begin(), flags.end(), "--strategy") == flags.end())
+        words.insert(words.end(), {"--strategy", "precopy"});
     if (tracker_for(from, vm) == "uffd-wp") words.insert(words.end(), {"--tracker", "uffd-wp"});
     words.insert(words.end(), flags.begin(), flags.end());
     return from.cli(words);
