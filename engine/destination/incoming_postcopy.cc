@@ -33,8 +33,7 @@ absl::StatusOr<std::unique_ptr<IncomingPostcopy>> IncomingPostcopy::recover(
         postcopy->memory_,
         FaultMemory::create(vm.pid(), vm.ram_blocks(), std::move(attachment.userfaultfd)));
     GODWIT_RETURN_IF_ERROR(postcopy->memory_->register_all());
-    GODWIT_RETURN_IF_ERROR(postcopy->serve_faults());
-    postcopy->server_->serve();
+    GODWIT_RETURN_IF_ERROR(postcopy->serve_faults(FaultMode::kServe));
     return postcopy;
 }
 
@@ -42,17 +41,16 @@ IncomingPostcopy::~IncomingPostcopy() {
     if (server_) server_->stop().IgnoreError();
 }
 
-absl::Status IncomingPostcopy::serve_faults() {
+absl::Status IncomingPostcopy::serve_faults(FaultMode mode) {
     GODWIT_ASSIGN_OR_RETURN(server_, FaultServer::create(*memory_, *missing_));
-    return server_->start();
+    return server_->start(mode);
 }
 
 absl::Status IncomingPostcopy::arm() {
     GODWIT_ASSIGN_OR_RETURN(MissingPages missing,
                             MissingPages::create(missing_path_, vm_.ram_blocks()));
     missing_.emplace(std::move(missing));
-    GODWIT_RETURN_IF_ERROR(serve_faults());
-    server_->hold();
+    GODWIT_RETURN_IF_ERROR(serve_faults(FaultMode::kHold));
     return memory_->register_all();
 }
 

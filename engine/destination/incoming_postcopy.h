@@ -59,7 +59,7 @@ class IncomingPostcopy {
   private:
     IncomingPostcopy(Vm& vm, std::string missing_path)
         : vm_(vm), missing_path_(std::move(missing_path)) {}
-    absl::Status serve_faults();
+    absl::Status serve_faults(FaultMode mode);
 
     Vm& vm_;
     const std::string missing_path_;
