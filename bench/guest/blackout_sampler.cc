@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <condition_variable>
+#include <mutex>
 
 #include "bench/guest/mailbox_layout.h"
 #include "engine/base/ram_block.h"
@@ -82,12 +84,18 @@ absl::StatusOr<UniqueFd> periodic_timer(std::chrono::nanoseconds period) {
 }  // namespace
 
 struct BlackoutSampler::State {
+    State(BlackoutOptions what, UniqueFd period, Wakeup stop)
+        : options(std::move(what)), timer(std::move(period)), stopping(std::move(stop)) {}
+
     BlackoutOptions options;
     UniqueFd timer;
     Wakeup stopping;
     BlackoutReport report;  // the thread's until it has ended
     MonotonicTime last_sample;
     MonotonicTime last_new;
+    std::mutex seen_mutex;
+    std::condition_variable seen;
+    uint64_t seen_tick = 0;  // report.last_tick for others; guarded by seen_mutex
 
     void run();
     void sample(MonotonicTime now, uint64_t tick);
@@ -99,12 +107,15 @@ void BlackoutSampler::State::sample(MonotonicTime now, uint64_t tick) {
         std::max(report.longest_sample_gap_ns, ns_between(last_sample, now));
     last_sample = now;
     // Before the first tick there is no guest that could stand still.
-    const bool seen = report.last_tick != 0;
-    if (seen) report.longest_ns = std::max(report.longest_ns, ns_between(last_new, now));
+    const bool any = report.last_tick != 0;
+    if (any) report.longest_ns = std::max(report.longest_ns, ns_between(last_new, now));
     if (tick <= report.last_tick) return;
     report.last_tick = tick;
     ++report.new_ticks;
     last_new = now;
+    const std::lock_guard lock(seen_mutex);
+    seen_tick = tick;
+    seen.notify_all();
 }
 
 void BlackoutSampler::State::run() {
@@ -136,8 +147,13 @@ BlackoutSampler::~BlackoutSampler() {
 absl::StatusOr<BlackoutSampler> BlackoutSampler::start(BlackoutOptions options) {
     GODWIT_ASSIGN_OR_RETURN(UniqueFd timer, periodic_timer(options.period));
     GODWIT_ASSIGN_OR_RETURN(Wakeup stopping, Wakeup::create());
-    return BlackoutSampler(std::make_unique<State>(
-        State{std::move(options), std::move(timer), std::move(stopping), {}, {}, {}}));
+    auto state = std::make_unique<State>(std::move(options), std::move(timer), std::move(stopping));
+    return BlackoutSampler(std::move(state));
+}
+
+bool BlackoutSampler::wait_for_tick(uint64_t tick, Duration limit) const {
+    std::unique_lock lock(state_->seen_mutex);
+    return state_->seen.wait_for(lock, limit, [&] { return state_->seen_tick >= tick; });
 }
 
 BlackoutReport BlackoutSampler::stop() {

@@ -44,6 +44,9 @@ class BlackoutSampler {
     BlackoutSampler& operator=(BlackoutSampler&&) = default;
     ~BlackoutSampler();
 
+    // True when a tick of at least this is seen within `limit`.
+    [[nodiscard]] bool wait_for_tick(uint64_t tick, Duration limit) const;
+
     // Ends the thread. A stillness that lasts until now counts. Once only.
     BlackoutReport stop();
 
