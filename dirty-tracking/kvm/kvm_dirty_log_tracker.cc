@@ -48,6 +48,7 @@ KvmDirtyLogTracker::KvmDirtyLogTracker(std::unique_ptr<GuestLog> guest,
 
 absl::Status KvmDirtyLogTracker::start() {
     GODWIT_ASSIGN_OR_RETURN(std::vector<AddressRange> views, guest_->views());
+    GODWIT_ASSIGN_OR_RETURN(warnings_, guest_->warnings());
     qemu_->exclude_views(std::move(views));
     absl::Status status = qemu_->start();
     if (status.ok()) status = guest_->start();

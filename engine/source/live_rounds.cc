@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/source/tracking.h"
+
 namespace godwit {
 namespace {
 
@@ -90,7 +92,7 @@ class LiveRounds {
           rest_(dirty_) {}
 
     absl::StatusOr<LiveResult> run() {
-        GODWIT_RETURN_IF_ERROR(context_.tracker->start());
+        GODWIT_RETURN_IF_ERROR(start_tracker(context_));
         armed_at_ = Clock::system().now();
         // A disk read that was under way before the pages were armed may end after they are read.
         if (follows_disk_) GODWIT_RETURN_IF_ERROR(drain());
