@@ -90,6 +90,28 @@ TEST_F(KvmGuest, WhosePreloadWasStrippedIsTrackedByUserfaultfdAndTheReportSaysWh
     EXPECT_EQ(move_guest(b, a, kVm)["tracker"], "kvm-dirty-log");
 }
 
+// The resident refuses only when it is asked to begin: somebody else's log is on.
+TEST_F(KvmGuest, WhoseLogCannotBeSwitchedOnIsTrackedByUserfaultfdAndTheReportSaysWhy) {
+    ASSERT_NO_FATAL_FAILURE(start_guest(a, guest()));
+    auto resident = ResidentClient::connect(in_vm_directory(a, "resident.sock"), a.qemu_pid(kVm));
+    ASSERT_TRUE(resident.ok()) << resident.status();
+    std::vector<RamBlock> blocks;
+    auto block = open_ram_block("ram", a.ram_file(kVm), Backing::kTmpfsHuge);
+    ASSERT_TRUE(block.ok()) << block.status();
+    blocks.push_back(*std::move(block));
+    ASSERT_TRUE((*resident)->start_log(blocks).ok());
+    expect_at_source(a, migrate(a, b.address(), kVm, {"--tracker", "kvm-dirty-log"}),
+                     {.words = {"can't be tracked with kvm-dirty-log", "has the log"}});
+    const json rate = a.cli_json({"vm", "dirty-rate", kVm, "--windows", "10ms"});
+    EXPECT_EQ(rate["tracker"], "uffd-wp");
+    EXPECT_THAT(rate["tracker_reason"].get<std::string>(), HasSubstr("has the log"));
+    const json report = move_with("auto");
+    EXPECT_EQ(report["tracker"], "uffd-wp");
+    EXPECT_THAT(report["tracker_reason"].get<std::string>(), HasSubstr("has the log"));
+    EXPECT_EQ(report["verify"]["mismatches"], 0);
+    expect_alive_and_well(b, kVm);
+}
+
 TEST(TcgGuest, HasNoLogOfKvm) {
     TestAgent a, b;
     GuestOptions guest = small_guest(kVm);
