@@ -17,6 +17,7 @@ struct GuestConfig {
     std::string cpu;       // QEMU's model
     std::string kernel;    // guest.elf; no spaces in its path
     std::string firmware;  // empty: QEMU's own
+    std::string append;    // empty: guest_append()
 };
 
 // The guest's command line (bench/guest/README.md). Nothing is swept: that would fetch all pages
