@@ -252,7 +252,8 @@ int run(int argc, char** argv) {
         "Stillness is the longest time without a sign of life; while it is tracked, arming "
         "counts.\n\n"
         "Example:\n  guest_pace_bench --memory 16GiB --append 'ws=12G rate=20000 pattern=random' "
-        "--only private --only thp,kvm-dirty-log");
+        "--only private --only thp,kvm-dirty-log\n"
+        "On a host that does other work: chrt -f 1 guest_pace_bench …");
     Flags flags;
     std::vector<std::string> names;
     for (const Config& config : kConfigs) names.emplace_back(config.name);
