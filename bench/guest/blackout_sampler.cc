@@ -1,62 +1,16 @@
 #include "bench/guest/blackout_sampler.h"
 
-#include <fcntl.h>
 #include <pthread.h>
-#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-
-#include "bench/guest/mailbox_layout.h"
-#include "engine/base/ram_block.h"
+#include <condition_variable>
+#include <mutex>
 
 namespace godwit {
 namespace {
-
-// How often a RAM file that shows nothing new is looked up by name again: it may have been made, or
-// removed and made anew, since.
-constexpr std::chrono::milliseconds kLookAgainAfter{5};
-
-class TickFile {
-  public:
-    explicit TickFile(std::string path) : path_(std::move(path)) {}
-
-    // The largest tick of all vCPUs; 0 while the file cannot be read.
-    uint64_t read(MonotonicTime now) {
-        if (path_.empty()) return 0;
-        if (now >= look_again_) look(now);
-        std::array<MailboxVcpu, kMaxVcpus> vcpus;
-        constexpr Bytes kOffset = kMailboxAddress + offsetof(Mailbox, vcpus);
-        if (!file_.valid() || !read_fully(file_.get(), vcpus.data(), sizeof vcpus, kOffset).ok())
-            return 0;
-        uint64_t tick = 0;
-        for (const MailboxVcpu& vcpu : vcpus) tick = std::max(tick, vcpu.tick);
-        if (tick > largest_) look_again_ = now + kLookAgainAfter;
-        largest_ = std::max(largest_, tick);
-        return tick;
-    }
-
-  private:
-    void look(MonotonicTime now) {
-        look_again_ = now + kLookAgainAfter;
-        struct stat info {};
-        if (::stat(path_.c_str(), &info) != 0) return;
-        if (file_.valid() && info.st_ino == inode_ && info.st_dev == device_) return;
-        file_.reset(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
-        inode_ = info.st_ino;
-        device_ = info.st_dev;
-    }
-
-    std::string path_;
-    UniqueFd file_;
-    ino_t inode_ = 0;
-    dev_t device_ = 0;
-    uint64_t largest_ = 0;
-    MonotonicTime look_again_{};
-};
 
 uint64_t ns_between(MonotonicTime begin, MonotonicTime end) {
     return static_cast<uint64_t>(std::max(Duration::zero(), Duration(end - begin)).count());
@@ -82,52 +36,101 @@ absl::StatusOr<UniqueFd> periodic_timer(std::chrono::nanoseconds period) {
 }  // namespace
 
 struct BlackoutSampler::State {
+    State(BlackoutOptions what, UniqueFd period, Wakeup stop)
+        : options(std::move(what)), timer(std::move(period)), stopping(std::move(stop)) {}
+
     BlackoutOptions options;
     UniqueFd timer;
     Wakeup stopping;
     BlackoutReport report;  // the thread's until it has ended
     MonotonicTime last_sample;
     MonotonicTime last_new;
+    size_t last_source = 0;  // that showed the last new tick
+    bool still = false;      // there was a sample without a new tick since last_new
+    std::mutex seen_mutex;
+    std::condition_variable seen_changed;
+    uint64_t seen_tick = 0;  // report.last_tick for others; guarded by seen_mutex
 
     void run();
-    void sample(MonotonicTime now, uint64_t tick);
+    void sample(MonotonicTime now, size_t source, uint64_t tick);
+    void note_stillness(const Stillness& stillness);
 };
 
-void BlackoutSampler::State::sample(MonotonicTime now, uint64_t tick) {
+void BlackoutSampler::State::sample(MonotonicTime now, size_t source, uint64_t tick) {
     ++report.samples;
     report.longest_sample_gap_ns =
         std::max(report.longest_sample_gap_ns, ns_between(last_sample, now));
     last_sample = now;
+    report.last_time = now;
     // Before the first tick there is no guest that could stand still.
     const bool seen = report.last_tick != 0;
-    if (seen) report.longest_ns = std::max(report.longest_ns, ns_between(last_new, now));
-    if (tick <= report.last_tick) return;
+    const Stillness stillness{last_new, now, report.last_tick};
+    if (seen) note_stillness(stillness);
+    if (tick <= report.last_tick) {
+        still = seen;
+        return;
+    }
+    if (still && report.stalls.size() < BlackoutReport::kMaxStalls)
+        report.stalls.push_back(stillness);
+    still = false;
+    if (seen && source != last_source && !report.handover) report.handover = stillness;
+    if (!seen) {
+        report.first_tick = tick;
+        report.first_time = now;
+    }
     report.last_tick = tick;
     ++report.new_ticks;
     last_new = now;
+    last_source = source;
+    const std::lock_guard lock(seen_mutex);
+    seen_tick = tick;
+    seen_changed.notify_all();
+}
+
+void BlackoutSampler::State::note_stillness(const Stillness& stillness) {
+    const uint64_t length_ns = ns_between(stillness.begin, stillness.end);
+    if (length_ns <= report.longest_ns) return;
+    report.longest_ns = length_ns;
+    report.longest = stillness;
 }
 
 void BlackoutSampler::State::run() {
     set_thread_name("blackout");
     if (options.realtime) run_realtime();
-    TickFile source(options.source_path);
-    TickFile destination(options.destination_path);
-    const auto sample_both = [&] {
+    std::vector<std::shared_ptr<TickSource>> sources = options.more;
+    for (const std::string& path : {options.source_path, options.destination_path})
+        if (!path.empty()) sources.push_back(std::make_shared<FileTicks>(path));
+    const auto sample_all = [&] {
         const MonotonicTime now = Clock::system().now();
-        sample(now, std::max(source.read(now), destination.read(now)));
+        // The destination first: a copy of the mailbox is then never newer than what the source
+        // shows, however long a read takes.
+        size_t at = last_source;
+        uint64_t tick = 0;
+        for (size_t i = sources.size(); i-- > 0;) {
+            const uint64_t shown = sources[i]->read_tick(now);
+            if (shown == 0 || shown < tick) continue;
+            at = i;
+            tick = shown;
+        }
+        sample(now, at, tick);
     };
     last_sample = Clock::system().now();
     do {
         uint64_t expirations = 0;
         [[maybe_unused]] const ssize_t got =
             ::read(timer.get(), &expirations, sizeof expirations);  // non-blocking
-        sample_both();
+        sample_all();
     } while (wait_readable(timer.get(), stopping.fd(), std::nullopt).ok());
-    sample_both();
+    sample_all();
+    if (still && report.stalls.size() < BlackoutReport::kMaxStalls)
+        report.stalls.push_back({last_new, last_sample, report.last_tick});
 }
 
 BlackoutSampler::BlackoutSampler(std::unique_ptr<State> state)
     : state_(std::move(state)), thread_([raw = state_.get()] { raw->run(); }) {}
+
+BlackoutSampler::BlackoutSampler(BlackoutSampler&&) noexcept = default;
+BlackoutSampler& BlackoutSampler::operator=(BlackoutSampler&&) noexcept = default;
 
 BlackoutSampler::~BlackoutSampler() {
     if (thread_.joinable()) stop();
@@ -136,8 +139,13 @@ BlackoutSampler::~BlackoutSampler() {
 absl::StatusOr<BlackoutSampler> BlackoutSampler::start(BlackoutOptions options) {
     GODWIT_ASSIGN_OR_RETURN(UniqueFd timer, periodic_timer(options.period));
     GODWIT_ASSIGN_OR_RETURN(Wakeup stopping, Wakeup::create());
-    return BlackoutSampler(std::make_unique<State>(
-        State{std::move(options), std::move(timer), std::move(stopping), {}, {}, {}}));
+    auto state = std::make_unique<State>(std::move(options), std::move(timer), std::move(stopping));
+    return BlackoutSampler(std::move(state));
+}
+
+bool BlackoutSampler::wait_for_tick(uint64_t tick, Duration limit) const {
+    std::unique_lock lock(state_->seen_mutex);
+    return state_->seen_changed.wait_for(lock, limit, [&] { return state_->seen_tick >= tick; });
 }
 
 BlackoutReport BlackoutSampler::stop() {

@@ -1,5 +1,7 @@
-// MailboxReader: reads the test guest's mailbox out of its RAM file.
+// MailboxReader: reads the test guest's mailbox out of its RAM.
 #pragma once
+
+#include <sys/types.h>
 
 #include <string>
 
@@ -9,11 +11,15 @@
 
 namespace godwit {
 
-// Reads with pread, so looking allocates no page and triggers no userfaultfd. Thread-safe.
+// Reads with pread, so looking into a RAM file allocates no page and triggers no userfaultfd.
+// Thread-safe.
 class MailboxReader {
   public:
     // Opens the RAM file of the guest. Errors: open's.
     static absl::StatusOr<MailboxReader> open(const std::string& path);
+    // The same in private RAM: the mailbox's page is at `address` in that process. A page that is
+    // not there is made by looking, or waited for where a userfaultfd serves it. Errors: open's.
+    static absl::StatusOr<MailboxReader> open_process(pid_t pid, uint64_t address);
 
     // The mailbox as it is now. The guest goes on writing meanwhile: each field is whole, but two
     // fields may be from different moments. Errors: FailedPrecondition when there is no mailbox
@@ -21,8 +27,9 @@ class MailboxReader {
     [[nodiscard]] absl::StatusOr<Mailbox> read() const;
 
   private:
-    explicit MailboxReader(UniqueFd file) : file_(std::move(file)) {}
+    MailboxReader(UniqueFd file, uint64_t offset) : file_(std::move(file)), offset_(offset) {}
     UniqueFd file_;
+    uint64_t offset_;
 };
 
 }  // namespace godwit

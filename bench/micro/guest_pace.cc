@@ -11,23 +11,16 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <map>
 
-#include "bench/guest/blackout_sampler.h"
-#include "bench/guest/mailbox_reader.h"
+#include "bench/lab/statistics.h"
+#include "bench/micro/paced_guest.h"
 #include "dirty-tracking/kvm/kvm_dirty_log_tracker.h"
 #include "dirty-tracking/writeprotect/uffd_write_protect_tracker.h"
 #include "engine/base/log.h"
-#include "engine/base/wait.h"
-#include "engine/guest/qemu/qemu_hypervisor.h"
 
 namespace godwit {
 namespace {
-
-constexpr const char* kQboot = "/usr/share/qemu/qboot.rom";
-constexpr Duration kBootLimit = std::chrono::seconds(120);
-constexpr Duration kKillLimit = std::chrono::seconds(10);
 
 struct Flags {
     std::string memory = "1GiB";
@@ -35,96 +28,22 @@ struct Flags {
     double seconds = 3;
     double round_ms = 200;
     int repeats = 3;
+    std::vector<std::string> only;
 };
 
 struct Config {
-    v1::MemoryBacking backing;
-    const char* tracker;  // "none", "uffd-wp", "kvm-dirty-log"
-    [[nodiscard]] std::string name() const {
-        return fmt::format("{} {}", backing == v1::MEMORY_BACKING_4K ? "4k" : "thp", tracker);
-    }
+    const char* name;
+    PacedMemory memory;
+    const char* tracker;  // empty: none
 };
 
-void pause_for(double seconds) {
-    (void)wait_readable(-1, -1,
-                        Clock::system().now() + std::chrono::duration_cast<Duration>(
-                                                    std::chrono::duration<double>(seconds)));
-}
-
-struct Pace {
-    double writes_per_s = 0;
-    double longest_still_ms = 0;
-};
-
-// A guest, and how fast it writes.
-class Guest {
-  public:
-    static absl::StatusOr<std::unique_ptr<Guest>> start(QemuHypervisor& hypervisor,
-                                                        const Flags& flags, const Config& config,
-                                                        const std::string& kernel) {
-        v1::VmSpec spec;
-        spec.set_name("pace");
-        GODWIT_ASSIGN_OR_RETURN(const Bytes memory, parse_bytes(flags.memory));
-        spec.set_memory_bytes(memory);
-        spec.set_vcpus(1);
-        spec.set_accel(v1::ACCEL_KVM);
-        spec.set_memory_backing(config.backing);
-        spec.set_kernel(kernel);
-        spec.set_append(flags.append);
-        // The trackers are compared as they would be used: without the resident for uffd-wp.
-        spec.set_no_resident(std::string(config.tracker) != "kvm-dirty-log");
-        if (std::filesystem::exists(kQboot)) spec.set_firmware(kQboot);
-        auto guest = std::make_unique<Guest>(hypervisor);
-        GODWIT_ASSIGN_OR_RETURN(guest->vm_, hypervisor.start(spec, StartMode::kRun));
-        guest->ram_path_ = guest->vm_->ram_blocks()[0].path;
-        const MonotonicTime deadline = Clock::system().now() + kBootLimit;
-        while (Clock::system().now() < deadline) {
-            const auto mailbox = guest->mailbox();
-            if (mailbox.ok() && mailbox->state == static_cast<uint64_t>(GuestState::kRunning))
-                return guest;
-            pause_for(0.05);
-        }
-        return absl::DeadlineExceededError("the guest did not boot");
-    }
-
-    explicit Guest(QemuHypervisor& hypervisor) : hypervisor_(hypervisor) {}
-    ~Guest() {
-        if (!vm_) return;
-        (void)vm_->kill(kKillLimit);
-        (void)hypervisor_.forget(*vm_);
-    }
-    Guest(const Guest&) = delete;
-    Guest& operator=(const Guest&) = delete;
-
-    [[nodiscard]] Vm& vm() const { return *vm_; }
-
-    // For so long; `meanwhile` is called again and again.
-    absl::StatusOr<Pace> measure(double seconds, const std::function<absl::Status()>& meanwhile) {
-        auto sampler = BlackoutSampler::start(
-            {.source_path = ram_path_, .period = std::chrono::microseconds(200)});
-        if (!sampler.ok()) return sampler.status();
-        GODWIT_ASSIGN_OR_RETURN(const Mailbox before, mailbox());
-        const MonotonicTime begin = Clock::system().now();
-        const auto elapsed = [&] {
-            return std::chrono::duration<double>(Clock::system().now() - begin).count();
-        };
-        while (elapsed() < seconds) GODWIT_RETURN_IF_ERROR(meanwhile());
-        const double took = elapsed();
-        GODWIT_ASSIGN_OR_RETURN(const Mailbox after, mailbox());
-        const BlackoutReport report = sampler->stop();
-        return Pace{static_cast<double>(after.vcpus[0].writes - before.vcpus[0].writes) / took,
-                    static_cast<double>(report.longest_ns) / 1e6};
-    }
-
-  private:
-    absl::StatusOr<Mailbox> mailbox() {
-        GODWIT_ASSIGN_OR_RETURN(const MailboxReader reader, MailboxReader::open(ram_path_));
-        return reader.read();
-    }
-    QemuHypervisor& hypervisor_;
-    std::shared_ptr<Vm> vm_;
-    std::string ram_path_;
-};
+constexpr std::array<Config, 7> kConfigs{{{"private", PacedMemory::kPrivate, ""},
+                                          {"thp", PacedMemory::kThp, ""},
+                                          {"thp,uffd-wp", PacedMemory::kThp, "uffd-wp"},
+                                          {"thp,kvm-dirty-log", PacedMemory::kThp, "kvm-dirty-log"},
+                                          {"4k", PacedMemory::k4k, ""},
+                                          {"4k,uffd-wp", PacedMemory::k4k, "uffd-wp"},
+                                          {"4k,kvm-dirty-log", PacedMemory::k4k, "kvm-dirty-log"}}};
 
 absl::StatusOr<std::unique_ptr<DirtyTracker>> make_tracker(Vm& vm, const std::string& name) {
     GODWIT_ASSIGN_OR_RETURN(const std::vector<pid_t> vcpus, vm.vcpu_threads());
@@ -157,85 +76,187 @@ absl::Status collapse(Vm& vm) {
 }
 
 struct Outcome {
-    std::vector<double> before, during, after, collapsed, still_before, still_during;
-    double collects = 0;
-    double collect_ms = 0;
-    double dirty_pages = 0;
+    std::vector<double> before, during, after, collapsed;         // writes per second
+    std::vector<double> still_before, still_during, still_armed;  // milliseconds
+    std::vector<double> arm_ms, collect_ms, dirty_pages;
 };
 
-double median(std::vector<double> values) {
-    if (values.empty()) return 0;
-    std::sort(values.begin(), values.end());
-    return values[values.size() / 2];
+void append(std::vector<double>& to, const std::vector<double>& from) {
+    to.insert(to.end(), from.begin(), from.end());
 }
+
+// One guest, from its start to its end.
+class Run {
+  public:
+    Run(const Flags& flags, PacedGuest& guest, Outcome& outcome)
+        : flags_(flags), guest_(guest), outcome_(outcome) {}
+
+    absl::Status untracked() {
+        GODWIT_RETURN_IF_ERROR(rest_for(1).status());  // warm
+        GODWIT_ASSIGN_OR_RETURN(const Pace before, rest_for(flags_.seconds));
+        outcome_.before.push_back(before.writes_per_s);
+        append(outcome_.still_before, before.still_ms);
+        return absl::OkStatus();
+    }
+
+    absl::Status tracked(const std::string& name) {
+        Vm& vm = *guest_.vm();
+        GODWIT_ASSIGN_OR_RETURN(const auto tracker, make_tracker(vm, name));
+        for (const RamBlock& block : vm.ram_blocks()) dirty_.emplace_back(block.page_count());
+        unsettled_ = dirty_;
+        GODWIT_ASSIGN_OR_RETURN(
+            const Pace during,
+            guest_.measure(
+                flags_.seconds, [&] { return arm(*tracker); }, [&] { return round(*tracker); }));
+        outcome_.during.push_back(during.writes_per_s);
+        append(outcome_.still_during, during.still_ms);
+        outcome_.still_armed.push_back(during.still_in_first_ms);
+        GODWIT_RETURN_IF_ERROR(tracker->stop());
+        GODWIT_RETURN_IF_ERROR(rest_for(0.5).status());
+        GODWIT_ASSIGN_OR_RETURN(const Pace after, rest_for(flags_.seconds));
+        outcome_.after.push_back(after.writes_per_s);
+        GODWIT_RETURN_IF_ERROR(collapse(vm));
+        GODWIT_ASSIGN_OR_RETURN(const Pace collapsed, rest_for(flags_.seconds));
+        outcome_.collapsed.push_back(collapsed.writes_per_s);
+        return absl::OkStatus();
+    }
+
+  private:
+    absl::StatusOr<Pace> rest_for(double seconds) {
+        return guest_.measure(
+            seconds, [] { return absl::OkStatus(); },
+            [this] {
+                pause_for(flags_.round_ms / 1e3);
+                return absl::OkStatus();
+            });
+    }
+    absl::Status arm(DirtyTracker& tracker) {
+        const MonotonicTime begin = Clock::system().now();
+        GODWIT_RETURN_IF_ERROR(tracker.start());
+        outcome_.arm_ms.push_back(to_ms(Clock::system().now() - begin));
+        return absl::OkStatus();
+    }
+    absl::Status round(DirtyTracker& tracker) {
+        pause_for(flags_.round_ms / 1e3);
+        clear_pages(dirty_);
+        clear_pages(unsettled_);
+        const MonotonicTime begin = Clock::system().now();
+        GODWIT_RETURN_IF_ERROR(tracker.collect(dirty_, unsettled_));
+        for (BlockIndex b = 0; b < dirty_.size(); ++b)
+            GODWIT_RETURN_IF_ERROR(tracker.rearm(b, {0, dirty_[b].page_count()}));
+        outcome_.collect_ms.push_back(to_ms(Clock::system().now() - begin));
+        outcome_.dirty_pages.push_back(static_cast<double>(count_pages(dirty_)));
+        return absl::OkStatus();
+    }
+
+    const Flags& flags_;
+    PacedGuest& guest_;
+    Outcome& outcome_;
+    PageSet dirty_, unsettled_;
+};
 
 absl::Status run_once(QemuHypervisor& hypervisor, const Flags& flags, const Config& config,
                       const std::string& kernel, Outcome& outcome) {
-    GODWIT_ASSIGN_OR_RETURN(const auto guest, Guest::start(hypervisor, flags, config, kernel));
-    const auto rest = [] {
-        pause_for(0.05);
-        return absl::OkStatus();
-    };
-    GODWIT_RETURN_IF_ERROR(guest->measure(1, rest).status());  // warm
-    GODWIT_ASSIGN_OR_RETURN(const Pace before, guest->measure(flags.seconds, rest));
-    outcome.before.push_back(before.writes_per_s);
-    outcome.still_before.push_back(before.longest_still_ms);
-    if (std::string(config.tracker) == "none") return absl::OkStatus();
-
-    GODWIT_ASSIGN_OR_RETURN(const auto tracker, make_tracker(guest->vm(), config.tracker));
-    PageSet dirty;
-    for (const RamBlock& block : guest->vm().ram_blocks()) dirty.emplace_back(block.page_count());
-    PageSet unsettled = dirty;
-    GODWIT_RETURN_IF_ERROR(tracker->start());
-    const auto round = [&]() -> absl::Status {
-        pause_for(flags.round_ms / 1e3);
-        clear_pages(dirty);
-        clear_pages(unsettled);
-        const MonotonicTime begin = Clock::system().now();
-        GODWIT_RETURN_IF_ERROR(tracker->collect(dirty, unsettled));
-        for (BlockIndex b = 0; b < dirty.size(); ++b)
-            GODWIT_RETURN_IF_ERROR(tracker->rearm(b, {0, dirty[b].page_count()}));
-        outcome.collect_ms += to_ms(Clock::system().now() - begin);
-        outcome.dirty_pages += static_cast<double>(count_pages(dirty));
-        ++outcome.collects;
-        return absl::OkStatus();
-    };
-    GODWIT_ASSIGN_OR_RETURN(const Pace during, guest->measure(flags.seconds, round));
-    outcome.during.push_back(during.writes_per_s);
-    outcome.still_during.push_back(during.longest_still_ms);
-    GODWIT_RETURN_IF_ERROR(tracker->stop());
-    GODWIT_RETURN_IF_ERROR(guest->measure(0.5, rest).status());
-    GODWIT_ASSIGN_OR_RETURN(const Pace after, guest->measure(flags.seconds, rest));
-    outcome.after.push_back(after.writes_per_s);
-    GODWIT_RETURN_IF_ERROR(collapse(guest->vm()));
-    GODWIT_ASSIGN_OR_RETURN(const Pace collapsed, guest->measure(flags.seconds, rest));
-    outcome.collapsed.push_back(collapsed.writes_per_s);
-    return absl::OkStatus();
+    const std::string tracker = config.tracker;
+    GODWIT_ASSIGN_OR_RETURN(const Bytes size, parse_bytes(flags.memory));
+    // The trackers are compared as they would be used: without the resident for uffd-wp.
+    GODWIT_ASSIGN_OR_RETURN(
+        const auto guest, PacedGuest::start(hypervisor, {.memory = config.memory,
+                                                         .size = size,
+                                                         .append = flags.append,
+                                                         .kernel = kernel,
+                                                         .resident = tracker == "kvm-dirty-log"}));
+    Run run(flags, *guest, outcome);
+    GODWIT_RETURN_IF_ERROR(run.untracked());
+    return tracker.empty() ? absl::OkStatus() : run.tracked(tracker);
 }
 
-void print(const std::string& name, const Outcome& outcome, double reference) {
-    const double before = median(outcome.before);
-    const auto relative = [&](const std::vector<double>& values) {
-        return values.empty() ? std::string("-")
-                              : fmt::format("{:.1f} %", 100 * median(values) / before);
-    };
-    std::printf(
-        "%s\n",
-        fmt::format("{:<20} {:>12.0f} {:>8.1f} % {:>9} {:>9} {:>9} {:>9.2f} {:>9.2f} {:>9.3f} "
-                    "{:>9.0f}",
-                    name, before, 100 * before / reference, relative(outcome.during),
-                    relative(outcome.after), relative(outcome.collapsed),
-                    median(outcome.still_before), median(outcome.still_during),
-                    outcome.collects > 0 ? outcome.collect_ms / outcome.collects : 0,
-                    outcome.collects > 0 ? outcome.dirty_pages / outcome.collects : 0)
-            .c_str());
+std::string cell(std::optional<double> value, int decimals) {
+    return value ? fmt::format("{:.{}f}", *value, decimals) : "-";
+}
+
+std::string percent(std::optional<double> value, std::optional<double> of) {
+    const auto share = ratio(value, of);
+    return share ? fmt::format("{:.1f} %", *share * 100) : "-";
+}
+
+void print_paces(const std::map<std::string, Outcome>& outcomes) {
+    constexpr const char* kRow = "{:<18} {:>9} {:>8} {:>8} {:>8} {:>9} {:>8} {:>8} {:>7}\n";
+    fmt::print(kRow, "", "writes/s", "of first", "tracked", "after", "collapsed", "arm ms",
+               "round ms", "pages");
+    std::optional<double> reference;
+    for (const Config& config : kConfigs) {
+        const auto found = outcomes.find(config.name);
+        if (found == outcomes.end()) continue;
+        const Outcome& outcome = found->second;
+        const std::optional<double> before = median(outcome.before);
+        if (!reference) reference = before;
+        fmt::print(kRow, config.name, cell(before, 0), percent(before, reference),
+                   percent(median(outcome.during), before), percent(median(outcome.after), before),
+                   percent(median(outcome.collapsed), before), cell(median(outcome.arm_ms), 1),
+                   cell(median(outcome.collect_ms), 3), cell(median(outcome.dirty_pages), 0));
+    }
+}
+
+// A busy host stands in the way of some stretches, hardly of half of them.
+void print_stillness(const Flags& flags, const std::map<std::string, Outcome>& outcomes) {
+    constexpr const char* kRow = "{:<18} {:>9} {:>8} {:>8} {:>9} {:>8} {:>8} {:>9} {:>8} {:>8}\n";
+    fmt::print("\nlongest stillness in each {} ms, in ms\n", flags.round_ms);
+    fmt::print(kRow, "", "untracked", "90 %", "longest", "tracked", "90 %", "longest", "more 50 %",
+               "90 %", "arming");
+    for (const Config& config : kConfigs) {
+        const auto found = outcomes.find(config.name);
+        if (found == outcomes.end()) continue;
+        const std::vector<double>& before = found->second.still_before;
+        const std::vector<double>& during = found->second.still_during;
+        const auto more = [&](double q) -> std::optional<double> {
+            if (during.empty()) return std::nullopt;
+            return *quantile(during, q) - *quantile(before, q);
+        };
+        fmt::print(kRow, config.name, cell(median(before), 2), cell(quantile(before, 0.9), 2),
+                   cell(quantile(before, 1), 2), cell(median(during), 2),
+                   cell(quantile(during, 0.9), 2), cell(quantile(during, 1), 2), cell(more(0.5), 2),
+                   cell(more(0.9), 2), cell(median(found->second.still_armed), 2));
+    }
+}
+
+bool is_wanted(const Flags& flags, const Config& config) {
+    return flags.only.empty() ||
+           std::find(flags.only.begin(), flags.only.end(), config.name) != flags.only.end();
+}
+
+int measure_all(const Flags& flags, const std::string& state_dir) {
+    const auto here = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+    QemuHypervisor hypervisor(
+        {.state_dir = state_dir, .resident_library = here / "libgodwit-resident.so"});
+    std::map<std::string, Outcome> outcomes;
+    for (int repeat = 0; repeat < flags.repeats; ++repeat)
+        for (const Config& config : kConfigs) {
+            if (!is_wanted(flags, config)) continue;
+            const absl::Status status =
+                run_once(hypervisor, flags, config, here / "guest.elf", outcomes[config.name]);
+            if (status.ok()) continue;
+            fmt::print(stderr, "{}: {}\n", config.name, status.ToString());
+            return 1;
+        }
+    fmt::print("{}, {}, {} repeats, medians\n", flags.memory, flags.append, flags.repeats);
+    print_paces(outcomes);
+    print_stillness(flags, outcomes);
+    return 0;
 }
 
 int run(int argc, char** argv) {
     CLI::App app(
-        "What dirty tracking costs the guest that is tracked.\n\n"
-        "Example:\n  guest_pace_bench --memory 16GiB --append 'ws=12G rate=20000 pattern=random'");
+        "What dirty tracking costs the guest that is tracked, beside what it does on private "
+        "memory.\n"
+        "Stillness is the longest time without a sign of life; while it is tracked, arming "
+        "counts.\n\n"
+        "Example:\n  guest_pace_bench --memory 16GiB --append 'ws=12G rate=20000 pattern=random' "
+        "--only private --only thp,kvm-dirty-log\n"
+        "On a host that does other work: chrt -f 1 guest_pace_bench …");
     Flags flags;
+    std::vector<std::string> names;
+    for (const Config& config : kConfigs) names.emplace_back(config.name);
     app.add_option("--memory", flags.memory, "Of the guest")->capture_default_str();
     app.add_option("--append", flags.append, "The guest's command line (bench/guest/README.md)")
         ->capture_default_str();
@@ -243,40 +264,14 @@ int run(int argc, char** argv) {
     app.add_option("--round", flags.round_ms, "Milliseconds between two collects")
         ->capture_default_str();
     app.add_option("--repeats", flags.repeats, "Of every configuration")->capture_default_str();
+    app.add_option("--only", flags.only, "A configuration; may be given several times")
+        ->check(CLI::IsMember(names));
     CLI11_PARSE(app, argc, argv);
     start_logging("guest_pace_bench", "error");
 
-    const auto here = std::filesystem::read_symlink("/proc/self/exe").parent_path();
     std::string state_dir = "/tmp/gw-pace-XXXXXX";
     if (::mkdtemp(state_dir.data()) == nullptr) return 1;
-    constexpr std::array<Config, 6> kConfigs{{{v1::MEMORY_BACKING_THP, "none"},
-                                              {v1::MEMORY_BACKING_THP, "uffd-wp"},
-                                              {v1::MEMORY_BACKING_THP, "kvm-dirty-log"},
-                                              {v1::MEMORY_BACKING_4K, "none"},
-                                              {v1::MEMORY_BACKING_4K, "uffd-wp"},
-                                              {v1::MEMORY_BACKING_4K, "kvm-dirty-log"}}};
-    std::map<std::string, Outcome> outcomes;
-    int exit_code = 0;
-    {
-        QemuHypervisor hypervisor(
-            {.state_dir = state_dir, .resident_library = here / "libgodwit-resident.so"});
-        for (int repeat = 0; repeat < flags.repeats && exit_code == 0; ++repeat)
-            for (const Config& config : kConfigs) {
-                const absl::Status status = run_once(hypervisor, flags, config, here / "guest.elf",
-                                                     outcomes[config.name()]);
-                if (status.ok()) continue;
-                std::fprintf(stderr, "%s: %s\n", config.name().c_str(), status.ToString().c_str());
-                exit_code = 1;
-                break;
-            }
-    }
-    std::printf("%s, %s, %d repeats, medians\n", flags.memory.c_str(), flags.append.c_str(),
-                flags.repeats);
-    std::printf("%-20s %12s %10s %9s %9s %9s %9s %9s %9s %9s\n", "memory, tracker", "writes/s",
-                "of thp", "tracked", "after", "collapsed", "still ms", "tracked", "collect",
-                "pages");
-    for (const Config& config : kConfigs)
-        print(config.name(), outcomes[config.name()], median(outcomes["thp none"].before));
+    const int exit_code = measure_all(flags, state_dir);
     std::filesystem::remove_all(state_dir);
     return exit_code;
 }

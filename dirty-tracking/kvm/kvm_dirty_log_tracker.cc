@@ -1,5 +1,8 @@
 #include "dirty-tracking/kvm/kvm_dirty_log_tracker.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "dirty-tracking/kvm/resident_guest_log.h"
 
 namespace godwit {
@@ -25,13 +28,16 @@ namespace {
 // The resident reports a discard as whole chunks. It may have wiped out view B's trace of a page
 // that a disk is writing: such chunks are read again after the next drain.
 void add_whole_chunks(PageSet& unsettled, const PageSet& logged) {
-    for (size_t i = 0; i < logged.size(); ++i)
-        logged[i].for_each_run([&](PageRange run) {
-            const PageIndex begin =
-                (run.begin + kPagesPerChunk - 1) / kPagesPerChunk * kPagesPerChunk;
-            const PageIndex end = run.end / kPagesPerChunk * kPagesPerChunk;
-            if (begin < end) unsettled[i].set_range({begin, end});
-        });
+    constexpr size_t kWords = kPagesPerChunk / 64;
+    const auto is_full = [](uint64_t word) { return word == ~uint64_t{0}; };
+    for (size_t i = 0; i < logged.size(); ++i) {
+        const std::span<const uint64_t> words = std::as_const(logged[i]).words();
+        for (size_t first = 0; first + kWords <= words.size(); first += kWords) {
+            const auto chunk = words.subspan(first, kWords);
+            if (std::all_of(chunk.begin(), chunk.end(), is_full))
+                unsettled[i].set_range({first * 64, first * 64 + kPagesPerChunk});
+        }
+    }
 }
 
 }  // namespace
@@ -48,6 +54,7 @@ KvmDirtyLogTracker::KvmDirtyLogTracker(std::unique_ptr<GuestLog> guest,
 
 absl::Status KvmDirtyLogTracker::start() {
     GODWIT_ASSIGN_OR_RETURN(std::vector<AddressRange> views, guest_->views());
+    GODWIT_ASSIGN_OR_RETURN(warnings_, guest_->warnings());
     qemu_->exclude_views(std::move(views));
     absl::Status status = qemu_->start();
     if (status.ok()) status = guest_->start();

@@ -41,6 +41,8 @@ class KvmDirtyLogTracker final : public DirtyTracker {
                        std::span<const uint64_t> page_counts);
 
     [[nodiscard]] std::string_view name() const override { return "kvm-dirty-log"; }
+    // Slots that only view B can tell about, as of the last start().
+    [[nodiscard]] std::vector<std::string> warnings() const override { return warnings_; }
     [[nodiscard]] bool sees_discards() const override { return true; }
 
     // Errors of both parts; after one nothing is armed.
@@ -61,6 +63,7 @@ class KvmDirtyLogTracker final : public DirtyTracker {
     std::unique_ptr<UffdWriteProtectTracker> qemu_;
     std::vector<std::unique_ptr<ClearWindows>> windows_;  // by block
     PageSet logged_;                                      // of one collect()
+    std::vector<std::string> warnings_;
 };
 
 }  // namespace godwit

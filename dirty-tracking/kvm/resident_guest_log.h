@@ -19,6 +19,7 @@ class ResidentGuestLog final : public GuestLog {
         const std::string& socket_path, pid_t pid, std::span<const RamBlock> blocks);
 
     absl::StatusOr<std::vector<AddressRange>> views() override;
+    absl::StatusOr<std::vector<std::string>> warnings() override;
     absl::Status start() override { return client_->start_log(blocks_); }
     absl::Status collect(PageSet& dirty) override { return client_->collect(dirty); }
     absl::Status rearm(BlockIndex block, PageRange range) override {
@@ -32,7 +33,7 @@ class ResidentGuestLog final : public GuestLog {
         : client_(std::move(client)) {}
 
     std::unique_ptr<ResidentClient> client_;
-    std::vector<RamBlock> blocks_;  // without descriptors
+    std::vector<RamBlock> blocks_;  // without files
 };
 
 }  // namespace godwit

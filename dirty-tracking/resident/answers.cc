@@ -11,6 +11,14 @@
 namespace godwit::resident {
 namespace {
 
+// The connections whose log and whose throttle it is; one that has ended may still be named. Used
+// by the resident's thread alone.
+int g_log_client = -1;
+int g_throttle_client = -1;
+
+bool has_log(int client) { return g_state.log.on && g_log_client == client; }
+bool has_throttle(int client) { return throttle_percent() != 0 && g_throttle_client == client; }
+
 // Only what is sent has to be written, and the text's first byte.
 template <typename Body>
 Body& begin(Body& reply, Kind kind, Code code, const char* text) {
@@ -77,49 +85,63 @@ void answer_slots(const ListRequest& request, SlotsReply& reply) {
     }
 }
 
-// With a log on: work() says whether it went well.
+// With a log of its own on: work() says whether it went well.
 template <typename Work>
-void answer_log(Reply& reply, Kind kind, Work&& work) {
-    if (g_state.log.on && work()) {
+void answer_log(Reply& reply, Kind kind, int client, Work&& work) {
+    const bool others = g_state.log.on && !has_log(client);
+    if (has_log(client) && work()) {
         begin(reply, kind, Code::kOk, "");
-    } else if (g_state.problem[0] != 0) {
+    } else if (!others && g_state.problem[0] != 0) {
         begin(reply, kind, Code::kProblem, g_state.problem);
     } else {
         begin(reply, kind, Code::kNotStarted, "there is no log");
     }
 }
 
-bool answer_clear(const ClearRequest& request, Reply& reply) {
+bool answer_clear(const ClearRequest& request, int client, Reply& reply) {
     const Log& log = g_state.log;
-    if (log.on && (request.block >= log.block_count ||
-                   request.end_page > log.blocks[request.block].page_count)) {
+    if (has_log(client) && (request.block >= log.block_count ||
+                            request.end_page > log.blocks[request.block].page_count)) {
         begin(reply, Kind::kClear, Code::kBadMessage, "pages that are in no block");
         return false;
     }
-    answer_log(reply, Kind::kClear,
+    answer_log(reply, Kind::kClear, client,
                [&] { return clear_log(request.block, request.begin_page, request.end_page); });
     return true;
 }
 
-bool answer_throttle(const ThrottleRequest& request, Reply& reply) {
+bool answer_throttle(const ThrottleRequest& request, int client, Reply& reply) {
     const bool fine = request.held_percent <= kMaxHeldPercent &&
                       request.period_ms >= kMinPeriodMs && request.period_ms <= kMaxPeriodMs;
     if (!fine) {
         begin(reply, Kind::kThrottle, Code::kBadMessage, "a percentage or period out of bounds");
     } else if (g_state.vm < 0) {
         begin(reply, Kind::kThrottle, Code::kProblem, "the VM does not run under KVM");
+    } else if (throttle_percent() != 0 && !has_throttle(client)) {
+        begin(reply, Kind::kThrottle, Code::kBusy, "another agent holds the vCPUs back");
     } else {
+        g_throttle_client = client;
         set_throttle(request.held_percent, request.period_ms);
         begin(reply, Kind::kThrottle, Code::kOk, "");
     }
     return fine;
 }
 
-bool answer_start(const StartRequest& request, int memory, Reply& reply) {
+bool answer_start(const StartRequest& request, int memory, int client, Reply& reply) {
+    if (g_state.log.on && !has_log(client)) {
+        begin(reply, Kind::kStart, Code::kBusy, "another agent has the log");
+        return true;
+    }
+    g_log_client = client;
     char text[kTextBytes] = {};
     const Code code = start_log(request, memory, text);
     begin(reply, Kind::kStart, code, text);
     return code != Code::kBadMessage;
+}
+
+void answer_stop(int client, Reply& reply) {
+    if (has_log(client)) stop_log();
+    begin(reply, Kind::kStop, Code::kOk, "");
 }
 
 size_t length_of(Kind kind) {
@@ -149,7 +171,7 @@ void greet(Message& reply, Code code, const char* text) {
     begin(reply.reply, Kind::kGreeting, code, text);
 }
 
-bool answer(const Message& request, size_t length, int memory, Message& reply) {
+bool answer(const Message& request, size_t length, int memory, int client, Message& reply) {
     const Header& header = request.header;
     if (length < sizeof(Header) || header.magic != kMagic) {
         greet(reply, Code::kBadMessage, "no message of this protocol");
@@ -175,27 +197,26 @@ bool answer(const Message& request, size_t length, int memory, Message& reply) {
             answer_slots(request.list, reply.slots);
             return true;
         case Kind::kStart:
-            return answer_start(request.start, memory, reply.reply);
+            return answer_start(request.start, memory, client, reply.reply);
         case Kind::kCollect:
-            answer_log(reply.reply, Kind::kCollect, collect_log);
+            answer_log(reply.reply, Kind::kCollect, client, collect_log);
             return true;
         case Kind::kClear:
-            return answer_clear(request.clear, reply.reply);
+            return answer_clear(request.clear, client, reply.reply);
         case Kind::kThrottle:
-            return answer_throttle(request.throttle, reply.reply);
+            return answer_throttle(request.throttle, client, reply.reply);
         case Kind::kStop:
         case Kind::kGreeting:
             break;
     }
-    stop_log();
-    begin(reply.reply, Kind::kStop, Code::kOk, "");
+    answer_stop(client, reply.reply);
     return true;
 }
 
-void let_go() {
-    set_throttle(0, 0);
+void let_go(int client) {
+    if (has_throttle(client)) set_throttle(0, 0);
     const Guard guard(g_state.lock);
-    stop_log();
+    if (has_log(client)) stop_log();
 }
 
 }  // namespace godwit::resident

@@ -23,14 +23,17 @@ union Message {
     Message() : start{} {}
 };
 
-// Answers `request` (of `length` bytes, with the descriptor `memory` or -1) in `reply`. False: the
-// connection is to be closed after the reply.
-bool answer(const Message& request, size_t length, int memory, Message& reply);
+// One for the log, one for the throttle: who uses them need not know of each other.
+inline constexpr int kConnectionLimit = 2;
+
+// Answers `request` (of `length` bytes, with the descriptor `memory` or -1) of the connection
+// `client` in `reply`. False: the connection is to be closed after the reply.
+bool answer(const Message& request, size_t length, int memory, int client, Message& reply);
 
 // The first message of a connection.
 void greet(Message& reply, Code code, const char* text);
 
-// The agent has gone: no log, no throttle.
-void let_go();
+// The connection has gone, and with it the log and the throttle that were its own.
+void let_go(int client);
 
 }  // namespace godwit::resident

@@ -206,7 +206,7 @@ void stop_log() {
         set_slot_flags(slot, slot.qemu_flags);
     }
     Log& log = g_state.log;
-    if (log.on) keep_pages_apart(false);
+    if (log.on && !log.discards_only) keep_pages_apart(false);
     if (log.memory != nullptr) ::munmap(log.memory, log.bytes);
     log.memory = nullptr;
     log.on = false;

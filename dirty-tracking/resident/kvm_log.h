@@ -12,8 +12,8 @@
 
 namespace godwit::resident {
 
-// Switches the log on for every slot of the blocks and clears it (unless only discards are
-// logged). False: state.problem says why, and nothing is logged. Lets the lock go.
+// Switches the log on for every slot of the blocks and clears it. Not for discards alone. False:
+// state.problem says why, and nothing is logged. Lets the lock go.
 bool arm_log();
 
 // Adds what the slots' logs hold to the blocks' bitmaps. False: as above. Lets the lock go.

@@ -109,7 +109,7 @@ void begin(const StartRequest& request, void* memory, uint64_t bytes) {
                                                           request.blocks[i].bitmap_offset);
     log.discards_only = (request.flags & kDiscardsOnly) != 0;
     log.on = true;
-    keep_pages_apart(true);
+    if (!log.discards_only) keep_pages_apart(true);
     g_state.watching.store(true);
 }
 

@@ -8,7 +8,9 @@
 //     ◄─────────────────────────────────────── its reply; always one for one
 //
 // A message of another version, of a wrong length or kind gets kVersion or kBadMessage and the
-// connection is closed. A closed connection ends the log and the throttle, whoever closed it.
+// connection is closed. Two connections are served, so that the log and the throttle may have one
+// each. There is one log and one throttle: while they are on, they belong to the connection that
+// began them, and end with it, whoever closed it.
 #pragma once
 
 #include <cstddef>
@@ -48,7 +50,7 @@ enum class Kind : uint16_t {
 
 enum class Code : uint32_t {
     kOk = 0,
-    kBusy = 1,        // another agent is connected
+    kBusy = 1,        // other connections are there, or have what was asked for
     kVersion = 2,     // the message was of another protocol version
     kBadMessage = 3,  // not understood, or its numbers make no sense; `text` says which
     kProblem = 4,     // the log can't be used, or had to be stopped; `text` says why

@@ -47,6 +47,8 @@ void qemu_log_changed(Slot& slot, uint32_t flags) {
     }
     slot.qemu_flags = flags;
     if (!wants_log(flags)) slot.owed.release();
+    // A log that could not be emptied was ended, with the flags that QEMU had set before.
+    if (wants_log(flags)) set_slot_flags(slot, slot.kernel_flags | KVM_MEM_LOG_DIRTY_PAGES);
 }
 
 int get_dirty_log(int vm, unsigned long request, kvm_dirty_log* argument) {

@@ -63,8 +63,9 @@ struct ResidentSlot {
 // kDiscardsOnly: only what QEMU discards (balloon, free-page reporting), with any accelerator.
 enum class ResidentLog { kKvm, kDiscardsOnly };
 
-// One connection; the resident serves one agent at a time. When it is closed (by the destructor,
-// by the death of either side) log and throttle end by themselves.
+// One connection; the resident serves two, and the log and the throttle belong to whichever began
+// them. When that is closed (by the destructor, by the death of either side) they end by
+// themselves.
 //
 // Thread-safe, but the rules of DirtyTracker hold for the log: rearm() from several threads, not
 // during another call. Errors of every call: FailedPrecondition (what the resident can't do, and
@@ -74,7 +75,7 @@ class ResidentClient {
   public:
     // `pid` is QEMU's. Errors: NotFound when the library is not in the process (LD_PRELOAD
     // stripped) or its socket has gone; FailedPrecondition when it speaks another protocol version
-    // or another agent is connected; InvalidArgument when the path is too long for a socket.
+    // or two connections are there already; InvalidArgument when the path is too long for a socket.
     static absl::StatusOr<std::unique_ptr<ResidentClient>> connect(
         const std::string& socket_path, pid_t pid, Duration deadline = std::chrono::seconds(2));
 

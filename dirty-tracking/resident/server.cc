@@ -5,9 +5,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <iterator>
 
 #include "dirty-tracking/resident/answers.h"
 #include "dirty-tracking/resident/state.h"
@@ -21,7 +23,7 @@ namespace {
 constexpr size_t kStackBytes = 256 << 10;
 
 int g_listener = -1;
-int g_client = -1;
+int g_clients[kConnectionLimit] = {-1, -1};
 std::atomic<bool> g_running{false};
 Message g_request;
 Message g_reply;
@@ -32,29 +34,35 @@ bool send_reply(int client) {
     return sent == static_cast<ssize_t>(g_reply.header.length);
 }
 
-void drop_client() {
-    let_go();
-    ::close(g_client);
-    g_client = -1;
+void drop_client(int client) {
+    let_go(client);
+    ::close(g_clients[client]);
+    g_clients[client] = -1;
+}
+
+bool is_alone() {
+    return std::all_of(std::begin(g_clients), std::end(g_clients), [](int fd) { return fd < 0; });
 }
 
 void accept_client() {
-    const int client = ::accept4(g_listener, nullptr, nullptr, SOCK_CLOEXEC);
-    if (client < 0) return;
-    if (g_client >= 0) {
+    const int fd = ::accept4(g_listener, nullptr, nullptr, SOCK_CLOEXEC);
+    if (fd < 0) return;
+    const int* free = std::find(std::begin(g_clients), std::end(g_clients), -1);
+    if (free == std::end(g_clients)) {
         greet(g_reply, Code::kBusy, "another agent is connected");
-        send_reply(client);
-        ::close(client);
+        send_reply(fd);
+        ::close(fd);
         return;
     }
-    g_client = client;
-    {
+    if (is_alone()) {
         // What went wrong for the last agent need not go wrong for this one.
         const Guard guard(g_state.lock);
         if (!g_state.problem_for_good) g_state.problem[0] = 0;
     }
+    const auto client = static_cast<int>(free - g_clients);
+    g_clients[client] = fd;
     greet(g_reply, Code::kOk, "");
-    if (!send_reply(client)) drop_client();
+    if (!send_reply(fd)) drop_client(client);
 }
 
 // The first descriptor that came with a message; others are closed.
@@ -77,7 +85,7 @@ int take_descriptor(msghdr& header) {
     return first;
 }
 
-void serve_client() {
+void serve_client(int client) {
     alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
     iovec data{&g_request, sizeof g_request};
     msghdr header{};
@@ -85,30 +93,34 @@ void serve_client() {
     header.msg_iovlen = 1;
     header.msg_control = control;
     header.msg_controllen = sizeof control;
-    const ssize_t got = ::recvmsg(g_client, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    const ssize_t got = ::recvmsg(g_clients[client], &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
-    if (got <= 0) return drop_client();
+    if (got <= 0) return drop_client(client);
     const int memory = take_descriptor(header);
     // What did not fit has a length that no message has.
     const size_t length =
         (header.msg_flags & MSG_TRUNC) != 0 ? sizeof g_request + 1 : static_cast<size_t>(got);
-    const bool keep = answer(g_request, length, memory, g_reply);
+    const bool keep = answer(g_request, length, memory, client, g_reply);
     if (memory >= 0) ::close(memory);
-    if (!send_reply(g_client) || !keep) drop_client();
+    if (!send_reply(g_clients[client]) || !keep) drop_client(client);
 }
 
 void* serve(void*) {
     for (;;) {
-        pollfd events[2] = {{g_listener, POLLIN, 0}, {g_client, POLLIN, 0}};
-        const int ready = ::poll(events, g_client >= 0 ? 2 : 1, kick_vcpus());
+        // What has no descriptor is ignored by poll.
+        pollfd events[1 + kConnectionLimit] = {{g_listener, POLLIN, 0}};
+        for (int i = 0; i < kConnectionLimit; ++i) events[1 + i] = {g_clients[i], POLLIN, 0};
+        const int ready = ::poll(events, 1 + kConnectionLimit, kick_vcpus());
         if (ready <= 0) continue;
-        // First the client: one that has gone makes room for the next.
-        if (g_client >= 0 && events[1].revents != 0) serve_client();
+        // First the clients: one that has gone makes room for the next.
+        for (int i = 0; i < kConnectionLimit; ++i)
+            if (events[1 + i].revents != 0) serve_client(i);
         if ((events[0].revents & POLLIN) != 0) accept_client();
         if ((events[0].revents & (POLLERR | POLLNVAL)) != 0) break;
     }
     // Somebody has closed our socket.
-    if (g_client >= 0) drop_client();
+    for (int i = 0; i < kConnectionLimit; ++i)
+        if (g_clients[i] >= 0) drop_client(i);
     g_listener = -1;
     return nullptr;
 }
@@ -141,8 +153,10 @@ bool start_server(int listener) {
 bool restart_server() { return !g_running.load() && g_listener >= 0 && start_thread(); }
 
 void server_lost() {
-    if (g_client >= 0) ::close(g_client);
-    g_client = -1;
+    for (int& fd : g_clients) {
+        if (fd >= 0) ::close(fd);
+        fd = -1;
+    }
     g_running.store(false);
 }
 

@@ -1,4 +1,4 @@
-// The resident's one thread: answers one agent at a time, and kicks throttled vCPUs.
+// The resident's one thread: answers the agent, and kicks throttled vCPUs.
 #pragma once
 
 namespace godwit::resident {

@@ -1,7 +1,9 @@
 // DirtyTracker: which guest pages were written. The engine never knows which back end runs.
 #pragma once
 
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "engine/base/page_bitmap.h"
 #include "engine/base/status.h"
@@ -18,9 +20,13 @@ class DirtyTracker {
   public:
     virtual ~DirtyTracker() = default;
 
+    // What follows may change with start().
     // "uffd-wp" or "kvm-dirty-log".
     [[nodiscard]] virtual std::string_view name() const = 0;
-
+    // Why it is this one and not the one that "auto" prefers; else empty.
+    [[nodiscard]] virtual std::string reason() const { return {}; }
+    // What its user should know about this VM, a sentence each.
+    [[nodiscard]] virtual std::vector<std::string> warnings() const { return {}; }
     // Whether pages that the VM gives back (balloon) are reported as written.
     [[nodiscard]] virtual bool sees_discards() const { return false; }
 

@@ -26,27 +26,13 @@ uint64_t number_at(std::string_view text) {
     return number;
 }
 
-uint64_t sum_of_lines(std::string_view text) {
-    uint64_t sum = 0;
-    while (!text.empty()) {
-        for (const std::string_view name : kLines)
-            if (text.substr(0, name.size()) == name) sum += number_at(text.substr(name.size()));
-        const size_t end = text.find('\n');
-        text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-    }
-    return sum;
-}
-
 }  // namespace
 
 absl::StatusOr<HugePageEvents> HugePageEvents::open() {
     HugePageEvents events;
     events.vmstat_.reset(::open(kVmstat, O_RDONLY | O_CLOEXEC));
     if (!events.vmstat_.valid()) return errno_status(errno, kVmstat);
-    GODWIT_ASSIGN_OR_RETURN(const std::string_view text, events.read(events.vmstat_));
-    for (const std::string_view name : kLines)
-        if (text.find(name) == std::string_view::npos)
-            return absl::NotFoundError(fmt::format("{} has no {}", kVmstat, name));
+    GODWIT_RETURN_IF_ERROR(events.count_vmstat().status());
     std::error_code error;
     for (const auto& size : std::filesystem::directory_iterator(kSizes, error)) {
         for (const char* name : {"split", "split_failed"}) {
@@ -67,24 +53,39 @@ bool huge_mappings_stay_away() {
     return major > 6 || (major == 6 && minor >= 12);
 }
 
-absl::StatusOr<std::string_view> HugePageEvents::read(const UniqueFd& file) {
-    size_t size = 0;
-    while (size < text_.size()) {
-        const ssize_t got =
-            ::pread(file.get(), &text_[size], text_.size() - size, static_cast<off_t>(size));
-        if (got < 0) return errno_status(errno, "counters of huge pages");
-        if (got == 0) break;
-        size += static_cast<size_t>(got);
+absl::StatusOr<size_t> HugePageEvents::read(const UniqueFd& file, size_t offset) {
+    const ssize_t got =
+        ::pread(file.get(), &text_[offset], text_.size() - offset, static_cast<off_t>(offset));
+    if (got < 0) return errno_status(errno, "counters of huge pages");
+    return static_cast<size_t>(got);
+}
+
+// A read brings a page, for which the kernel adds up all counters anew: none but what is needed.
+absl::StatusOr<uint64_t> HugePageEvents::count_vmstat() {
+    uint64_t sum = 0;
+    size_t found = 0;
+    size_t line = 0;
+    for (size_t size = 0; found < kLines.size();) {
+        GODWIT_ASSIGN_OR_RETURN(const size_t got, read(vmstat_, size));
+        if (got == 0) return absl::NotFoundError(fmt::format("{} counts no huge pages", kVmstat));
+        size += got;
+        const std::string_view text(text_.data(), size);
+        for (size_t end = 0; (end = text.find('\n', line)) != text.npos; line = end + 1) {
+            for (const std::string_view name : kLines) {
+                if (text.substr(line, name.size()) != name) continue;
+                sum += number_at(text.substr(line + name.size(), end - line - name.size()));
+                ++found;
+            }
+        }
     }
-    return std::string_view(text_.data(), size);
+    return sum;
 }
 
 absl::StatusOr<uint64_t> HugePageEvents::count() {
-    GODWIT_ASSIGN_OR_RETURN(const std::string_view vmstat, read(vmstat_));
-    uint64_t sum = sum_of_lines(vmstat);
+    GODWIT_ASSIGN_OR_RETURN(uint64_t sum, count_vmstat());
     for (const UniqueFd& file : by_size_) {
-        GODWIT_ASSIGN_OR_RETURN(const std::string_view number, read(file));
-        sum += number_at(number);
+        GODWIT_ASSIGN_OR_RETURN(const size_t size, read(file, 0));
+        sum += number_at({text_.data(), size});
     }
     return sum;
 }

@@ -26,7 +26,9 @@ class HugePageEvents {
 
   private:
     HugePageEvents() : text_(kTextBytes) {}
-    absl::StatusOr<std::string_view> read(const UniqueFd& file);
+    // Into text_, from `offset` of both on; the bytes that came.
+    absl::StatusOr<size_t> read(const UniqueFd& file, size_t offset);
+    absl::StatusOr<uint64_t> count_vmstat();
 
     // /proc/vmstat has about 200 lines of 30 characters.
     static constexpr size_t kTextBytes = size_t{32} << 10;

@@ -149,8 +149,8 @@ absl::Status UffdWriteProtectTracker::skim(TrackedBlock& block,
         const ChunkIndex end = block.armed.next_set(at);
         for (const RamMapping& mapping : block.mappings) {
             AddressRange rest = view_of(mapping, at * kChunkBytes, end * kChunkBytes);
-            for (; rest.begin < rest.end; rest.begin = first_piece(rest, kScanBytes).end)
-                skim_piece(mapping, first_piece(rest, kScanBytes));
+            for (; rest.begin < rest.end; rest.begin = first_piece(rest, kSkimBytes).end)
+                skim_piece(mapping, first_piece(rest, kSkimBytes));
         }
         at = block.armed.next_clear(end);
     }

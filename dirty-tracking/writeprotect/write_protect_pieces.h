@@ -12,6 +12,8 @@ namespace godwit {
 // the whole range (MMU notifier) and keeps the target's mmap lock. On 4 KiB tmpfs, all mapped:
 inline constexpr uint64_t kScanBytes = uint64_t{64} << 20;  // 30–600 µs
 inline constexpr uint64_t kArmBytes = uint64_t{16} << 20;   // 0.4 ms
+// Where nearly nothing is mapped a call is the cost: 3 us, whatever its length.
+inline constexpr uint64_t kSkimBytes = uint64_t{256} << 20;
 
 inline AddressRange first_piece(AddressRange range, uint64_t bytes) {
     return {range.begin, std::min(range.end, range.begin + bytes)};

@@ -10,6 +10,15 @@
 
 namespace godwit {
 
+RamBlock without_file(const RamBlock& block) {
+    return {.name = block.name,
+            .path = block.path,
+            .size = block.size,
+            .backing = block.backing,
+            .device = block.device,
+            .inode = block.inode};
+}
+
 absl::StatusOr<RamBlock> open_ram_block(std::string name, std::string path, Backing backing) {
     RamBlock block{.name = std::move(name), .path = std::move(path), .backing = backing};
     block.file.reset(::open(block.path.c_str(), O_RDWR | O_CLOEXEC));

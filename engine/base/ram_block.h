@@ -28,6 +28,9 @@ struct RamBlock {
     [[nodiscard]] uint64_t chunk_count() const { return size / kChunkBytes; }
 };
 
+// What the block is, without its descriptor.
+RamBlock without_file(const RamBlock& block);
+
 // Opens an existing RAM file. Errors: NotFound, PermissionDenied, InvalidArgument when its size is
 // no multiple of 2 MiB.
 absl::StatusOr<RamBlock> open_ram_block(std::string name, std::string path, Backing backing);

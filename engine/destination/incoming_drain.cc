@@ -86,6 +86,7 @@ v1::ReconnectResponse IncomingMigration::reconnect() {
     session_asked_ = true;
     changed_.notify_all();
     response.mutable_state()->set_state(state_);
+    reconnect_said_resumed_ = state_ == v1::INCOMING_STATE_RESUMED;
     response.set_session_token(
         std::string(reinterpret_cast<const char*>(expected_.token.data()), expected_.token.size()));
     response.set_data_port(listener_.port());

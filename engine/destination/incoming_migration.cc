@@ -188,7 +188,7 @@ absl::StatusOr<std::shared_ptr<IncomingMigration::Session>> IncomingMigration::a
         if (!broken_.ok()) return broken_;
         expected = expected_;
         session_asked_ = false;
-        resumed_told_ = state_ == v1::INCOMING_STATE_RESUMED;
+        resumed_told_ = reconnect_said_resumed_;
         markers_ = 0;
     }
     GODWIT_ASSIGN_OR_RETURN(StreamAcceptor acceptor, StreamAcceptor::create(listener_, expected));

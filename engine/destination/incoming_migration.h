@@ -170,7 +170,8 @@ class IncomingMigration final : private Asker {
     absl::Status broken_;                     // why the session was shut down
     std::shared_ptr<Session> session_;        // none while there are no connections
     bool session_asked_ = false;              // the source is about to come with new streams
-    bool resumed_told_ = false;               // the source of this session knows
+    bool reconnect_said_resumed_ = false;  // the answer to Reconnect did
+    bool resumed_told_ = false;            // the source of this session knows
     size_t markers_ = 0;                      // of this push
     std::optional<std::string> load_status_;  // "completed", "failed", "gone"
     bool vm_gone_ = false;

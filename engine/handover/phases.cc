@@ -109,6 +109,11 @@ constexpr std::array kDestinationSteps = {
     DestinationStep{D::kServing, kUrgent, F::kAbort, D::kRefused},
     DestinationStep{D::kCommittedServing, kUrgent, F::kFaultPages, D::kCommittedServing},
     DestinationStep{D::kCommittedServing, kUrgent, F::kPrepagedPages, D::kCommittedServing},
+    // The end of the stream may come behind COMMIT: QEMU closes it after it has said `completed`.
+    DestinationStep{D::kCommittedServing, kUrgent, F::kDeviceState, D::kCommittedServing},
+    DestinationStep{D::kCommittedServing, kUrgent, F::kDeviceStateEnd, D::kCommittedServing},
+    DestinationStep{D::kDraining, kUrgent, F::kDeviceState, D::kDraining},
+    DestinationStep{D::kDraining, kUrgent, F::kDeviceStateEnd, D::kDraining},
     DestinationStep{D::kDraining, kData, F::kPages, D::kDraining},
     DestinationStep{D::kDraining, kData, F::kMarker, D::kDraining},
     DestinationStep{D::kDraining, kUrgent, F::kFaultPages, D::kDraining},

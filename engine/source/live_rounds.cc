@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/source/tracking.h"
+
 namespace godwit {
 namespace {
 
@@ -104,7 +106,7 @@ class LiveRounds {
           rest_(dirty_) {}
 
     absl::StatusOr<LiveResult> run() {
-        GODWIT_RETURN_IF_ERROR(context_.tracker->start());
+        GODWIT_RETURN_IF_ERROR(start_tracker(context_));
         armed_at_ = Clock::system().now();
         const Strategy strategy = context_.settings.limits.strategy;
         const bool live = strategy == Strategy::kPrecopy || strategy == Strategy::kHybrid;

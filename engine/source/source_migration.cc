@@ -9,6 +9,7 @@
 #include "engine/source/in_doubt.h"
 #include "engine/source/kept_ram.h"
 #include "engine/source/persistent_rollback.h"
+#include "engine/source/tracking.h"
 #include "engine/verify/ram_hash.h"
 #include "transport/frame/frame_header.h"
 
@@ -208,12 +209,7 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
 
     GODWIT_ASSIGN_OR_RETURN(context.tracker,
                             dependencies_.make_tracker(vm, settings_.tracker, context.report));
-    context.report.set_tracker(std::string(context.tracker->name()));
-    for (const std::string& device : vm.discarding_devices())
-        if (!context.tracker->sees_discards())
-            context.report.add_warnings(fmt::format(
-                "{} gives memory back unseen: pages that it discards are not checked by verify",
-                device));
+    name_tracker(*context.tracker, context.report);
     GODWIT_ASSIGN_OR_RETURN(const v1::PrepareRequest request, prepare_request(context));
     *context.record.mutable_report() = context.report;
     GODWIT_RETURN_IF_ERROR(context.journal.write(context.record, Journal::Durability::kPageCache));

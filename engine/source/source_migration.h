@@ -22,7 +22,7 @@
 
 namespace godwit {
 
-// Makes the tracker of that name; may add to the report what it cost, and warnings.
+// Makes the tracker of that name; may add to the report what it cost.
 using TrackerFactory = std::function<absl::StatusOr<std::unique_ptr<DirtyTracker>>(
     Vm&, const std::string& name, v1::MigrationReport& report)>;
 

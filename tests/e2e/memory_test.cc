@@ -56,18 +56,30 @@ TEST_P(Accelerator, MovesAGuestOfTwoNumaNodes) {
 INSTANTIATE_TEST_SUITE_P(Accelerators, Accelerator, ::testing::Values("kvm", "tcg"),
                          [](const auto& test) { return std::string(test.param); });
 
-TEST(Balloon, IsNamedInAWarningAndTheGuestMoves) {
+json move_with_balloon(const std::string& extra) {
     TestAgent a, b;
     GuestOptions guest = small_guest();
-    guest.extra = "balloon: true\n";
-    ASSERT_NO_FATAL_FAILURE(start_guest(a, guest));
+    guest.extra = "balloon: true\n" + extra;
+    start_guest(a, guest);
     std::vector<std::string> flags = kPatient;
     flags.insert(flags.end(), {"--tracker", "uffd-wp"});
-    const json report = json_of(migrate_with(a, b, guest.name, flags));
+    json report = json_of(migrate_with(a, b, guest.name, flags));
+    EXPECT_EQ(report["tracker"], "uffd-wp");
+    EXPECT_EQ(report["verify"]["mismatches"], 0);
+    expect_alive_and_well(b, guest.name);
+    return report;
+}
+
+TEST(Balloon, IsFollowedByTheResidentUnderUserfaultfdToo) {
+    const json report = move_with_balloon("");
+    EXPECT_TRUE(report["warnings"].empty()) << report["warnings"];
+}
+
+TEST(Balloon, WithoutTheResidentIsNamedInAWarning) {
+    const json report = move_with_balloon("resident: false\n");
     ASSERT_EQ(report["warnings"].size(), 1U) << report["warnings"];
     EXPECT_THAT(report["warnings"][0].get<std::string>(),
                 ::testing::MatchesRegex("balloon0.* gives memory back unseen: .*"));
-    expect_alive_and_well(b, guest.name);
 }
 
 }  // namespace

@@ -144,6 +144,28 @@ TEST_F(PausedGuest, StaysPausedAtTheDestination) {
     expect_runs_on_at(b, a);
 }
 
+TEST_F(PausedGuest, WhoseOwnerPausesItWhileItMovesArrivesPaused) {
+    a.restart(hold_at(step::kRoundSent));
+    BackgroundCommand command = begin_migration({"--verify"});
+    await_held(a);
+    pause();
+    let_go(a);
+    expect_end(command, kDone, "destination");
+    expect_paused_at(b);
+    expect_runs_on_at(b, a);
+}
+
+TEST_F(PausedGuest, WhoseOwnerLetsItRunWhileItMovesArrivesRunning) {
+    pause();
+    a.restart(hold_at(step::kRoundSent));
+    BackgroundCommand command = begin_migration({"--verify"});
+    await_held(a);
+    ask_qemu(a, "cont");
+    let_go(a);
+    expect_end(command, kDone, "destination");
+    expect_only_at(b, a);
+}
+
 TEST_F(PausedGuest, StaysPausedAtTheSourceWhenItsMigrationIsCancelled) {
     pause();
     a.restart(hold_at(step::kFrozen));

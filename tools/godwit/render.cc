@@ -73,6 +73,10 @@ std::string summary(const v1::MigrationReport& report) {
                             round.index(), round.dirty_pages(), round.sent_pages(),
                             format_bytes(round.sent_bytes()), round.duration_ms(),
                             rate(round.rate_bytes_per_s()), round.dirty_pages_per_s(), round.r());
+    if (!report.tracker().empty())
+        text +=
+            fmt::format("tracked with {}{}{}\n", report.tracker(),
+                        report.tracker_reason().empty() ? "" : ", since ", report.tracker_reason());
     if (!report.switch_reason().empty())
         text += fmt::format("switched because: {}\n", report.switch_reason());
     const v1::Downtime& parts = report.downtime();

@@ -63,8 +63,6 @@ absl::StatusOr<v1::DirtyRate> measure_dirty_rate(Vm& vm, const std::string& trac
     GODWIT_ASSIGN_OR_RETURN(const TrackerChoice choice, choose_tracker(vm, tracker_name));
     v1::DirtyRate rate;
     rate.set_vm(vm.spec().name());
-    rate.set_tracker(std::string(choice.tracker->name()));
-    rate.set_tracker_reason(choice.reason);
     GODWIT_ASSIGN_OR_RETURN(const uint64_t touched, allocated_pages(vm.ram_blocks()));
     rate.set_touched_bytes(touched * kPageBytes);
 
@@ -73,6 +71,8 @@ absl::StatusOr<v1::DirtyRate> measure_dirty_rate(Vm& vm, const std::string& trac
     PageSet unsettled = dirty;
     // The sets only grow: what was written once counts once in every longer window.
     GODWIT_RETURN_IF_ERROR(choice.tracker->start());
+    rate.set_tracker(std::string(choice.tracker->name()));
+    rate.set_tracker_reason(choice.tracker->reason());
     const MonotonicTime begin = Clock::system().now();
     absl::Status status;
     for (const Duration window : windows) {

@@ -74,7 +74,6 @@ absl::StatusOr<std::unique_ptr<DirtyTracker>> make_tracker(Vm& vm, const std::st
                                                            v1::MigrationReport& report) {
     GODWIT_ASSIGN_OR_RETURN(TrackerChoice choice, choose_tracker(vm, name));
     report.set_attach_hold_us(choice.attach_hold_us);
-    report.set_tracker_reason(choice.reason);
     return std::move(choice.tracker);
 }
 

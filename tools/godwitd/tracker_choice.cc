@@ -9,7 +9,9 @@
 #include <array>
 #include <string_view>
 
+#include "dirty-tracking/discards/discard_tracker.h"
 #include "dirty-tracking/kvm/kvm_dirty_log_tracker.h"
+#include "dirty-tracking/tracker/fallback_tracker.h"
 #include "dirty-tracking/writeprotect/uffd_write_protect_tracker.h"
 #include "dirty-tracking/writeprotect/write_protect_problems.h"
 #include "engine/base/unique_fd.h"
@@ -38,8 +40,49 @@ absl::StatusOr<TrackerChoice> choose_kvm(Vm& vm, const std::vector<pid_t>& vcpus
 absl::StatusOr<TrackerChoice> choose_uffd(Vm& vm, const std::vector<pid_t>& vcpus) {
     GODWIT_ASSIGN_OR_RETURN(auto tracker,
                             UffdWriteProtectTracker::create(vm.pid(), vm.ram_blocks(), vcpus));
-    const double hold_us = microseconds(tracker->attach_hold());
-    return TrackerChoice{.tracker = std::move(tracker), .attach_hold_us = hold_us};
+    TrackerChoice choice{.attach_hold_us = microseconds(tracker->attach_hold())};
+    // Without it, discards are not seen, as ever.
+    absl::StatusOr<std::unique_ptr<ResidentClient>> resident =
+        ResidentClient::connect(vm.resident_socket(), vm.pid());
+    if (resident.ok()) {
+        choice.tracker = std::make_unique<DiscardTracker>(std::move(tracker), *std::move(resident),
+                                                          vm.ram_blocks());
+    } else {
+        choice.tracker = std::move(tracker);
+    }
+    return choice;
+}
+
+// Whether the log can be switched on is known when it was.
+absl::Status try_out(DirtyTracker& tracker) {
+    GODWIT_RETURN_IF_ERROR(tracker.start());
+    return tracker.stop();
+}
+
+absl::StatusOr<TrackerChoice> choose_by_name(Vm& vm, const std::vector<pid_t>& vcpus) {
+    absl::StatusOr<TrackerChoice> kvm = choose_kvm(vm, vcpus);
+    const absl::Status status = kvm.ok() ? try_out(*kvm->tracker) : kvm.status();
+    if (status.ok()) return kvm;
+    return absl::Status(
+        status.code(),
+        fmt::format("This VM can't be tracked with kvm-dirty-log: {}; use --tracker auto",
+                    std::string(status.message())));
+}
+
+absl::StatusOr<TrackerChoice> choose_best(Vm& vm, const std::vector<pid_t>& vcpus) {
+    const auto other = [&vm, vcpus]() -> absl::StatusOr<std::unique_ptr<DirtyTracker>> {
+        GODWIT_ASSIGN_OR_RETURN(TrackerChoice uffd, choose_uffd(vm, vcpus));
+        return std::move(uffd.tracker);
+    };
+    absl::StatusOr<TrackerChoice> best = choose_kvm(vm, vcpus);
+    if (best.ok()) {
+        best->tracker = std::make_unique<FallbackTracker>(std::move(best->tracker), other);
+        return best;
+    }
+    GODWIT_ASSIGN_OR_RETURN(TrackerChoice uffd, choose_uffd(vm, vcpus));
+    uffd.tracker = std::make_unique<FallbackTracker>(std::move(uffd.tracker),
+                                                     std::string(best.status().message()));
+    return uffd;
 }
 
 std::vector<std::string> kvm_log_problems(bool has_kvm, const std::string& resident_library) {
@@ -66,16 +109,7 @@ absl::StatusOr<std::string> tracker_name(const std::string& name) {
 absl::StatusOr<TrackerChoice> choose_tracker(Vm& vm, const std::string& name) {
     GODWIT_ASSIGN_OR_RETURN(const std::vector<pid_t> vcpus, vm.vcpu_threads());
     if (name == "uffd-wp") return choose_uffd(vm, vcpus);
-    absl::StatusOr<TrackerChoice> kvm = choose_kvm(vm, vcpus);
-    if (kvm.ok()) return kvm;
-    if (name == "kvm-dirty-log")
-        return absl::Status(
-            kvm.status().code(),
-            fmt::format("This VM can't be tracked with kvm-dirty-log: {}; use --tracker auto",
-                        std::string(kvm.status().message())));
-    GODWIT_ASSIGN_OR_RETURN(TrackerChoice uffd, choose_uffd(vm, vcpus));
-    uffd.reason = std::string(kvm.status().message());
-    return uffd;
+    return name == "kvm-dirty-log" ? choose_by_name(vm, vcpus) : choose_best(vm, vcpus);
 }
 
 HostTrackers host_trackers(bool has_kvm, const std::string& resident_library) {

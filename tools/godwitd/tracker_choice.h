@@ -15,12 +15,14 @@ absl::StatusOr<std::string> tracker_name(const std::string& name);
 
 struct TrackerChoice {
     std::unique_ptr<DirtyTracker> tracker;
-    std::string reason;         // why "auto" did not take kvm-dirty-log; else empty
     double attach_hold_us = 0;  // how long a thread of the VM was held
 };
 
 // `name` is one of tracker_name(). "auto" takes kvm-dirty-log where the VM can have it, else
-// uffd-wp. Errors: those of the tracker that was asked for, or of both; the VM is as before.
+// uffd-wp; where that shows only when it is started, start() takes the other one. uffd-wp sees
+// discards where the VM has the resident. Errors: those of the tracker that was asked for, or of
+// both; kvm-dirty-log by name is started and stopped once, so that a refusal comes now and not when
+// the destination has prepared itself. The VM is as before.
 absl::StatusOr<TrackerChoice> choose_tracker(Vm& vm, const std::string& name);
 
 // What this host has, for GetHost and the log: names, and why one is missing.

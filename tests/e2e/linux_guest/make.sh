@@ -8,7 +8,7 @@ mkdir -p "$1"
 out=$(readlink -f "$1")
 
 metapackage=linux-image-cloud-amd64
-wanted_modules=(virtio_pci virtio_blk virtio_net)
+wanted_modules=(virtio_pci virtio_blk virtio_net virtio_balloon)
 busybox=/bin/busybox  # of busybox-static
 
 fail() { echo "make.sh: $1" >&2; exit 1; }

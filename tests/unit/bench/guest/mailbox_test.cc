@@ -180,8 +180,7 @@ TEST(BlackoutSampler, FollowsADestinationFileThatAppearsLater) {
         ASSERT_TRUE(write_fully(file.get(), &mailbox, sizeof mailbox, kMailboxAddress).ok());
         ASSERT_EQ(::ftruncate(file.get(), kMailboxAddress + kGuestPageBytes), 0);
     }
-    // The sampler looks for the file every few milliseconds.
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    EXPECT_TRUE(sampler->wait_for_tick(9, std::chrono::seconds(10)));
     EXPECT_EQ(sampler->stop().last_tick, 9);
     ::unlink(path.c_str());
 }
@@ -191,7 +190,7 @@ TEST(BlackoutSampler, CountsAStillnessThatLastsUntilItIsStopped) {
     source.put_tick(5);
     auto sampler = BlackoutSampler::start({.source_path = source.path(), .realtime = false});
     ASSERT_TRUE(sampler.ok()) << sampler.status();
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    ASSERT_TRUE(sampler->wait_for_tick(5, std::chrono::seconds(10)));
     const BlackoutReport report = sampler->stop();
     EXPECT_EQ(report.new_ticks, 1);
     EXPECT_GT(report.longest_ns, 0);

@@ -103,6 +103,37 @@ TEST_F(KvmDirtyLogTrackerTest, ReportsTheWholeOfASlotThatIsMadeAnew) {
     EXPECT_EQ(collect().dirty, (Pages{7, 8}));
 }
 
+// A slot that spans two files, as no second mapping can: KVM has QEMU's own.
+TEST_F(KvmDirtyLogTrackerTest, NamesASlotThatIsNoPieceOfOneFileAndStillSeesItsWrites) {
+    make_vm(kChunkBytes, "never");
+    const std::string path = vm_->mount.path() + "/two";
+    ASSERT_EQ(vm_->tell("pair " + path + "0 " + path + "1 " + std::to_string(kChunkBytes)), "fine");
+    for (const char* half : {"0", "1"}) {
+        auto block = open_ram_block("two", path + half, Backing::kTmpfs4k);
+        ASSERT_TRUE(block.ok()) << block.status();
+        vm_->blocks.push_back(*std::move(block));
+    }
+    const PageIndex pair_page = 2 * kGuestPage;
+    ASSERT_EQ(vm_->slot(7, pair_page, 1, {0, 2 * kPagesPerChunk}), "fine");
+    start();
+    const std::vector<std::string> warnings = tracker_->warnings();
+    ASSERT_EQ(warnings.size(), 1u);
+    EXPECT_NE(warnings[0].find("slot 7 (4 MiB at guest address 0x8000000)"), std::string::npos)
+        << warnings[0];
+    EXPECT_NE(warnings[0].find("uffd-wp"), std::string::npos) << warnings[0];
+    ASSERT_EQ(vm_->write({pair_page + 511, pair_page + 512}), "fine");
+    PageSet dirty = vm_->empty_set();
+    ASSERT_TRUE(tracker_->collect(dirty, dirty).ok());
+    EXPECT_TRUE(pages_of(dirty[1]).contains(511));
+    EXPECT_TRUE(pages_of(dirty[2]).contains(0));
+}
+
+TEST_F(KvmDirtyLogTrackerTest, HasNothingToWarnOfWhereEachSlotIsAPieceOfAFile) {
+    make_vm(kSize, "never");
+    start();
+    EXPECT_EQ(tracker_->warnings(), std::vector<std::string>{});
+}
+
 TEST_F(KvmDirtyLogTrackerTest, StartsAgainAfterStop) {
     make_vm(kSize, "never", "manual=1");
     start();

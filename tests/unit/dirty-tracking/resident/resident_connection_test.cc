@@ -41,15 +41,43 @@ TEST_F(ResidentConnection, IsRefusedWhenTheSocketOrTheProcessHasGone) {
     EXPECT_EQ(client_->state().status().code(), absl::StatusCode::kUnavailable);
 }
 
-TEST_F(ResidentConnection, ServesOneAgentAtATime) {
+TEST_F(ResidentConnection, ServesTwoAndNoThird) {
     ASSERT_NO_FATAL_FAILURE(start_logged());
-    const auto second = target_->connect();
-    EXPECT_EQ(second.status().code(), absl::StatusCode::kFailedPrecondition);
-    EXPECT_NE(second.status().message().find("another agent"), std::string::npos);
+    auto second = target_->connect();
+    ASSERT_TRUE(second.ok()) << second.status();
+    const auto third = target_->connect();
+    EXPECT_EQ(third.status().code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_NE(third.status().message().find("another agent"), std::string::npos);
     EXPECT_EQ(write({9}), "fine");
     EXPECT_EQ(collect(), Pages{9});
+    second->reset();
+    EXPECT_TRUE(target_->connect().ok());
     client_.reset();
     ASSERT_NO_FATAL_FAILURE(connect());
+}
+
+TEST_F(ResidentConnection, KeepsItsLogWhateverTheOtherOneDoes) {
+    ASSERT_NO_FATAL_FAILURE(start_logged());
+    auto other = target_->connect();
+    ASSERT_TRUE(other.ok()) << other.status();
+    const absl::Status refused = (*other)->start_log(target_->blocks);
+    EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_NE(refused.message().find("has the log"), std::string::npos) << refused;
+    PageSet dirty = target_->empty_set();
+    EXPECT_FALSE((*other)->collect(dirty).ok());
+    EXPECT_FALSE((*other)->rearm(0, {0, 1}).ok());
+    EXPECT_TRUE((*other)->stop_log().ok());
+    EXPECT_TRUE((*other)->set_throttle(50).ok());
+    other->reset();
+    EXPECT_EQ(write({9}), "fine");
+    EXPECT_EQ(collect(), Pages{9});
+    // Which ends with its own connection, for the other one to begin anew.
+    ASSERT_TRUE((other = target_->connect()).ok()) << other.status();
+    client_.reset();
+    client_ = *std::move(other);
+    EXPECT_TRUE(client_->state().ok());  // served after the first one was let go
+    EXPECT_EQ(client_->state()->held_percent, 0u);
+    ASSERT_NO_FATAL_FAILURE(start_log());
 }
 
 TEST_F(ResidentConnection, EndsTheLogWhenItIsClosed) {

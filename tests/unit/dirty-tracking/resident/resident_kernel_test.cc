@@ -29,10 +29,7 @@ class ResidentKernel : public testing::Test {
     void SetUp() override {
         fake_kernel() = FakeKernel{};
         create_vm(3, KVM_CREATE_VM, nullptr);
-        kvm_enable_cap capability{};
-        capability.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2;
-        capability.args[0] = 3;
-        EXPECT_EQ(enable_capability(FakeKernel::kVm, KVM_ENABLE_CAP, &capability), 0);
+        let_logs_begin_full(true);
         ram_ = UniqueFd(::memfd_create("ram", MFD_CLOEXEC));
         ASSERT_EQ(::ftruncate(ram_.get(), kBytes), 0);
         qemu_view_ = static_cast<char*>(
@@ -43,6 +40,26 @@ class ResidentKernel : public testing::Test {
         const Guard guard(g_state.lock);
         forget_slots();
         ::munmap(qemu_view_, kBytes);
+    }
+
+    static void let_logs_begin_full(bool full) {
+        fake_kernel().initially_set = full;
+        kvm_enable_cap capability{};
+        capability.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2;
+        capability.args[0] = full ? 3 : 1;
+        EXPECT_EQ(enable_capability(FakeKernel::kVm, KVM_ENABLE_CAP, &capability), 0);
+    }
+    // What QEMU sees of a slot's log; the call must succeed.
+    static std::set<uint64_t> seen_by_qemu(uint32_t id) {
+        std::vector<uint64_t> words((kPages + 63) / 64);
+        kvm_dirty_log get{};
+        get.slot = id;
+        get.dirty_bitmap = words.data();
+        EXPECT_EQ(get_dirty_log(FakeKernel::kVm, KVM_GET_DIRTY_LOG, &get), 0) << errno;
+        std::set<uint64_t> pages;
+        for (uint64_t page = 0; page < kPages; ++page)
+            if ((words[page / 64] >> page % 64 & 1) != 0) pages.insert(page);
+        return pages;
     }
 
     // QEMU's call: 0, or errno.
@@ -211,6 +228,26 @@ TEST_F(ResidentKernel, ThatFailsToReadOrClearEndsTheLog) {
         EXPECT_EQ(start(), Code::kOk);
         EXPECT_EQ(set(1, 0, 0), 0);
         EXPECT_EQ(set(2, 0, 0), 0);
+    }
+}
+
+// QEMU switches its log on beside ours, which has to be emptied first and can't be.
+TEST_F(ResidentKernel, ThatFailsToHandTheLogOverStillLogsForQemu) {
+    let_logs_begin_full(false);
+    for (const unsigned long failing : {KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG}) {
+        EXPECT_EQ(set(1, 0, 500), 0);
+        EXPECT_EQ(start(), Code::kOk);
+        fake_kernel().write(1, 5);
+        refuse([failing](unsigned long request, const void*) { return request == failing; },
+               EFAULT);
+        EXPECT_EQ(set(1, 0, 500, KVM_MEM_LOG_DIRTY_PAGES), 0);
+        EXPECT_FALSE(g_state.log.on);
+        EXPECT_NE(g_state.problem[0], 0);
+        fake_kernel().refuse = nullptr;
+        EXPECT_EQ(seen_by_qemu(1), std::set<uint64_t>{});
+        fake_kernel().write(1, 6);
+        EXPECT_EQ(seen_by_qemu(1), std::set<uint64_t>{6});
+        EXPECT_EQ(set(1, 0, 0), 0);
     }
 }
 

@@ -2,6 +2,7 @@
 
 #include <sstream>
 
+#include "dirty-tracking/resident/vcpu_throttle.h"
 #include "tests/unit/dirty-tracking/resident/resident_fixture.h"
 
 namespace godwit {
@@ -96,6 +97,52 @@ TEST_F(ResidentThrottle, EndsWithTheAgent) {
     ASSERT_EQ(target_->tell("await 0"), "fine");
     ASSERT_NO_FATAL_FAILURE(connect());
     EXPECT_EQ(state().held_percent, 0u);
+}
+
+// As a policy uses it, while a tracker has the log.
+TEST_F(ResidentThrottle, HasAConnectionOfItsOwnBesideTheLog) {
+    ASSERT_NO_FATAL_FAILURE(start_busy());
+    ASSERT_NO_FATAL_FAILURE(start_log());
+    auto throttle = ResidentVcpuThrottle::connect(target_->socket_path, target_->program->pid());
+    ASSERT_TRUE(throttle.ok()) << throttle.status();
+    EXPECT_TRUE((*throttle)->release().ok());
+    ASSERT_TRUE((*throttle)->set(80).ok());
+    ASSERT_NO_FATAL_FAILURE(wait_for_holds(2));
+    EXPECT_EQ(state().held_percent, 80u);
+    const absl::Status refused = client_->set_throttle(30);
+    EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition) << refused;
+    ASSERT_TRUE((*throttle)->set(40).ok());
+    EXPECT_EQ(state().held_percent, 40u);
+    ASSERT_TRUE((*throttle)->release().ok());
+    EXPECT_EQ(state().held_percent, 0u);
+    EXPECT_TRUE(client_->set_throttle(30).ok());
+    EXPECT_FALSE((*throttle)->set(40).ok());
+    EXPECT_TRUE(client_->set_throttle(0).ok());
+    ASSERT_TRUE((*throttle)->set(99, kAges).ok());
+    throttle->reset();
+    EXPECT_TRUE(state().log_on);
+    ASSERT_EQ(target_->tell("halt 0"), "fine");
+}
+
+TEST_F(ResidentThrottle, IsRefusedClearlyWhereNothingCanBeHeld) {
+    ASSERT_NO_FATAL_FAILURE(start_target({.arguments = {"no-kvm"}}));
+    const auto tcg = ResidentVcpuThrottle::connect(target_->socket_path, target_->program->pid());
+    EXPECT_EQ(tcg.status().code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_NE(tcg.status().message().find("TCG"), std::string::npos) << tcg.status();
+    const auto none = ResidentVcpuThrottle::connect(target_->socket_path, ::getpid());
+    EXPECT_EQ(none.status().code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_NE(none.status().message().find("resident"), std::string::npos) << none.status();
+}
+
+TEST_F(ResidentThrottle, HoldsNothingWhenQemuHasGone) {
+    ASSERT_NO_FATAL_FAILURE(start_target());
+    auto throttle = ResidentVcpuThrottle::connect(target_->socket_path, target_->program->pid());
+    ASSERT_TRUE(throttle.ok()) << throttle.status();
+    EXPECT_EQ((*throttle)->set(0).code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ((*throttle)->set(100).code(), absl::StatusCode::kInvalidArgument);
+    target_->program->kill_and_reap();
+    EXPECT_EQ((*throttle)->set(50).code(), absl::StatusCode::kUnavailable);
+    EXPECT_TRUE((*throttle)->release().ok());
 }
 
 TEST_F(ResidentThrottle, RefusesAWholeVcpu) {

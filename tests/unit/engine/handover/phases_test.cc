@@ -96,11 +96,14 @@ DestinationTable destination_table() {
     table[D::kArmed][urgent(F::kPostcopyOff)] = D::kLive;
     for (const D phase : {D::kArmed, D::kPunched})
         table[phase][urgent(F::kPostcopyFinal)] = D::kServing;
-    for (const D phase : {D::kLive, D::kArmed, D::kPunched, D::kServing}) {
-        table[phase][urgent(F::kDeviceState)] = phase;
+    for (const D phase : {D::kLive, D::kArmed, D::kPunched, D::kServing})
         table[phase][urgent(F::kAbort)] = D::kRefused;
-    }
-    for (const D phase : {D::kLive, D::kServing}) table[phase][urgent(F::kDeviceStateEnd)] = phase;
+    // QEMU may close its stream late.
+    for (const D phase : {D::kLive, D::kArmed, D::kPunched, D::kServing, D::kCommittedServing,
+                          D::kDraining})
+        table[phase][urgent(F::kDeviceState)] = phase;
+    for (const D phase : {D::kLive, D::kServing, D::kCommittedServing, D::kDraining})
+        table[phase][urgent(F::kDeviceStateEnd)] = phase;
     for (const F frame : {F::kVerifyBegin, F::kVerifyChunks, F::kVerifyPages})
         table[D::kLive][urgent(frame)] = D::kLive;
     for (const F frame : {F::kCommit, F::kCommitPaused}) {

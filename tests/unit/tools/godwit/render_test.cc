@@ -103,10 +103,13 @@ TEST(Summary, SplitsThePauseIntoItsParts) {
     made.mutable_downtime()->set_device_state_ms(9.5);
     made.add_rounds()->set_index(0);
     made.add_warnings("mind the gap");
+    made.set_tracker("uffd-wp");
+    made.set_tracker_reason("there is no log");
     const std::string text = summary(made);
     for (const char* part :
          {"downtime", "stop to block layer drained", "last dirty set", "last pages", "device state",
-          "9.50 ms", "commit to resumed", "warning: mind the gap"})
+          "9.50 ms", "commit to resumed", "warning: mind the gap",
+          "tracked with uffd-wp, since there is no log"})
         EXPECT_THAT(text, HasSubstr(part));
 }
 

@@ -1,0 +1,71 @@
+// AgentPair: two agents (godwitd) on loopback, each with a state directory of its own, and the
+// command line that talks to them.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bench/lab/child.h"
+#include "engine/base/clock.h"
+#include "engine/base/status.h"
+
+namespace godwit {
+
+struct CommandOutcome {
+    int exit_code = -1;
+    std::string out;
+    std::string err;
+};
+
+// At the end: their QEMUs are killed by pid, the agents ended, their mounts and files gone. Thread
+// rule: one thread.
+class AgentPair {
+  public:
+    struct Options {
+        std::string bin_dir;    // of godwitd and godwit
+        std::string directory;  // short: unix socket paths have 108 bytes
+        std::string qemu;
+        int cancel_fd = -1;
+    };
+    explicit AgentPair(Options options) : options_(std::move(options)) {}
+    ~AgentPair();
+    AgentPair(const AgentPair&) = delete;
+    AgentPair& operator=(const AgentPair&) = delete;
+
+    // Starts both unless they run. Errors: what an agent says when it does not start.
+    absl::Status start();
+    [[nodiscard]] const std::string& address(int which) const {
+        return agents_[static_cast<size_t>(which)].address;
+    }
+    [[nodiscard]] const std::string& directory(int which) const {
+        return agents_[static_cast<size_t>(which)].directory;
+    }
+    [[nodiscard]] std::string ram_directory(int which) const {
+        return directory(which) + "/ram-thp";
+    }
+    // The only file there whose name begins so; empty when there is none.
+    [[nodiscard]] std::string ram_file(int which, const std::string& vm) const;
+
+    // `godwit --agent <which> WORDS…`, to its end. Errors: DeadlineExceeded, Cancelled: it is then
+    // killed.
+    absl::StatusOr<CommandOutcome> run(int which, const std::vector<std::string>& words,
+                                       Duration limit);
+    // The VM is gone from both agents, whatever it was doing.
+    void forget_vm(const std::string& vm);
+
+  private:
+    struct Agent {
+        std::string directory;
+        std::string address;
+        std::optional<Child> process;
+    };
+    absl::Status start(Agent& agent, const std::string& name);
+    void end(Agent& agent);
+
+    const Options options_;
+    std::array<Agent, 2> agents_;
+};
+
+}  // namespace godwit

@@ -1,0 +1,32 @@
+// Names of what is compared: "floor", "qemu-MODE[-shared][@PASSES]", "godwit-STRATEGY".
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/base/status.h"
+
+namespace godwit {
+
+enum class EngineKind { kFloor, kQemu, kGodwit };
+enum class QemuMode { kPrecopy, kMultifd, kPostcopy, kPreempt };
+
+struct EngineName {
+    std::string text;  // as the user wrote it
+    EngineKind kind = EngineKind::kFloor;
+    QemuMode mode = QemuMode::kPrecopy;  // kQemu only
+    bool shared = false;                 // kQemu only: RAM in a shared file on huge tmpfs
+    int passes = 0;        // kQemu's post-copy only: full passes of pre-copy before it begins
+    std::string strategy;  // kGodwit only: passed through to `godwit migrate --strategy`
+};
+
+// Errors: InvalidArgument, which names what there is.
+absl::StatusOr<EngineName> parse_engine(std::string_view text);
+
+// A comma-separated list of names and groups: "qemu" (private RAM, its best case), "qemu-shared",
+// "godwit", "all". Each engine once, in the order of its first mention. Errors: as above; also when
+// the list is empty.
+absl::StatusOr<std::vector<EngineName>> parse_engines(std::string_view list);
+
+}  // namespace godwit

@@ -1,0 +1,120 @@
+#include "bench/lab/godwit_engine.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <fstream>
+
+namespace godwit {
+namespace {
+
+constexpr Duration kCommandLimit = std::chrono::seconds(60);
+constexpr int kUsage = 2;
+constexpr int kSource = 0;
+constexpr int kDestination = 1;
+
+std::string next_name() {
+    static std::atomic<int> count = 0;
+    return fmt::format("lab{}", ++count);
+}
+
+// The end of what was written, which has the verdict.
+std::string one_line(std::string text) {
+    constexpr size_t kEnough = 400;
+    while (!text.empty() && text.back() == '\n') text.pop_back();
+    if (text.size() > kEnough) text.erase(0, text.size() - kEnough);
+    std::replace(text.begin(), text.end(), '\n', ' ');
+    return text;
+}
+
+absl::Status failed(const char* what, const CommandOutcome& outcome) {
+    return absl::FailedPreconditionError(
+        fmt::format("{}: exit code {}: {}", what, outcome.exit_code, one_line(outcome.err)));
+}
+
+}  // namespace
+
+GodwitEngine::GodwitEngine(std::string strategy, const LabSetup& setup)
+    : strategy_(std::move(strategy)), setup_(setup), vm_(next_name()) {}
+
+GodwitEngine::~GodwitEngine() {
+    if (started_) setup_.agents->forget_vm(vm_);
+}
+
+absl::StatusOr<std::string> GodwitEngine::write_vm_file() const {
+    std::string path = fmt::format("{}/{}.yaml", setup_.agents->directory(kSource), vm_);
+    std::ofstream out(path);
+    out << lab_vm_file(vm_, setup_.guest);
+    out.close();
+    if (!out) return absl::UnavailableError(fmt::format("Cannot write {}", path));
+    return path;
+}
+
+absl::Status GodwitEngine::start_guest() {
+    GODWIT_RETURN_IF_ERROR(setup_.agents->start());
+    GODWIT_ASSIGN_OR_RETURN(const std::string file, write_vm_file());
+    started_ = true;
+    GODWIT_ASSIGN_OR_RETURN(const CommandOutcome started,
+                            setup_.agents->run(kSource, {"vm", "start", file}, kCommandLimit));
+    ::unlink(file.c_str());
+    if (started.exit_code != 0) return failed("vm start", started);
+    GODWIT_ASSIGN_OR_RETURN(const MailboxReader reader, mailbox());
+    return wait_until_running(reader, setup_.cancel_fd);
+}
+
+std::vector<std::shared_ptr<TickSource>> GodwitEngine::ticks() {
+    const auto in = [&](int which) {
+        return std::make_shared<DirectoryTicks>(setup_.agents->ram_directory(which), vm_ + "-",
+                                                "-ram0");
+    };
+    return {in(kSource), in(kDestination)};
+}
+
+std::vector<std::string> GodwitEngine::migrate_words() const {
+    std::vector<std::string> words{
+        "migrate",
+        vm_,
+        "--to",
+        setup_.agents->address(kDestination),
+        "--strategy",
+        strategy_,
+        "--tracker",
+        setup_.tracker,
+        "--downtime-limit",
+        fmt::format(
+            "{}us",
+            std::chrono::duration_cast<std::chrono::microseconds>(setup_.downtime_limit).count()),
+        "--json"};
+    if (setup_.bandwidth > 0)
+        words.insert(words.end(), {"--bandwidth", fmt::format("{}B/s", setup_.bandwidth)});
+    return words;
+}
+
+absl::StatusOr<Metrics> GodwitEngine::move() {
+    const MonotonicTime begun = Clock::system().now();
+    GODWIT_ASSIGN_OR_RETURN(const CommandOutcome moved,
+                            setup_.agents->run(kSource, migrate_words(), setup_.limit));
+    const double command_ms = to_ms(Clock::system().now() - begun);
+    if (moved.exit_code == kUsage)
+        return absl::UnimplementedError(
+            fmt::format("this build does not know it: {}", one_line(moved.err)));
+    if (moved.exit_code != 0) return failed("migrate", moved);
+    moved_ = true;
+    return Metrics{{"command_ms", command_ms}};
+}
+
+absl::StatusOr<Metrics> GodwitEngine::details() {
+    GODWIT_ASSIGN_OR_RETURN(const CommandOutcome told,
+                            setup_.agents->run(kSource, {"report", vm_, "--json"}, kCommandLimit));
+    const auto report = nlohmann::json::parse(told.out, nullptr, false);
+    if (!report.is_object()) return failed("report", told);
+    return godwit_metrics(report);
+}
+
+absl::StatusOr<MailboxReader> GodwitEngine::mailbox() {
+    return MailboxReader::open(setup_.agents->ram_file(moved_ ? kDestination : kSource, vm_));
+}
+
+}  // namespace godwit

@@ -1,0 +1,41 @@
+// GodwitEngine: Godwit as an operator uses it: two agents and the command line.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "bench/lab/agent_pair.h"
+#include "bench/lab/engine.h"
+
+namespace godwit {
+
+class GodwitEngine : public Engine {
+  public:
+    GodwitEngine(std::string strategy, const LabSetup& setup);
+    ~GodwitEngine() override;
+
+    absl::Status start_guest() override;
+    std::vector<std::shared_ptr<TickSource>> ticks() override;
+    absl::StatusOr<Metrics> move() override;
+    absl::StatusOr<Metrics> details() override;
+    absl::StatusOr<MailboxReader> mailbox() override;
+
+  private:
+    absl::StatusOr<std::string> write_vm_file() const;
+    [[nodiscard]] std::vector<std::string> migrate_words() const;
+
+    const std::string strategy_;
+    const LabSetup setup_;
+    const std::string vm_;
+    bool started_ = false;
+    bool moved_ = false;
+};
+
+// The VM file of the guest.
+std::string lab_vm_file(const std::string& name, const GuestConfig& guest);
+// Every number in a report by its path ("downtime.commit_ms", "rounds" counted), and the main ones
+// by the lab's own names as well; what a report does not have is absent.
+Metrics godwit_metrics(const nlohmann::json& report);
+
+}  // namespace godwit

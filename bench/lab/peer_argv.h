@@ -1,0 +1,38 @@
+// The guest that every engine moves, and the command line of a QEMU that runs it by itself.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "engine/base/units.h"
+
+namespace godwit {
+
+struct GuestConfig {
+    Bytes memory = 0;
+    Bytes working_set = 0;
+    uint64_t writes_per_s = 0;  // 0: flat out
+    uint64_t seed = 1;
+    bool kvm = false;
+    std::string cpu;       // QEMU's model
+    std::string kernel;    // guest.elf; no spaces in its path
+    std::string firmware;  // empty: QEMU's own
+    std::string append;    // empty: guest_append()
+};
+
+// The guest's command line (bench/guest/README.md). Nothing is swept: that would fetch all pages
+// soon, which is for the engine to do.
+std::string guest_append(const GuestConfig& guest);
+
+struct PeerSetup {
+    std::string program;
+    GuestConfig guest;
+    std::string ram_file;   // empty: QEMU's own private memory, its default
+    int qmp_fd = -1;        // a connected socket
+    bool incoming = false;  // waits for migrate-incoming
+    bool paused = false;    // -S
+};
+
+std::vector<std::string> peer_argv(const PeerSetup& setup);
+
+}  // namespace godwit

@@ -1,0 +1,23 @@
+// Where a number comes from: what makes it worth keeping.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "engine/base/status.h"
+
+namespace godwit {
+
+// Git revision (with "-dirty"), kernel, CPU and their number, QEMU's version, huge-page setting,
+// load and time. What cannot be found out is "unknown".
+nlohmann::json provenance(const std::string& qemu);
+
+// "QEMU emulator version 7.2.22 (Debian …)" without what is the same for all; the first line
+// otherwise.
+std::string parse_qemu_version(const std::string& output);
+
+// The one-minute load average; -1 when it is unknown.
+double load_now();
+
+}  // namespace godwit

@@ -1,0 +1,127 @@
+#include "bench/lab/qemu_engine.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "bench/guest/mailbox_layout.h"
+
+namespace godwit {
+
+QemuEngine::QemuEngine(EngineName name, const LabSetup& setup)
+    : name_(std::move(name)),
+      setup_(setup),
+      source_ticks_(std::make_shared<ProcessTicks>()),
+      destination_ticks_(std::make_shared<ProcessTicks>()) {
+    if (!name_.shared) return;
+    source_file_ = setup_.mounts->file_path(v1::MEMORY_BACKING_THP, "source-ram");
+    destination_file_ = setup_.mounts->file_path(v1::MEMORY_BACKING_THP, "destination-ram");
+}
+
+QemuEngine::~QemuEngine() {
+    destination_.reset();
+    source_.reset();
+    for (const std::string& file : {source_file_, destination_file_})
+        if (!file.empty()) ::unlink(file.c_str());
+}
+
+absl::StatusOr<std::unique_ptr<Peer>> QemuEngine::start_peer(Side side) {
+    const bool source = side == Side::kSource;
+    const std::string& file = source ? source_file_ : destination_file_;
+    if (!file.empty())
+        GODWIT_RETURN_IF_ERROR(
+            setup_.mounts->create_file(v1::MEMORY_BACKING_THP, file, setup_.guest.memory));
+    GODWIT_ASSIGN_OR_RETURN(
+        auto peer,
+        Peer::start(
+            {.program = setup_.qemu, .guest = setup_.guest, .ram_file = file, .incoming = !source},
+            side, *board_));
+    if (!file.empty()) return peer;
+    uint64_t& mailbox = source ? source_mailbox_ : destination_mailbox_;
+    GODWIT_ASSIGN_OR_RETURN(mailbox, peer->host_address(kMailboxAddress));
+    if (!(source ? source_ticks_ : destination_ticks_)->show(peer->pid(), mailbox))
+        return absl::PermissionDeniedError("Cannot read the memory of a QEMU of our own");
+    return peer;
+}
+
+absl::Status QemuEngine::start_guest() {
+    GODWIT_ASSIGN_OR_RETURN(board_, EventBoard::create(setup_.cancel_fd));
+    GODWIT_ASSIGN_OR_RETURN(source_, start_peer(Side::kSource));
+    GODWIT_ASSIGN_OR_RETURN(const MailboxReader reader, mailbox());
+    return wait_until_running(reader, setup_.cancel_fd);
+}
+
+std::vector<std::shared_ptr<TickSource>> QemuEngine::ticks() {
+    if (!name_.shared) return {source_ticks_, destination_ticks_};
+    return {std::make_shared<FileTicks>(source_file_),
+            std::make_shared<FileTicks>(destination_file_)};
+}
+
+absl::StatusOr<std::string> QemuEngine::prepare() {
+    GODWIT_ASSIGN_OR_RETURN(destination_, start_peer(Side::kDestination));
+    const auto capabilities = qemu_capabilities(name_.mode);
+    GODWIT_RETURN_IF_ERROR(destination_->set_capabilities(capabilities));
+    const Json parameters = qemu_parameters(name_.mode, setup_.bandwidth, setup_.downtime_limit);
+    GODWIT_RETURN_IF_ERROR(destination_->command("migrate-set-parameters", parameters).status());
+    GODWIT_ASSIGN_OR_RETURN(std::string uri, destination_->listen());
+    GODWIT_RETURN_IF_ERROR(source_->set_capabilities(capabilities));
+    GODWIT_RETURN_IF_ERROR(source_->command("migrate-set-parameters", parameters).status());
+    return uri;
+}
+
+absl::StatusOr<Metrics> QemuEngine::move() {
+    const MonotonicTime requested = Clock::system().now();
+    GODWIT_ASSIGN_OR_RETURN(const std::string uri, prepare());
+    const MonotonicTime begun = Clock::system().now();
+    GODWIT_RETURN_IF_ERROR(source_->command("migrate", {{"uri", uri}}).status());
+    auto metrics = follow(requested, begun);
+    if (!metrics.ok()) (void)source_->command("migrate_cancel");
+    return metrics;
+}
+
+absl::Status QemuEngine::begin_postcopy(MonotonicTime deadline) {
+    // The pass that follows the last one of pre-copy.
+    if (name_.passes > 0)
+        GODWIT_RETURN_IF_ERROR(
+            board_
+                ->wait({.side = Side::kSource, .name = "MIGRATION_PASS", .pass = name_.passes + 1},
+                       deadline)
+                .status());
+    return source_->command("migrate-start-postcopy").status();
+}
+
+absl::StatusOr<Metrics> QemuEngine::follow(MonotonicTime requested, MonotonicTime begun) {
+    const MonotonicTime deadline = begun + setup_.limit;
+    if (name_.mode == QemuMode::kPostcopy || name_.mode == QemuMode::kPreempt)
+        GODWIT_RETURN_IF_ERROR(begin_postcopy(deadline));
+    const auto wait = [&](Side side, std::string_view name, std::string_view status) {
+        return board_->wait({.side = side, .name = name, .status = status}, deadline);
+    };
+    GODWIT_ASSIGN_OR_RETURN(const SeenEvent source_done,
+                            wait(Side::kSource, "MIGRATION", "completed"));
+    GODWIT_ASSIGN_OR_RETURN(const SeenEvent destination_done,
+                            wait(Side::kDestination, "MIGRATION", "completed"));
+    GODWIT_ASSIGN_OR_RETURN(const SeenEvent stop, wait(Side::kSource, "STOP", ""));
+    GODWIT_ASSIGN_OR_RETURN(const SeenEvent resume, wait(Side::kDestination, "RESUME", ""));
+    moved_ = true;
+    const MonotonicTime done = std::max(source_done.at, destination_done.at);
+    return Metrics{{"total_ms", to_ms(done - requested)},
+                   {"prepare_ms", to_ms(begun - requested)},
+                   {"downtime_ms", ms_between(stop, resume)},
+                   {"drain_ms", std::max(0.0, to_ms(done - resume.at))}};
+}
+
+absl::StatusOr<Metrics> QemuEngine::details() {
+    GODWIT_ASSIGN_OR_RETURN(const Json source, source_->command("query-migrate"));
+    GODWIT_ASSIGN_OR_RETURN(const Json destination, destination_->command("query-migrate"));
+    return qemu_metrics(source, destination);
+}
+
+absl::StatusOr<MailboxReader> QemuEngine::mailbox() {
+    if (name_.shared) return MailboxReader::open(moved_ ? destination_file_ : source_file_);
+    return moved_ ? MailboxReader::open_process(destination_->pid(), destination_mailbox_)
+                  : MailboxReader::open_process(source_->pid(), source_mailbox_);
+}
+
+}  // namespace godwit
