@@ -9,13 +9,13 @@ inline violated(what) { what = true; assert(!what) }
 inline check(condition, what) { if :: !(condition) -> violated(what) :: else fi }
 
 inline run_at_source() {
-    check(word != COMMIT || d_journal == REFUSED, run_after_commit);
+    check(!committed || has_refused, run_after_commit);
     check(!ran_here, stale_copy_run);
     sq = RUNNING
 }
 
 inline run_at_destination() { atomic {
-    check(word == COMMIT, run_before_commit);
+    check(committed, run_before_commit);
     ran_here = true;
     dq = RUNNING
 } }
@@ -29,6 +29,9 @@ inline kill_at_destination() { atomic {
     check(dq != RUNNING, running_guest_killed);
     dq = DEAD; wake_all()
 } }
+
+/* A guest whose missing pages are lost runs no further. */
+inline end_at_destination() { atomic { dq = DEAD; wake_all() } }
 
 /* By now another migration may own the guest. */
 inline touch_by_guard() { check(s_journal != ENDED, guard_too_late) }

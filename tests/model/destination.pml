@@ -10,14 +10,19 @@ inline take_userfaultfd() {
 }
 
 /* engine/destination/incoming_migration; after a crash, tools/godwitd/incoming_registry. */
-proctype DestinationAgent() DIES_AS(DESTINATION_AGENT) {
+proctype DestinationAgent() DIES_AS(killed == DESTINATION_AGENT) {
     bool told = false;
 incarnation:
     {
         d_up = true;
         if
         :: d_state == WAITING
+#ifndef HOLE_REFUSES_AFTER_A_REBOOT
+        :: d_state == DOWN && d_journal == LIVE && d_blackout -> d_state = REBOOTED; goto rebooted
+        :: d_state == DOWN && d_journal == LIVE && !d_blackout -> goto refuse
+#else
         :: d_state == DOWN && d_journal == LIVE -> goto refuse
+#endif
         :: d_state == DOWN && d_journal == REFUSED -> d_state = REFUSED; goto refused
         :: d_state == DOWN && d_journal == DRAINED -> d_state = RESUMED; goto drained
         :: d_state == DOWN && (d_journal == CONT || d_journal == DRAINING) && dq == DEAD -> goto gone
@@ -52,6 +57,7 @@ end_resume:
         :: atomic { cont_answer == REFUSED -> cont_answer = NOTHING };
             if :: d_restarted -> goto resume :: !d_restarted -> goto refuse_commit fi
         :: dq == DEAD -> goto gone
+        :: pages_gone && m -> end_at_destination(); goto gone
         fi;
         atomic { d_state = RESUMED; send(replies, RESUMED) };
 #ifndef POSTCOPY
@@ -71,6 +77,7 @@ end_drain:
         :: !m && !up -> break
 #endif
         :: dq == DEAD -> goto gone
+        :: pages_gone && m -> end_at_destination(); goto gone
         od;
 #ifdef HOLE_DRAINED_BEFORE_UNREGISTER
         d_journal = DRAINED;
@@ -85,7 +92,7 @@ end_drained:
         false;
 
 gone:   /* COMMIT came, QEMU ended since: the source's copy is never run. */
-        atomic { d_journal = DRAINED; d_gone = true };
+        atomic { d_journal = DRAINED; d_gone = true; was_gone = true };
         d_state = RESUMED;
 #ifndef HOLE_GONE_UNTOLD
         up = false; /* so that the source asks */
@@ -93,12 +100,17 @@ gone:   /* COMMIT came, QEMU ended since: the source's copy is never run. */
 end_gone:
         false;
 
+rebooted: /* QEMU is gone, and with the journal's last words whether the guest ran: no answer to a
+           * source that may let it run. */
+end_rebooted:
+        false;
+
 refuse_commit: /* A successor must neither resume what was refused nor take it for a crash. */
 #ifdef BREAK_REFUSED_BEFORE_JOURNAL
         kill_at_destination();
         d_state = REFUSED;
         send(replies, REFUSED);
-        d_journal = REFUSED;
+        atomic { d_journal = REFUSED; has_refused = true };
         goto refused;
 #endif
 #ifndef HOLE_KILL_BEFORE_JOURNAL
@@ -106,7 +118,7 @@ refuse_commit: /* A successor must neither resume what was refused nor take it f
 #endif
 refuse:
         kill_at_destination();
-        d_journal = REFUSED;
+        atomic { d_journal = REFUSED; has_refused = true };
         d_state = REFUSED;
         send(replies, REFUSED);
 refused:
@@ -117,6 +129,7 @@ end_refused:
         killed = NOTHING;
         d_up = false; d_state = DOWN; d_restarted = true; told = false;
         serving = false; last_seen = false; rs = NOTHING; fs = NOTHING; cont_answer = NOTHING;
+        pages_gone = false;
         if :: up -> up = false; maybe_drop(replies) :: else fi;
         drop(urgent); drop(data)
     } };

@@ -9,7 +9,8 @@
  * -DPOSTCOPY      the guest resumes before its last page has come; without it all came before
  * -DEARLY_FAULTS  with it: the destination's QEMU touches memory before it loads the device state
  * -DCRASHES=n     processes that die, -DCUTS=n connections that break, -DREFUSALS=n times that the
- *                 destination's QEMU answers `cont` with an error; each at any moment
+ *                 destination's QEMU answers `cont` with an error, -DBLACKOUTS=n hosts that lose
+ *                 their power; each at any moment
  * -DBREAK_…       one step done wrong, -DHOLE_… the protocol before a correction: must be found
  * -DSEEK_…        an end of which the search must say that it can be reached
  *
@@ -26,13 +27,16 @@
 #ifndef REFUSALS
 #define REFUSALS 1
 #endif
+#ifndef BLACKOUTS
+#define BLACKOUTS 0
+#endif
 
 mtype = { NOTHING };
 mtype = { OPEN, COMMIT, ABORT };                                     /* the decision word */
 mtype = { LIVE, FREEZING, CONT, DRAINING, DRAINED, REFUSED, ENDED }; /* phases in journals */
 mtype = { RUNNING, QUIET, SAVING, COMPLETED, STARTING, LOADED, DEAD }; /* QEMUs */
-mtype = { DOWN, WAITING, COMMITTED, RESUMED };       /* the destination's agent, with REFUSED */
-mtype = { SOURCE_AGENT, DESTINATION_AGENT, GUARD };  /* who is killed */
+mtype = { DOWN, WAITING, COMMITTED, RESUMED, REBOOTED }; /* the destination's agent, with REFUSED */
+mtype = { SOURCE_AGENT, DESTINATION_AGENT, GUARD, SOURCE_HOST }; /* who is killed */
 mtype = { MIGRATE, CONTINUE };                       /* QMP, with CONT */
 mtype = { PUNCH, MARKER, ACK, STATE, ASK, PAGE, LAST }; /* frames, with LOADED, COMMIT, RESUMED, … */
 mtype = { ABSENT, OLD, GOOD, NEWER, ZEROED };        /* a page at the destination */
@@ -63,6 +67,7 @@ mtype cont_answer = NOTHING;
 /* --- the source's agent, what dies with it ---------------------------------------------------- */
 bool s_up = true, s_restarted = false, s_done = false;
 bool pushing = false, to_push = false, last_sent = false;
+bool pages_gone = false;      /* said to the destination by Reconnect: no RAM file to push from */
 
 /* --- the guard; its agent is gone when a successor would be `s_restarted` ---------------------- */
 bool armed = false, dismissed = false, guard_over = false, guard_died = false;
@@ -85,10 +90,14 @@ mtype stale_fault = NOTHING, hole_fault = NOTHING;
 bool other_view = false;      /* the fault came through the view that a fill does not wake */
 
 /* --- the world's budget, and what only the judge knows ----------------------------------------- */
-byte crashes = CRASHES, cuts = CUTS, refusals = REFUSALS;
+byte crashes = CRASHES, cuts = CUTS, refusals = REFUSALS, blackouts = BLACKOUTS;
+bool s_blackout = false, d_blackout = false; /* a journal knows: it has the boot's id */
 mtype killed = NOTHING;
 bool sq_died = false, dq_died = false;  /* by itself */
 bool ran_here = false;                  /* the guest has run at the destination */
+bool committed = false;                 /* the word was COMMIT */
+bool has_refused = false;               /* the destination has written REFUSED, once */
+bool was_gone = false;                  /* or that the guest is gone */
 bool stale_read = false, hole_read = false;
 
 #ifdef POSTCOPY
@@ -96,12 +105,13 @@ bool stale_read = false, hole_read = false;
 #else
 #define DESTINATION_COMPLETE (dq != DEAD)
 #endif
-/* Its QEMU died by itself, on the side that owned it. */
-#define GUEST_DEAD ((sq_died && (word != COMMIT || d_journal == REFUSED)) || \
-                    (dq_died && (ran_here || d_gone)))
+/* Its QEMU died by itself, on the side that owned it; or its missing pages did. */
+#define GUEST_DEAD ((sq_died && (!committed || has_refused)) || \
+                    (dq_died && (ran_here || was_gone)) || \
+                    (s_blackout && !DESTINATION_COMPLETE))
 
 /* A death is one step: nothing happens between the blow and its effect. */
-#define DIES_AS(who) provided (killed == NOTHING || killed == who)
+#define DIES_AS(who) provided (killed == NOTHING || who)
 #define RUNS provided (killed == NOTHING)
 
 

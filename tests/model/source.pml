@@ -21,6 +21,14 @@ inline reconnect() {
     pushing = true; to_push = m; last_sent = false
 }
 
+/* Reconnect by a source that was rebooted says that there are no pages: they were on tmpfs. */
+#ifdef HOLE_LOST_PAGES_UNTOLD
+#define PAGES_LOST false
+#else
+#define PAGES_LOST (COMMIT_CAME && m && !kept && !pages_gone)
+#endif
+inline say_pages_gone() { drop(urgent); drop(data); pages_gone = true }
+
 /* A destination that Reconnect may serve with pages. From COMMIT on, not from RESUMED on: its `cont`
  * may be waiting for a page. */
 #ifdef HOLE_NO_PAGES_BEFORE_RESUMED
@@ -29,22 +37,29 @@ inline reconnect() {
 #define COMMIT_CAME (d_state == COMMITTED || d_state == RESUMED)
 #endif
 
+/* A word that went through a reboot may be older than what was sent. */
+#ifdef HOLE_BELIEVES_THE_WORD_AFTER_A_REBOOT
+#define MAY_HAVE_COMMITTED (word == COMMIT)
+#else
+#define MAY_HAVE_COMMITTED (word == COMMIT || s_blackout)
+#endif
+
 /* engine/source/handover and source_migration; after a crash, tools/godwitd/recovery. */
-proctype SourceAgent() DIES_AS(SOURCE_AGENT) {
+proctype SourceAgent() DIES_AS(killed == SOURCE_AGENT || killed == SOURCE_HOST) {
     bool loaded = false;
 incarnation:
     {
         s_up = true;
         if
         :: !s_restarted
-        :: s_restarted && (s_journal == LIVE || s_journal == FREEZING) && word != COMMIT ->
+        :: s_restarted && (s_journal == LIVE || (s_journal == FREEZING && !MAY_HAVE_COMMITTED)) ->
 #ifdef BREAK_RESTART_RESUMES_ON_OPEN
             atomic { empty(sq_qmp) -> roll_back() };
             s_journal = ENDED;
             goto over
 #endif
             goto give_back
-        :: s_restarted && s_journal == FREEZING && word == COMMIT -> goto in_doubt
+        :: s_restarted && s_journal == FREEZING && MAY_HAVE_COMMITTED -> goto in_doubt
         :: s_restarted && s_journal == DRAINING -> kill_at_source(); goto drain
 #ifdef HOLE_ENDED_IS_LEFT_ALONE
         :: s_restarted && s_journal == ENDED -> s_done = true; goto end_done
@@ -95,10 +110,10 @@ incarnation:
         /* COMMIT: the word first, then the frame. */
 #ifdef BREAK_COMMIT_WITHOUT_CAS
         if :: word != OPEN -> goto give_back :: word == OPEN fi;
-        word = COMMIT;
+        atomic { word = COMMIT; committed = true };
 #else
         if
-        :: atomic { word == OPEN -> word = COMMIT }
+        :: atomic { word == OPEN -> word = COMMIT; committed = true }
         :: word != OPEN -> goto give_back
         fi;
 #endif
@@ -116,8 +131,12 @@ end_in_doubt:
         :: d_state == RESUMED && !d_gone -> goto resumed
         :: d_state == RESUMED && d_gone -> kill_at_source(); goto ended
         :: d_state == REFUSED -> goto give_back
+#ifndef HOLE_FORGETS_THAT_IT_WAS_REFUSED
+        :: s_restarted && sq == RUNNING -> goto give_back /* the predecessor heard REFUSED */
+#endif
 #ifdef POSTCOPY
-        :: atomic { !up && COMMIT_CAME && d_state != RESUMED && serving -> reconnect() }
+        :: atomic { !up && COMMIT_CAME && d_state != RESUMED && serving && kept -> reconnect() }
+        :: atomic { PAGES_LOST && d_state != RESUMED -> say_pages_gone() }
 #endif
 #ifdef BREAK_GUESS_IN_DOUBT
         :: !up -> goto give_back
@@ -141,7 +160,9 @@ end_drain:
         :: replies?RESUMED
         :: replies?DRAINED -> goto ended
         :: !up && d_state == RESUMED && (d_gone || d_journal == DRAINED) -> goto ended
-        :: atomic { !up && COMMIT_CAME && d_journal != DRAINED && serving -> reconnect() }
+        :: d_state == REBOOTED -> goto ended /* with the guest, which had run there */
+        :: atomic { !up && COMMIT_CAME && d_journal != DRAINED && serving && kept -> reconnect() }
+        :: atomic { PAGES_LOST && d_journal != DRAINED -> say_pages_gone() }
         od;
 
 give_back: /* COMMIT was never sent, or the destination refused. The guest first. */
@@ -157,12 +178,15 @@ over:
         atomic { kept = false; s_done = true };
 end_done:
         false
-    } unless { atomic { killed == SOURCE_AGENT ->
-        killed = NOTHING;
+    } unless { atomic { killed == SOURCE_AGENT || killed == SOURCE_HOST ->
         s_up = false; s_restarted = true;
         pushing = false; to_push = false; last_sent = false; loaded = false;
         if :: up -> up = false; maybe_drop(urgent); maybe_drop(data) :: else fi;
-        drop(replies)
+        drop(replies);
+        if /* last: from here on the guard is next */
+        :: killed == SOURCE_HOST && !guard_over -> killed = GUARD
+        :: else -> killed = NOTHING
+        fi
     } };
     if :: goto incarnation :: true fi;
 end_crashed: /* for good */
@@ -201,7 +225,7 @@ inline rescue() {
 #endif
 }
 
-proctype Guard() DIES_AS(GUARD) {
+proctype Guard() DIES_AS(killed == GUARD) {
     {
         true;
 end_watching:

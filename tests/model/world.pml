@@ -8,10 +8,10 @@
 
 /* Ends that a search for them must reach: the checks say something of runs that get so far. */
 #ifdef SEEK_DOUBT_FOR_GOOD /* COMMIT was sent, and the destination never comes back */
-#define SOUGHT (s_up && !d_up && s_journal == FREEZING && word == COMMIT && sq == COMPLETED)
+#define SOUGHT (s_up && !d_up && s_journal == FREEZING && committed && sq == COMPLETED)
 #endif
 #ifdef SEEK_BACK_AFTER_COMMIT
-#define SOUGHT (word == COMMIT && sq == RUNNING && s_journal == ENDED && dq_died == false)
+#define SOUGHT (committed && sq == RUNNING && s_journal == ENDED && dq_died == false)
 #endif
 #ifdef SEEK_RESCUE_WITHOUT_AN_AGENT
 #define SOUGHT (!s_up && armed && sq == RUNNING && s_journal == FREEZING)
@@ -42,6 +42,15 @@ end:
            crashes--; dq = DEAD; dq_died = true; wake_all() }
     :: atomic { cuts > 0 && up && !s_done -> cuts--; up = false;
            maybe_drop(urgent); maybe_drop(data); maybe_drop(replies) }
+    :: atomic { blackouts > 0 && !s_done -> /* Not synced, may be older: all after FREEZING. */
+           blackouts--; s_blackout = true; sq = DEAD; sq_died = true; kept = false;
+           if :: word = OPEN :: true fi;
+           if :: s_journal == DRAINING || s_journal == ENDED -> s_journal = FREEZING :: true fi;
+           if :: s_up -> killed = SOURCE_HOST :: !s_up && !guard_over -> killed = GUARD :: else fi }
+    :: atomic { blackouts > 0 && !ALL_WRITTEN -> /* All after LIVE. */
+           blackouts--; d_blackout = true; dq_died = (dq_died || dq != DEAD); dq = DEAD; wake_all();
+           if :: d_journal = LIVE; d_gone = false :: true fi;
+           if :: d_up -> killed = DESTINATION_AGENT :: else fi }
     :: atomic { s_up && !s_restarted && word == OPEN -> word = ABORT } /* a cancel, or a limit */
     od
 }
@@ -53,26 +62,34 @@ end:
     :: atomic { sq == RUNNING && dq == RUNNING -> violated(two_guests_run) }
     :: atomic { sq == DEAD && !kept && !DESTINATION_COMPLETE && !GUEST_DEAD ->
            violated(no_complete_copy) }
-    :: atomic { d_gone && !dq_died -> violated(guest_declared_dead) }
+    :: atomic { d_gone && !dq_died && !s_blackout -> violated(guest_declared_dead) }
     od
 }
+
+/* COMMIT may have been sent, and the destination's disk no longer says what became of it. */
+#define NEEDS_AN_OPERATOR \
+    (d_state == REBOOTED && s_journal == FREEZING && (committed || s_blackout))
 
 /* When nothing can happen any more. An agent that is down by now never comes back. */
 proctype Judge() {
     timeout;
     atomic {
         if
-        :: word != COMMIT -> /* Whatever failed, unless agent and guard are both gone for good. */
+        :: !committed -> /* Whatever failed, unless agent and guard are both gone for good. */
             check(sq == RUNNING || sq_died || (!s_up && guard_died), guest_left_paused)
         :: else
         fi;
-        check(kept || s_journal == ENDED || (!s_up && s_journal == LIVE), no_complete_copy);
+        check(kept || s_journal == ENDED || s_blackout || (!s_up && s_journal == LIVE),
+              no_complete_copy);
         if
-        :: s_up && d_up -> /* No doubt is left. */
-            check(s_journal == ENDED, stuck);
+        :: s_up && d_up && NEEDS_AN_OPERATOR ->
+            check((kept || s_blackout) && sq != RUNNING, no_complete_copy)
+        :: s_up && d_up && !NEEDS_AN_OPERATOR ->
+            check(s_journal == ENDED, stuck); /* No doubt is left. */
             check(!kept && guard_over, left_behind);
             check(sq == RUNNING || sq == DEAD, left_behind);
             check(dq == RUNNING || dq == DEAD, left_behind);
+            check(dq == DEAD || d_journal == DRAINED, stuck);
             check(sq == RUNNING || (dq == RUNNING && d_journal == DRAINED) || GUEST_DEAD,
                   guest_lost)
         :: else
