@@ -22,6 +22,9 @@
 #ifdef SEEK_GUEST_CRASH
 #define SOUGHT (d_gone && s_journal == ENDED)
 #endif
+#ifdef SEEK_AN_OPERATOR /* both agents are back, and nobody can tell */
+#define SOUGHT (s_up && d_up && NEEDS_AN_OPERATOR)
+#endif
 #ifndef SOUGHT
 #define SOUGHT false
 #endif
