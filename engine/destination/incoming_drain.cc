@@ -105,6 +105,13 @@ bool IncomingMigration::await_next_session() {
     if (!session_asked_)
         spdlog::warn("migration {}: the source is lost ({}); the guest waits where it needs a page",
                      id(), std::string(broken_.message()));
+    // Every page is here: nobody is needed for more, only the source does not know yet.
+    if (phase_ == DestinationPhase::kDraining && !vm_gone_ && postcopy_->complete()) {
+        lock.unlock();
+        if (const absl::Status status = end_drain(); !status.ok())
+            spdlog::error("migration {}: {}", id(), std::string(status.message()));
+        return false;
+    }
     changed_.wait(lock, [&] { return session_asked_ || vm_gone_ || ending_ || !draining(); });
     if (vm_gone_) {
         record_.set_guest_gone(true);
@@ -198,6 +205,18 @@ void IncomingMigration::settle() {
 }
 
 absl::Status IncomingMigration::finish_drain(Session& session) {
+    GODWIT_RETURN_IF_ERROR(end_drain());
+    std::string text;
+    {
+        const std::lock_guard lock(mutex_);
+        text = record_.report().postcopy().SerializeAsString();
+    }
+    return session.writer->send(FrameKind::kDrained, std::as_bytes(std::span<const char>(text)));
+}
+
+// First unregistered, then written down, then told: a successor that finds it written has no fault
+// to serve.
+absl::Status IncomingMigration::end_drain() {
     dependencies_.at_step(step::kLastPageCame);
     GODWIT_RETURN_IF_ERROR(postcopy_->finish());
     const v1::Postcopy report = postcopy_->report();
@@ -212,8 +231,7 @@ absl::Status IncomingMigration::finish_drain(Session& session) {
                  report.faults(), report.stall_ms());
     vm_->set_listener({});
     dependencies_.on_settling(record_.vm());
-    const std::string text = report.SerializeAsString();
-    return session.writer->send(FrameKind::kDrained, std::as_bytes(std::span<const char>(text)));
+    return absl::OkStatus();
 }
 
 }  // namespace godwit

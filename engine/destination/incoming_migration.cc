@@ -143,7 +143,8 @@ IncomingMigration::~IncomingMigration() {
     }
     watcher_ = {};
     committer_ = {};
-    vm_->set_listener({});
+    // Once it is over the listener is somebody else's.
+    if (is_draining()) vm_->set_listener({});
 }
 
 void IncomingMigration::on_guest_event(const GuestEvent& event) {

@@ -139,6 +139,7 @@ class IncomingMigration final : private Asker {
     absl::Status marker_came(Session& session);
     absl::Status send_missing(Session& session);
     absl::Status finish_drain(Session& session);
+    absl::Status end_drain();
     absl::Status begin_next_session(Session& session);
     bool await_next_session();
     void settle();
