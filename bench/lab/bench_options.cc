@@ -60,6 +60,8 @@ void add_options(CLI::App& app, Words& words, BenchOptions& options) {
     app.add_option("--qemu", options.qemu, "The QEMU of all engines")->capture_default_str();
     app.add_option("--seed", options.guest.seed, "Of the guest's writes and of the order of runs")
         ->capture_default_str();
+    app.add_option("--scratch", options.scratch, "A directory for what is needed meanwhile")
+        ->capture_default_str();
     app.add_option("--json", options.json_path,
                    "File for JSON lines: the setting, then one for each run; -: stdout");
 }

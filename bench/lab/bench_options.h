@@ -22,7 +22,8 @@ struct BenchOptions {
     Duration limit{};
     std::string tracker;
     std::string qemu;
-    std::string json_path;  // empty: none; "-": stdout, without tables
+    std::string scratch = "/tmp";  // a short path: unix sockets are made below it
+    std::string json_path;         // empty: none; "-": stdout, without tables
     MeasureOptions measure;
 };
 

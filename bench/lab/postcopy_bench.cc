@@ -28,8 +28,8 @@ constexpr int kInterrupted = 130;
 // A directory that is gone afterwards, with the mounts for RAM in it.
 class Scratch {
   public:
-    Scratch() {
-        std::string pattern = "/tmp/gw-lab-XXXXXX";
+    explicit Scratch(const std::string& directory) {
+        std::string pattern = directory + "/gw-lab-XXXXXX";
         if (::mkdtemp(pattern.data()) != nullptr) path_ = pattern;
     }
     ~Scratch() {
@@ -175,8 +175,10 @@ int run(int argc, char** argv) {
     if (lines.failed())
         return fail(absl::NotFoundError(fmt::format("Cannot write {}", options.json_path)));
 
-    const Scratch scratch;
-    if (scratch.path().empty()) return fail(errno_status(errno, "mkdtemp"));
+    const Scratch scratch(options.scratch);
+    if (scratch.path().empty())
+        return fail(
+            errno_status(errno, fmt::format("Cannot create a directory in {}", options.scratch)));
     RamMounts mounts(scratch.path());
     AgentPair agents({.bin_dir = bin_dir,
                       .directory = scratch.path(),
