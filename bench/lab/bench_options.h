@@ -17,6 +17,7 @@ struct BenchOptions {
     std::string accel;  // auto, kvm, tcg
     int repeats = 5;
     int warm_up = 1;
+    double idle_percent = 0;  // each run waits for so idle a host; 0: does not
     Bytes bandwidth = 0;
     Duration downtime_limit{};
     Duration limit{};

@@ -9,6 +9,7 @@
 
 #include "bench/lab/agent_pair.h"
 #include "bench/lab/bench_options.h"
+#include "bench/lab/host_load.h"
 #include "bench/lab/interrupt.h"
 #include "bench/lab/provenance.h"
 #include "bench/lab/table.h"
@@ -24,6 +25,7 @@ using nlohmann::json;
 
 constexpr const char* kQboot = "/usr/share/qemu/qboot.rom";
 constexpr int kInterrupted = 130;
+constexpr Duration kIdlePatience = std::chrono::minutes(10);
 
 // A directory that is gone afterwards, with the mounts for RAM in it.
 class Scratch {
@@ -112,10 +114,13 @@ class Bench {
   private:
     bool run_one(size_t index, int repeat) {
         const std::string& name = options_.engines[index].text;
+        const auto idle = wait_until_idle(options_.idle_percent, kIdlePatience, setup_.cancel_fd);
+        if (absl::IsCancelled(idle.status())) return false;
         const double load = load_now();
         const auto metrics = move_once(options_.engines[index]);
         if (absl::IsCancelled(metrics.status())) return false;
         json line{{"kind", "run"}, {"engine", name}, {"repeat", repeat}, {"load", load}};
+        if (idle.ok()) line["idle_percent_before"] = *idle;
         line["ok"] = metrics.ok();
         if (metrics.ok())
             line["metrics"] = *metrics;
