@@ -76,8 +76,11 @@ absl::StatusOr<Metrics> QemuEngine::move() {
     const MonotonicTime begun = Clock::system().now();
     GODWIT_RETURN_IF_ERROR(source_->command("migrate", {{"uri", uri}}).status());
     auto metrics = follow(requested, begun);
-    if (!metrics.ok()) (void)source_->command("migrate_cancel");
-    return metrics;
+    if (metrics.ok() || absl::IsCancelled(metrics.status())) return metrics;
+    return absl::Status(
+        metrics.status().code(),
+        fmt::format("{} [source: {}] [destination: {}]", std::string(metrics.status().message()),
+                    source_->complaint(), destination_->complaint()));
 }
 
 absl::Status QemuEngine::begin_postcopy(MonotonicTime deadline) {
