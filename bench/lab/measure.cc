@@ -39,6 +39,14 @@ Stalls stalls_within(const std::vector<Stillness>& all, MonotonicTime begin, Mon
     return stalls;
 }
 
+// Where no source changed: rather one that a sample fell into than a hiccup of the sampler.
+Stillness longest_stall(const BlackoutReport& report) {
+    const auto longest = std::max_element(
+        report.stalls.begin(), report.stalls.end(),
+        [](const Stillness& a, const Stillness& b) { return a.length() < b.length(); });
+    return longest == report.stalls.end() ? report.longest : *longest;
+}
+
 double pace(const BlackoutReport& report) {
     return static_cast<double>(report.last_tick - report.first_tick) /
            to_ms(report.last_time - report.first_time);
@@ -116,7 +124,7 @@ absl::Status well_before(Engine& engine) {
 
 Metrics stall_metrics(const BlackoutReport& report, std::chrono::nanoseconds period,
                       double ticks_per_ms) {
-    const Stillness& handover = report.handover ? *report.handover : report.longest;
+    const Stillness handover = report.handover ? *report.handover : longest_stall(report);
     const MonotonicTime cut = handover.begin;
     const Stalls live = stalls_within(report.stalls, MonotonicTime::min(), cut, period);
     const Stalls after = stalls_within(report.stalls, cut, MonotonicTime::max(), period);

@@ -48,9 +48,10 @@ TEST(StallMetrics, AHandoverIsOneEvenWhenAnotherStillnessIsLonger) {
     EXPECT_NEAR(metrics.at("longest_stall_ms"), 12.9, 1e-6);
 }
 
-TEST(StallMetrics, WithOneSourceTheLongestStillnessIsTheHandover) {
+TEST(StallMetrics, WithOneSourceTheLongestStallIsTheHandoverAndNoHiccupOfTheSampler) {
     BlackoutReport report = moved();
     report.handover.reset();
+    report.longest = still(61, 79, 1460);
     EXPECT_NEAR(stall_metrics(report, kPeriod, 10).at("blackout_ms"), 10, 1e-6);
 }
 
