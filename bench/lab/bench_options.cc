@@ -47,6 +47,10 @@ void add_options(CLI::App& app, Words& words, BenchOptions& options) {
     app.add_option("--warm-up", options.warm_up, "Repeats before those that count")
         ->check(CLI::Range(0, 10))
         ->capture_default_str();
+    app.add_option("--wait-idle", options.idle_percent,
+                   "Begin a run only when the CPUs were so many percent idle; 0: at once")
+        ->check(CLI::Range(0, 99))
+        ->capture_default_str();
     app.add_option("--bandwidth", words.bandwidth,
                    "Limit for all engines alike, as 1Gbit or 100MiB/s");
     app.add_option("--downtime-limit", words.downtime_limit, "For pre-copy, of all engines alike")
@@ -59,6 +63,8 @@ void add_options(CLI::App& app, Words& words, BenchOptions& options) {
         ->capture_default_str();
     app.add_option("--qemu", options.qemu, "The QEMU of all engines")->capture_default_str();
     app.add_option("--seed", options.guest.seed, "Of the guest's writes and of the order of runs")
+        ->capture_default_str();
+    app.add_option("--scratch", options.scratch, "A directory for what is needed meanwhile")
         ->capture_default_str();
     app.add_option("--json", options.json_path,
                    "File for JSON lines: the setting, then one for each run; -: stdout");

@@ -17,12 +17,14 @@ struct BenchOptions {
     std::string accel;  // auto, kvm, tcg
     int repeats = 5;
     int warm_up = 1;
+    double idle_percent = 0;  // each run waits for so idle a host; 0: does not
     Bytes bandwidth = 0;
     Duration downtime_limit{};
     Duration limit{};
     std::string tracker;
     std::string qemu;
-    std::string json_path;  // empty: none; "-": stdout, without tables
+    std::string scratch = "/tmp";  // a short path: unix sockets are made below it
+    std::string json_path;         // empty: none; "-": stdout, without tables
     MeasureOptions measure;
 };
 

@@ -58,8 +58,7 @@ absl::StatusOr<Child> Child::start(const std::vector<std::string>& argv,
     sigset_t none;
     ::sigemptyset(&none);
     ::posix_spawnattr_setsigmask(&attributes, &none);
-    ::posix_spawnattr_setpgroup(&attributes, 0);
-    ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
+    ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
     const int error =
         ::posix_spawnp(&child.pid_, words[0], &files, &attributes, words.data(), environ);
     ::posix_spawnattr_destroy(&attributes);

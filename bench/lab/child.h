@@ -15,7 +15,9 @@ namespace godwit {
 
 // Thread rule: one thread, the one that lives longest: the kernel ends the child when the thread
 // that started it is gone (through setpriv(1)), so that even kill -9 leaves no child behind. Each
-// child leads a process group, so that Ctrl-C is the lab's business alone.
+// child has a session of its own, so that Ctrl-C is the lab's business alone, and that where the
+// kernel divides CPU time by sessions (autogroup) a QEMU of ours has no smaller part than one that
+// an agent started.
 class Child {
   public:
     // `keep_fds` stay open under their own numbers. Errors: posix_spawn's, memfd_create's.

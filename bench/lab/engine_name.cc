@@ -69,8 +69,7 @@ absl::StatusOr<EngineName> parse_qemu(std::string_view text, std::string_view re
                                     [&](const auto& entry) { return entry.first == rest; });
     if (mode == kModes.end()) return unknown(text);
     name.mode = mode->second;
-    const bool postcopy = name.mode == QemuMode::kPostcopy || name.mode == QemuMode::kPreempt;
-    if (with_passes && !postcopy) return unknown(text);
+    if (with_passes && !is_postcopy(name.mode)) return unknown(text);
     return name;
 }
 

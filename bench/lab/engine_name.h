@@ -12,6 +12,10 @@ namespace godwit {
 enum class EngineKind { kFloor, kQemu, kGodwit };
 enum class QemuMode { kPrecopy, kMultifd, kPostcopy, kPreempt };
 
+inline bool is_postcopy(QemuMode mode) {
+    return mode == QemuMode::kPostcopy || mode == QemuMode::kPreempt;
+}
+
 struct EngineName {
     std::string text;  // as the user wrote it
     EngineKind kind = EngineKind::kFloor;

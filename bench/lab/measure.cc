@@ -11,7 +11,8 @@ namespace {
 
 constexpr Duration kGoesOnLimit = std::chrono::seconds(20);
 constexpr Duration kLookAgain = std::chrono::milliseconds(5);
-// Of turns after the move: enough that pages which came late are written, and so checked, too.
+constexpr Duration kLookAgainSoon = std::chrono::milliseconds(1);
+constexpr Duration kCheckLimit = std::chrono::seconds(1);
 constexpr uint64_t kTurnsAfterwards = 2000;
 
 absl::StatusOr<BlackoutSampler> start_sampler(Engine& engine, const MeasureOptions& options) {
@@ -38,6 +39,14 @@ Stalls stalls_within(const std::vector<Stillness>& all, MonotonicTime begin, Mon
     return stalls;
 }
 
+// Where no source changed: rather one that a sample fell into than a hiccup of the sampler.
+Stillness longest_stall(const BlackoutReport& report) {
+    const auto longest = std::max_element(
+        report.stalls.begin(), report.stalls.end(),
+        [](const Stillness& a, const Stillness& b) { return a.length() < b.length(); });
+    return longest == report.stalls.end() ? report.longest : *longest;
+}
+
 double pace(const BlackoutReport& report) {
     return static_cast<double>(report.last_tick - report.first_tick) /
            to_ms(report.last_time - report.first_time);
@@ -55,30 +64,67 @@ absl::StatusOr<BlackoutReport> watch_baseline(Engine& engine, const MeasureOptio
     return report;
 }
 
+// The guest's own word on its memory, `when`.
+absl::Status well(const Mailbox& mailbox, const char* when) {
+    if (mailbox.state != static_cast<uint64_t>(GuestState::kRunning))
+        return absl::DataLossError(fmt::format("the guest {}: {}", when, mailbox.message));
+    const MailboxVcpu& vcpu = mailbox.vcpus[0];
+    if (vcpu.errors == 0) return absl::OkStatus();
+    return absl::DataLossError(
+        fmt::format("the guest found {} bad pages {}: the first is {}, kind {}", vcpu.errors, when,
+                    vcpu.first_bad_page, vcpu.first_bad_kind));
+}
+
+// It makes turns, and is left to check pages (it checks each that it writes) until it has written
+// as many as it has, or for kCheckLimit.
 absl::Status goes_on(Engine& engine, uint64_t last_tick, int cancel_fd) {
     GODWIT_ASSIGN_OR_RETURN(const MailboxReader reader, engine.mailbox());
-    const MonotonicTime deadline = Clock::system().now() + kGoesOnLimit;
-    while (Clock::system().now() < deadline) {
+    GODWIT_ASSIGN_OR_RETURN(const Mailbox first, reader.read());
+    const MonotonicTime begin = Clock::system().now();
+    while (true) {
         GODWIT_ASSIGN_OR_RETURN(const Mailbox mailbox, reader.read());
+        GODWIT_RETURN_IF_ERROR(well(mailbox, "after the move"));
         const MailboxVcpu& vcpu = mailbox.vcpus[0];
-        if (vcpu.errors > 0)
-            return absl::DataLossError(
-                fmt::format("the guest found {} bad pages after the move; "
-                            "page {}, kind {}",
-                            vcpu.errors, vcpu.first_bad_page, vcpu.first_bad_kind));
-        if (vcpu.tick > last_tick + kTurnsAfterwards) return absl::OkStatus();
+        const Duration elapsed = Clock::system().now() - begin;
+        const bool checked = vcpu.checked >= first.vcpus[0].checked + mailbox.ws_pages;
+        if (vcpu.tick > last_tick + kTurnsAfterwards && (checked || elapsed > kCheckLimit))
+            return absl::OkStatus();
+        if (elapsed > kGoesOnLimit)
+            return absl::DeadlineExceededError(fmt::format(
+                "the guest does not go on after the move: tick {} was seen, it is at {}", last_tick,
+                vcpu.tick));
         const absl::Status waited =
             wait_readable(-1, cancel_fd, Clock::system().now() + kLookAgain);
         if (absl::IsCancelled(waited)) return waited;
     }
-    return absl::DeadlineExceededError("the guest does not go on after the move");
+}
+
+// Waits until it was seen to run where it is now, so that what the sampler saw ends with that.
+absl::Status ticks_there(Engine& engine, int cancel_fd) {
+    GODWIT_ASSIGN_OR_RETURN(const MailboxReader reader, engine.mailbox());
+    GODWIT_ASSIGN_OR_RETURN(const Mailbox first, reader.read());
+    const MonotonicTime deadline = Clock::system().now() + kGoesOnLimit;
+    while (Clock::system().now() < deadline) {
+        const absl::Status waited =
+            wait_readable(-1, cancel_fd, Clock::system().now() + kLookAgainSoon);
+        if (absl::IsCancelled(waited)) return waited;
+        GODWIT_ASSIGN_OR_RETURN(const Mailbox mailbox, reader.read());
+        if (mailbox.vcpus[0].tick > first.vcpus[0].tick) return absl::OkStatus();
+    }
+    return absl::DeadlineExceededError("the guest does not run after the move");
+}
+
+absl::Status well_before(Engine& engine) {
+    GODWIT_ASSIGN_OR_RETURN(const MailboxReader reader, engine.mailbox());
+    GODWIT_ASSIGN_OR_RETURN(const Mailbox mailbox, reader.read());
+    return well(mailbox, "before the move");
 }
 
 }  // namespace
 
 Metrics stall_metrics(const BlackoutReport& report, std::chrono::nanoseconds period,
                       double ticks_per_ms) {
-    const Stillness& handover = report.handover ? *report.handover : report.longest;
+    const Stillness handover = report.handover ? *report.handover : longest_stall(report);
     const MonotonicTime cut = handover.begin;
     const Stalls live = stalls_within(report.stalls, MonotonicTime::min(), cut, period);
     const Stalls after = stalls_within(report.stalls, cut, MonotonicTime::max(), period);
@@ -100,10 +146,13 @@ absl::StatusOr<Metrics> measure(Engine& engine, const MeasureOptions& options, i
     GODWIT_RETURN_IF_ERROR(engine.start_guest());
     GODWIT_ASSIGN_OR_RETURN(const BlackoutReport before,
                             watch_baseline(engine, options, cancel_fd));
+    GODWIT_RETURN_IF_ERROR(well_before(engine));
     GODWIT_ASSIGN_OR_RETURN(BlackoutSampler sampler, start_sampler(engine, options));
     auto metrics = engine.move();
+    const absl::Status runs = metrics.ok() ? ticks_there(engine, cancel_fd) : absl::OkStatus();
     const BlackoutReport during = sampler.stop();
     if (!metrics.ok()) return metrics.status();
+    GODWIT_RETURN_IF_ERROR(runs);
     GODWIT_ASSIGN_OR_RETURN(const Metrics details, engine.details());
     GODWIT_RETURN_IF_ERROR(goes_on(engine, during.last_tick, cancel_fd));
 

@@ -16,7 +16,7 @@ struct MeasureOptions {
 };
 
 // What a sampler saw, cut in two where the guest stood still for the handover (where no source
-// changed, for the longest time). `ticks_per_ms` is the guest's pace before.
+// changed: for the longest stall). `ticks_per_ms` is the guest's pace before.
 //   blackout_ms       of the handover: from the last tick there to the first one here
 //   stall_ms, stalls  from the begin of the handover on: what stillnesses exceed one period by, and
 //                     how many; so downtime and waiting for pages

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -11,6 +12,7 @@ namespace godwit {
 namespace {
 
 constexpr Duration kCommandLimit = std::chrono::seconds(30);
+constexpr size_t kMaxComplaint = 400;
 
 }  // namespace
 
@@ -44,6 +46,17 @@ absl::StatusOr<Json> Peer::command(std::string_view name, Json arguments) {
     auto reply = qmp_->execute(name, std::move(arguments), kCommandLimit);
     if (!reply.ok()) return explain(reply.status());
     return reply;
+}
+
+std::string Peer::complaint() {
+    std::string text;
+    if (const auto migration = command("query-migrate"); migration.ok())
+        text = json_text(*migration, "error-desc");
+    const std::string written = process_.err();
+    const size_t begin = written.size() > kMaxComplaint ? written.size() - kMaxComplaint : 0;
+    if (!written.empty()) text += (text.empty() ? "" : "; ") + written.substr(begin);
+    std::replace(text.begin(), text.end(), '\n', ' ');
+    return text;
 }
 
 absl::Status Peer::set_capabilities(const std::vector<std::string>& names) {

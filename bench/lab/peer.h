@@ -27,6 +27,8 @@ class Peer {
     absl::Status set_capabilities(const std::vector<std::string>& names);
     // Where `guest_address` is in the address space of this process.
     absl::StatusOr<uint64_t> host_address(uint64_t guest_address);
+    // What it says of a migration that failed; its stderr's end, too.
+    std::string complaint();
     // Listens on a free port of loopback; returns the URI to migrate to.
     absl::StatusOr<std::string> listen();
 

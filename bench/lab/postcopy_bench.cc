@@ -9,6 +9,7 @@
 
 #include "bench/lab/agent_pair.h"
 #include "bench/lab/bench_options.h"
+#include "bench/lab/host_load.h"
 #include "bench/lab/interrupt.h"
 #include "bench/lab/provenance.h"
 #include "bench/lab/table.h"
@@ -24,12 +25,13 @@ using nlohmann::json;
 
 constexpr const char* kQboot = "/usr/share/qemu/qboot.rom";
 constexpr int kInterrupted = 130;
+constexpr Duration kIdlePatience = std::chrono::minutes(10);
 
 // A directory that is gone afterwards, with the mounts for RAM in it.
 class Scratch {
   public:
-    Scratch() {
-        std::string pattern = "/tmp/gw-lab-XXXXXX";
+    explicit Scratch(const std::string& directory) {
+        std::string pattern = directory + "/gw-lab-XXXXXX";
         if (::mkdtemp(pattern.data()) != nullptr) path_ = pattern;
     }
     ~Scratch() {
@@ -112,10 +114,13 @@ class Bench {
   private:
     bool run_one(size_t index, int repeat) {
         const std::string& name = options_.engines[index].text;
+        const auto idle = wait_until_idle(options_.idle_percent, kIdlePatience, setup_.cancel_fd);
+        if (absl::IsCancelled(idle.status())) return false;
         const double load = load_now();
         const auto metrics = move_once(options_.engines[index]);
         if (absl::IsCancelled(metrics.status())) return false;
         json line{{"kind", "run"}, {"engine", name}, {"repeat", repeat}, {"load", load}};
+        if (idle.ok()) line["idle_percent_before"] = *idle;
         line["ok"] = metrics.ok();
         if (metrics.ok())
             line["metrics"] = *metrics;
@@ -175,8 +180,10 @@ int run(int argc, char** argv) {
     if (lines.failed())
         return fail(absl::NotFoundError(fmt::format("Cannot write {}", options.json_path)));
 
-    const Scratch scratch;
-    if (scratch.path().empty()) return fail(errno_status(errno, "mkdtemp"));
+    const Scratch scratch(options.scratch);
+    if (scratch.path().empty())
+        return fail(
+            errno_status(errno, fmt::format("Cannot create a directory in {}", options.scratch)));
     RamMounts mounts(scratch.path());
     AgentPair agents({.bin_dir = bin_dir,
                       .directory = scratch.path(),

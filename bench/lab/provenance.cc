@@ -3,10 +3,10 @@
 #include <sys/utsname.h>
 
 #include <chrono>
-#include <cstdlib>
 #include <fstream>
 #include <thread>
 
+#include "bench/lab/host_load.h"
 #include "engine/guest/qemu/process.h"
 
 namespace godwit {
@@ -43,11 +43,6 @@ std::string parse_qemu_version(const std::string& output) {
     constexpr std::string_view kSame = "QEMU emulator version ";
     const std::string line = first_line_of(output);
     return line.starts_with(kSame) ? line.substr(kSame.size()) : line;
-}
-
-double load_now() {
-    double load = -1;
-    return ::getloadavg(&load, 1) == 1 ? load : -1;
 }
 
 nlohmann::json provenance(const std::string& qemu) {

@@ -1,11 +1,8 @@
 // Where a number comes from: what makes it worth keeping.
 #pragma once
 
-#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
-
-#include "engine/base/status.h"
 
 namespace godwit {
 
@@ -16,8 +13,5 @@ nlohmann::json provenance(const std::string& qemu);
 // "QEMU emulator version 7.2.22 (Debian …)" without what is the same for all; the first line
 // otherwise.
 std::string parse_qemu_version(const std::string& output);
-
-// The one-minute load average; -1 when it is unknown.
-double load_now();
 
 }  // namespace godwit

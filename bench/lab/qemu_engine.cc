@@ -76,8 +76,11 @@ absl::StatusOr<Metrics> QemuEngine::move() {
     const MonotonicTime begun = Clock::system().now();
     GODWIT_RETURN_IF_ERROR(source_->command("migrate", {{"uri", uri}}).status());
     auto metrics = follow(requested, begun);
-    if (!metrics.ok()) (void)source_->command("migrate_cancel");
-    return metrics;
+    if (metrics.ok() || absl::IsCancelled(metrics.status())) return metrics;
+    return absl::Status(
+        metrics.status().code(),
+        fmt::format("{} [source: {}] [destination: {}]", std::string(metrics.status().message()),
+                    source_->complaint(), destination_->complaint()));
 }
 
 absl::Status QemuEngine::begin_postcopy(MonotonicTime deadline) {
@@ -93,8 +96,7 @@ absl::Status QemuEngine::begin_postcopy(MonotonicTime deadline) {
 
 absl::StatusOr<Metrics> QemuEngine::follow(MonotonicTime requested, MonotonicTime begun) {
     const MonotonicTime deadline = begun + setup_.limit;
-    if (name_.mode == QemuMode::kPostcopy || name_.mode == QemuMode::kPreempt)
-        GODWIT_RETURN_IF_ERROR(begin_postcopy(deadline));
+    if (is_postcopy(name_.mode)) GODWIT_RETURN_IF_ERROR(begin_postcopy(deadline));
     const auto wait = [&](Side side, std::string_view name, std::string_view status) {
         return board_->wait({.side = side, .name = name, .status = status}, deadline);
     };
@@ -106,16 +108,17 @@ absl::StatusOr<Metrics> QemuEngine::follow(MonotonicTime requested, MonotonicTim
     GODWIT_ASSIGN_OR_RETURN(const SeenEvent resume, wait(Side::kDestination, "RESUME", ""));
     moved_ = true;
     const MonotonicTime done = std::max(source_done.at, destination_done.at);
-    return Metrics{{"total_ms", to_ms(done - requested)},
-                   {"prepare_ms", to_ms(begun - requested)},
-                   {"downtime_ms", ms_between(stop, resume)},
-                   {"drain_ms", std::max(0.0, to_ms(done - resume.at))}};
+    Metrics metrics{{"total_ms", to_ms(done - requested)},
+                    {"prepare_ms", to_ms(begun - requested)},
+                    {"downtime_ms", ms_between(stop, resume)}};
+    if (is_postcopy(name_.mode)) metrics["drain_ms"] = std::max(0.0, to_ms(done - resume.at));
+    return metrics;
 }
 
 absl::StatusOr<Metrics> QemuEngine::details() {
     GODWIT_ASSIGN_OR_RETURN(const Json source, source_->command("query-migrate"));
     GODWIT_ASSIGN_OR_RETURN(const Json destination, destination_->command("query-migrate"));
-    return qemu_metrics(source, destination);
+    return qemu_metrics(name_.mode, source, destination);
 }
 
 absl::StatusOr<MailboxReader> QemuEngine::mailbox() {

@@ -43,6 +43,6 @@ std::vector<std::string> qemu_capabilities(QemuMode mode);
 Json qemu_parameters(QemuMode mode, Bytes bandwidth, Duration downtime_limit);
 // What query-migrate says afterwards, by the lab's names; what a version of QEMU does not say is
 // absent.
-Metrics qemu_metrics(const Json& source, const Json& destination);
+Metrics qemu_metrics(QemuMode mode, const Json& source, const Json& destination);
 
 }  // namespace godwit

@@ -8,10 +8,6 @@ namespace {
 constexpr int64_t kUnlimited = int64_t{1} << 40;
 constexpr int kMultifdChannels = 2;
 
-bool is_postcopy(QemuMode mode) {
-    return mode == QemuMode::kPostcopy || mode == QemuMode::kPreempt;
-}
-
 void copy_number(const Json& from, const char* key, double scale, const char* name, Metrics& to) {
     const auto found = from.find(key);
     if (found != from.end() && found->is_number()) to[name] = found->get<double>() * scale;
@@ -40,14 +36,14 @@ Json qemu_parameters(QemuMode mode, Bytes bandwidth, Duration downtime_limit) {
     return parameters;
 }
 
-Metrics qemu_metrics(const Json& source, const Json& destination) {
+Metrics qemu_metrics(QemuMode mode, const Json& source, const Json& destination) {
     Metrics metrics;
     copy_number(source, "downtime", 1, "reported_downtime_ms", metrics);
     copy_number(source, "total-time", 1, "reported_total_ms", metrics);
     if (const auto ram = source.find("ram"); ram != source.end() && ram->is_object()) {
         copy_number(*ram, "transferred", 1, "wire_bytes", metrics);
         copy_number(*ram, "dirty-sync-count", 1, "rounds", metrics);
-        copy_number(*ram, "postcopy-requests", 1, "faults", metrics);
+        if (is_postcopy(mode)) copy_number(*ram, "postcopy-requests", 1, "faults", metrics);
     }
     // Time in which some vCPU waited for a page; in whole milliseconds.
     copy_number(destination, "postcopy-blocktime", 1, "fault_blocked_ms", metrics);

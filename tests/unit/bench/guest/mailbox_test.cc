@@ -7,6 +7,8 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <thread>
 
 #include "bench/guest/blackout_sampler.h"
@@ -14,6 +16,7 @@
 #include "bench/guest/disk_image.h"
 #include "bench/guest/mailbox_reader.h"
 #include "bench/guest/page_format.h"
+#include "engine/base/mapping.h"
 #include "engine/base/ram_block.h"
 
 namespace godwit {
@@ -203,6 +206,95 @@ TEST(BlackoutSampler, ReportsNothingWhenNoGuestEverTicked) {
     const BlackoutReport report = sampler->stop();
     EXPECT_EQ(report.longest_ns, 0);
     EXPECT_EQ(report.last_tick, 0);
+    EXPECT_FALSE(report.handover.has_value());
+    EXPECT_TRUE(report.stalls.empty());
+}
+
+// Shows one tick after the other, a call each; then the last one for ever.
+class ScriptedTicks : public TickSource {
+  public:
+    explicit ScriptedTicks(std::vector<uint64_t> ticks) : ticks_(std::move(ticks)) {}
+    uint64_t read_tick(MonotonicTime) override {
+        const uint64_t tick = ticks_[std::min(next_.load(), ticks_.size() - 1)];
+        ++next_;
+        return tick;
+    }
+    void wait_until_shown() const {
+        while (next_.load() < ticks_.size()) std::this_thread::yield();
+    }
+
+  private:
+    const std::vector<uint64_t> ticks_;
+    std::atomic<size_t> next_ = 0;
+};
+
+TEST(BlackoutSampler, CountsEveryStillnessThatASampleFellInto) {
+    const auto guest =
+        std::make_shared<ScriptedTicks>(std::vector<uint64_t>{0, 0, 1, 2, 2, 2, 3, 4, 4, 5, 6, 7});
+    auto sampler = BlackoutSampler::start({.more = {guest}, .realtime = false});
+    ASSERT_TRUE(sampler.ok()) << sampler.status();
+    guest->wait_until_shown();
+    const BlackoutReport report = sampler->stop();
+    ASSERT_GE(report.stalls.size(), 2U);
+    EXPECT_EQ(report.stalls[0].tick, 2);
+    EXPECT_EQ(report.stalls[1].tick, 4);
+    EXPECT_GT(report.stalls[0].length(), Duration::zero());
+    EXPECT_EQ(report.first_tick, 1);
+    EXPECT_EQ(report.last_tick, 7);
+    EXPECT_FALSE(report.handover.has_value());
+}
+
+TEST(BlackoutSampler, TellsWhenTheGuestHasMoved) {
+    const auto source = std::make_shared<ScriptedTicks>(std::vector<uint64_t>{1, 2, 3, 4, 4, 4, 4});
+    const auto destination =
+        std::make_shared<ScriptedTicks>(std::vector<uint64_t>{0, 2, 2, 4, 4, 5, 6});
+    auto sampler = BlackoutSampler::start({.more = {source, destination}, .realtime = false});
+    ASSERT_TRUE(sampler.ok()) << sampler.status();
+    source->wait_until_shown();
+    const BlackoutReport report = sampler->stop();
+    ASSERT_TRUE(report.handover.has_value());
+    EXPECT_EQ(report.handover->tick, 4);
+    EXPECT_EQ(report.last_tick, 6);
+}
+
+TEST(ProcessTicks, ReadsTheMailboxInAProcessButMakesNoPage) {
+    const auto ram = Mapping::anonymous(kChunkBytes);
+    ASSERT_TRUE(ram.ok()) << ram.status();
+    const auto address = reinterpret_cast<uint64_t>(ram->data());
+    ProcessTicks ticks;
+    EXPECT_EQ(ticks.read_tick({}), 0) << "nothing is shown yet";
+    ASSERT_TRUE(ticks.show(::getpid(), address));
+    EXPECT_EQ(ticks.read_tick({}), 0);
+    unsigned char present = 1;
+    ASSERT_EQ(::mincore(ram->data(), kPageBytes, &present), 0);
+    EXPECT_EQ(present & 1, 0) << "looking made the page";
+    Mailbox mailbox{};
+    mailbox.vcpus[1].tick = 77;
+    std::memcpy(ram->data(), &mailbox, sizeof mailbox);
+    EXPECT_EQ(ticks.read_tick({}), 77);
+}
+
+TEST(ProcessTicks, AProcessThatIsNotThereShowsNothing) {
+    ProcessTicks ticks;
+    EXPECT_FALSE(ticks.show(-1, 0x1000));
+    EXPECT_EQ(ticks.read_tick({}), 0);
+}
+
+TEST(DirectoryTicks, FollowsTheOnlyFileWithItsNameOnceItIsThere) {
+    std::string directory = "/tmp/godwit-ticks-XXXXXX";
+    ASSERT_NE(::mkdtemp(directory.data()), nullptr);
+    DirectoryTicks ticks(directory, "vm-", "-ram0");
+    EXPECT_EQ(ticks.read_tick(MonotonicTime{}), 0);
+    const std::string path = directory + "/vm-12ab-ram0";
+    {
+        const UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+        Mailbox mailbox{};
+        mailbox.vcpus[0].tick = 3;
+        ASSERT_TRUE(write_fully(file.get(), &mailbox, sizeof mailbox, kMailboxAddress).ok());
+    }
+    EXPECT_EQ(ticks.read_tick(MonotonicTime{} + std::chrono::seconds(1)), 3);
+    ::unlink(path.c_str());
+    ::rmdir(directory.c_str());
 }
 
 }  // namespace

@@ -1,0 +1,105 @@
+// What QEMU and Godwit say of themselves, as metrics.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "bench/lab/godwit_engine.h"
+#include "bench/lab/provenance.h"
+#include "bench/lab/qemu_engine.h"
+#include "engine/guest/vm_file/vm_file.h"
+
+namespace godwit {
+namespace {
+
+using ::testing::Contains;
+using ::testing::Key;
+using ::testing::Not;
+
+TEST(QemuReport, AnOldQemuTellsTheMeanFaultByItsBlockedTime) {
+    const Metrics metrics = qemu_metrics(
+        QemuMode::kPostcopy,
+        Json::parse(
+            R"({"downtime":7,"total-time":900,"ram":{"transferred":4096,"postcopy-requests":20}})"),
+        Json::parse(R"({"postcopy-blocktime":40,"postcopy-vcpu-blocktime":[40]})"));
+    EXPECT_EQ(metrics.at("faults"), 20);
+    EXPECT_EQ(metrics.at("fault_mean_us"), 2000);
+    EXPECT_EQ(metrics.at("wire_bytes"), 4096);
+    EXPECT_EQ(metrics.at("reported_downtime_ms"), 7);
+}
+
+TEST(QemuReport, ANewQemuTellsItItself) {
+    const Metrics metrics =
+        qemu_metrics(QemuMode::kPreempt, Json::parse(R"({"ram":{"postcopy-requests":20}})"),
+                     Json::parse(R"({"postcopy-blocktime":40,"postcopy-latency":560000})"));
+    EXPECT_EQ(metrics.at("fault_mean_us"), 560);
+}
+
+TEST(QemuReport, APreCopyHasNoFaults) {
+    const Metrics metrics =
+        qemu_metrics(QemuMode::kPrecopy, Json::parse(R"({"ram":{"postcopy-requests":0}})"), Json());
+    EXPECT_THAT(metrics, Not(Contains(Key("faults"))));
+    EXPECT_THAT(metrics, Not(Contains(Key("fault_mean_us"))));
+}
+
+TEST(QemuReport, EachModeHasItsCapabilitiesAndLimits) {
+    EXPECT_THAT(qemu_capabilities(QemuMode::kPreempt),
+                ::testing::IsSupersetOf({"events", "postcopy-ram", "postcopy-preempt"}));
+    EXPECT_THAT(qemu_capabilities(QemuMode::kPrecopy), Not(Contains("postcopy-ram")));
+    const Json limited = qemu_parameters(QemuMode::kPostcopy, 1000, std::chrono::milliseconds(300));
+    EXPECT_EQ(limited["max-bandwidth"], 1000);
+    EXPECT_EQ(limited["max-postcopy-bandwidth"], 1000);
+    EXPECT_EQ(limited["downtime-limit"], 300);
+    const Json unlimited = qemu_parameters(QemuMode::kMultifd, 0, std::chrono::milliseconds(300));
+    EXPECT_GT(unlimited["max-bandwidth"], int64_t{1} << 35);
+    EXPECT_EQ(unlimited["multifd-channels"], 2);
+}
+
+TEST(GodwitReport, IsFlattenedAndTheMainFiguresHaveTheLabsNames) {
+    const Metrics metrics = godwit_metrics(nlohmann::json::parse(
+        R"({"downtime_ms":5.5,"total_ms":90,"downtime":{"commit_ms":0.4},"rounds":[{},{}],
+            "outcome":"done","started_unix_ms":1,
+            "postcopy":{"faults":12,"latency_us":{"p50":50,"p99":90},"drain_ms":80}})"));
+    EXPECT_EQ(metrics.at("downtime_ms"), 5.5);
+    EXPECT_EQ(metrics.at("downtime.commit_ms"), 0.4);
+    EXPECT_EQ(metrics.at("rounds"), 2);
+    EXPECT_EQ(metrics.at("faults"), 12);
+    EXPECT_EQ(metrics.at("fault_p99_us"), 90);
+    EXPECT_EQ(metrics.at("drain_ms"), 80);
+    EXPECT_THAT(metrics, Not(Contains(Key("outcome"))));
+    EXPECT_THAT(metrics, Not(Contains(Key("started_unix_ms"))));
+}
+
+TEST(GodwitReport, WhatItLacksIsAbsent) {
+    const Metrics metrics = godwit_metrics(nlohmann::json::parse(R"({"downtime_ms":5})"));
+    EXPECT_THAT(metrics, Not(Contains(Key("faults"))));
+    EXPECT_THAT(metrics, Not(Contains(Key("fault_p99_us"))));
+}
+
+TEST(GodwitVmFile, IsOneThatGodwitReads) {
+    const auto spec = parse_vm_file(lab_vm_file("lab1", {.memory = Bytes{128} << 20,
+                                                         .working_set = Bytes{32} << 20,
+                                                         .kvm = true,
+                                                         .cpu = "host,arch-capabilities=off",
+                                                         .kernel = "/bin/true",
+                                                         .firmware = "/bin/true"}),
+                                    "/lab1.yaml");
+    ASSERT_TRUE(spec.ok()) << spec.status();
+    EXPECT_EQ(spec->memory_bytes(), Bytes{128} << 20);
+    EXPECT_EQ(spec->append(), "ws=32768K rate=0 pattern=random sweep=0 seed=1");
+    EXPECT_EQ(spec->accel(), v1::ACCEL_KVM);
+}
+
+TEST(Provenance, KeepsTheVersionOfQemu) {
+    EXPECT_EQ(parse_qemu_version("QEMU emulator version 7.2.22 (Debian 1)\nCopyright\n"),
+              "7.2.22 (Debian 1)");
+    EXPECT_EQ(parse_qemu_version("something else\n"), "something else");
+}
+
+TEST(Provenance, NamesTheHostAndItsLoad) {
+    const auto line = provenance("/nonexistent/qemu");
+    EXPECT_EQ(line["qemu"], "unknown");
+    for (const char* key : {"git", "kernel", "cpu", "cpus", "load", "unix_s"})
+        EXPECT_TRUE(line.contains(key)) << key;
+}
+
+}  // namespace
+}  // namespace godwit
