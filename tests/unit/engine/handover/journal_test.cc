@@ -88,9 +88,9 @@ TEST(Journal, WithAnyByteChangedIsSkippedAndWasHereAllTheSame) {
         damaged[at] = static_cast<char>(damaged[at] ^ 1);
         EXPECT_FALSE(decode_journal(damaged).ok()) << "byte " << at;
     }
-    std::ofstream(path_of(scratch)) << text.substr(0, text.size() / 2)
-                                    << static_cast<char>(text[text.size() / 2] ^ 1)
-                                    << text.substr(text.size() / 2 + 1);
+    std::ofstream(path_of(scratch))
+        << text.substr(0, text.size() / 2) << static_cast<char>(text[text.size() / 2] ^ 1)
+        << text.substr(text.size() / 2 + 1);
     EXPECT_TRUE(Journal::load_all(scratch.path()).empty());
     EXPECT_TRUE(Journal::exists(scratch.path(), "m"));
 }
@@ -107,10 +107,9 @@ TEST(Journal, CutShortAnywhereIsSkippedAndWasHereAllTheSame) {
 
 TEST(Journal, OfAnotherVersionIsSkippedAndBothVersionsAreNamed) {
     const std::string body = "{\"migration_id\":\"m\"}\n";
-    const auto status =
-        decode_journal(fmt::format("{}godwit-journal 7 {:016x}\n", body,
-                                   checksum_bytes(std::as_bytes(std::span(body)))))
-            .status();
+    const auto status = decode_journal(fmt::format("{}godwit-journal 7 {:016x}\n", body,
+                                                   checksum_bytes(std::as_bytes(std::span(body)))))
+                            .status();
     EXPECT_TRUE(absl::IsFailedPrecondition(status));
     EXPECT_EQ(status.message(), "it is of version 7, and this agent knows 1");
 }
