@@ -9,14 +9,33 @@
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 
+#include "engine/base/hash.h"
 #include "engine/base/log.h"
 #include "engine/base/unique_fd.h"
 
 namespace godwit {
+namespace {
+
+constexpr const char* kMark = "godwit-journal ";
+
+std::string last_line(uint32_t version, const std::string& body) {
+    return fmt::format("{}{} {:016x}\n", kMark, version,
+                       checksum_bytes(std::as_bytes(std::span(body))));
+}
+
+absl::Status sync_folder(const std::string& folder) {
+    const UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (fd.valid() && ::fsync(fd.get()) == 0) return absl::OkStatus();
+    return errno_status(errno, fmt::format("Cannot sync the folder {}", folder));
+}
+
+}  // namespace
 
 bool is_valid_id(const std::string& id) {
     if (id.empty() || id.size() > 64) return false;
@@ -40,8 +59,39 @@ absl::StatusOr<Journal> Journal::open(const std::string& state_dir, const std::s
 
 bool Journal::exists(const std::string& state_dir, const std::string& id) {
     std::error_code error;
-    return std::filesystem::exists(fmt::format("{}/migrations/{}/journal.json", state_dir, id),
-                                   error);
+    const auto status =
+        std::filesystem::status(fmt::format("{}/migrations/{}/journal.json", state_dir, id), error);
+    return status.type() != std::filesystem::file_type::not_found;
+}
+
+absl::StatusOr<std::string> encode_journal(const v1::JournalRecord& record) {
+    std::string text;
+    google::protobuf::util::JsonPrintOptions options;
+    options.preserve_proto_field_names = true;
+    if (!google::protobuf::util::MessageToJsonString(record, &text, options).ok())
+        return absl::InternalError("a journal record has no JSON form");
+    text += '\n';
+    return text + last_line(kJournalVersion, text);
+}
+
+absl::StatusOr<v1::JournalRecord> decode_journal(const std::string& text) {
+    const size_t at = text.rfind(std::string("\n") + kMark);
+    if (at == std::string::npos || text.back() != '\n')
+        return absl::DataLossError("it has no last line with its checksum: it was cut short");
+    const std::string body = text.substr(0, at + 1);
+    uint32_t version = 0;
+    if (std::sscanf(text.c_str() + body.size() + std::strlen(kMark), "%u", &version) != 1)
+        return absl::DataLossError("its last line is damaged");
+    // The checksum first: a version that is a flipped bit is no other version.
+    if (text.substr(body.size()) != last_line(version, body))
+        return absl::DataLossError("its checksum is wrong: it is damaged");
+    if (version != kJournalVersion)
+        return absl::FailedPreconditionError(
+            fmt::format("it is of version {}, and this agent knows {}", version, kJournalVersion));
+    v1::JournalRecord record;
+    const auto parsed = google::protobuf::util::JsonStringToMessage(body, &record);
+    if (!parsed.ok()) return absl::DataLossError(std::string(parsed.message()));
+    return record;
 }
 
 std::vector<v1::JournalRecord> Journal::load_all(const std::string& state_dir) {
@@ -49,28 +99,24 @@ std::vector<v1::JournalRecord> Journal::load_all(const std::string& state_dir) {
     std::error_code error;
     for (const auto& entry :
          std::filesystem::directory_iterator(state_dir + "/migrations", error)) {
+        const std::string id = entry.path().filename().string();
+        if (!exists(state_dir, id)) continue;
         const std::ifstream file(entry.path() / "journal.json");
-        if (!file) continue;
         std::stringstream text;
         text << file.rdbuf();
-        v1::JournalRecord record;
-        const auto parsed = google::protobuf::util::JsonStringToMessage(text.str(), &record);
-        if (!parsed.ok()) {
-            spdlog::error("journal {} cannot be read: {}", entry.path().string(),
-                          std::string(parsed.message()));
-            continue;
-        }
-        records.push_back(std::move(record));
+        absl::StatusOr<v1::JournalRecord> record =
+            file ? decode_journal(text.str()) : absl::UnavailableError("it can't be opened");
+        if (record.ok())
+            records.push_back(*std::move(record));
+        else
+            spdlog::error("journal {} can't be used, and nothing is done about its migration: {}",
+                          entry.path().string(), std::string(record.status().message()));
     }
     return records;
 }
 
 absl::Status Journal::write(const v1::JournalRecord& record, Durability durability) const {
-    std::string text;
-    google::protobuf::util::JsonPrintOptions options;
-    options.preserve_proto_field_names = true;
-    if (!google::protobuf::util::MessageToJsonString(record, &text, options).ok())
-        return absl::InternalError("a journal record has no JSON form");
+    GODWIT_ASSIGN_OR_RETURN(const std::string text, encode_journal(record));
     const std::string path = folder_ + "/journal.json";
     const std::string next = path + ".new";
     const UniqueFd fd(::open(next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
@@ -82,11 +128,14 @@ absl::Status Journal::write(const v1::JournalRecord& record, Durability durabili
         if (put < 0) return errno_status(errno, fmt::format("Cannot write {}", next));
         done += static_cast<size_t>(put);
     }
-    if (durability == Durability::kDisk && ::fdatasync(fd.get()) != 0)
+    if (durability == Durability::kDisk && ::fsync(fd.get()) != 0)
         return errno_status(errno, fmt::format("Cannot sync {}", next));
     if (::rename(next.c_str(), path.c_str()) != 0)
         return errno_status(errno, fmt::format("Cannot replace {}", path));
-    return absl::OkStatus();
+    if (durability == Durability::kPageCache) return absl::OkStatus();
+    // The name, and the folder's own name, which is as new as the migration.
+    GODWIT_RETURN_IF_ERROR(sync_folder(folder_));
+    return sync_folder(std::filesystem::path(folder_).parent_path().string());
 }
 
 }  // namespace godwit

@@ -1,4 +1,9 @@
 // Journal: one small file per migration in the state directory, replaced atomically.
+//
+// The record as JSON, for people too, and a last line for us:
+//
+//   {"migration_id":"m-0123456789ab","role":"ROLE_SOURCE",…}
+//   godwit-journal <version> <XXH3-64 of everything before this line, 16 hexadecimal digits>
 #pragma once
 
 #include <string>
@@ -14,14 +19,16 @@ class Journal {
   public:
     // Creates the migration's folder. Errors: mkdir's, InvalidArgument for a bad id.
     static absl::StatusOr<Journal> open(const std::string& state_dir, const std::string& id);
-    // Whether this agent has had a migration of that id, in either role.
+    // Whether this agent has had a migration of that id, in either role. One whose record can't be
+    // read has been here all the same.
     static bool exists(const std::string& state_dir, const std::string& id);
-    // The records of all migrations in the state directory; unreadable ones are logged and skipped.
+    // The records of all migrations in the state directory. What is damaged, or of another version,
+    // is logged and skipped: nobody acts on it, and it stays for who can read it.
     static std::vector<v1::JournalRecord> load_all(const std::string& state_dir);
 
     enum class Durability {
         kPageCache,  // survives the process
-        kDisk,       // survives the host: fsync; never inside the pause
+        kDisk,       // survives the host: fsync of file and folders; never inside the pause
     };
     // Replaces the record. Errors: write's (a full disk among them); the old record then stays.
     absl::Status write(const v1::JournalRecord& record, Durability durability) const;
@@ -33,6 +40,13 @@ class Journal {
     explicit Journal(std::string folder) : folder_(std::move(folder)) {}
     std::string folder_;
 };
+
+inline constexpr uint32_t kJournalVersion = 1;
+
+// The text of a journal. Errors: Internal when the record has no JSON form.
+absl::StatusOr<std::string> encode_journal(const v1::JournalRecord& record);
+// Errors: DataLoss (damaged, or cut short), FailedPrecondition (another version: both are named).
+absl::StatusOr<v1::JournalRecord> decode_journal(const std::string& text);
 
 // 1–64 characters of [A-Za-z0-9._-], the first a letter or digit: safe as a file name.
 bool is_valid_id(const std::string& id);

@@ -1,12 +1,15 @@
 #include "engine/handover/journal.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <thread>
 
+#include "engine/base/hash.h"
 #include "tests/unit/engine/handover/scratch_directory.h"
 
 namespace godwit {
@@ -56,6 +59,67 @@ TEST(Journal, SkipsARecordThatCannotBeReadAndGivesTheOthers) {
         ids.push_back(record.migration_id());
     std::sort(ids.begin(), ids.end());
     EXPECT_EQ(ids, (std::vector<std::string>{"a", "c"}));
+}
+
+std::string path_of(const ScratchDirectory& scratch) {
+    return scratch.path() + "/migrations/m/journal.json";
+}
+
+std::string slurp(const std::string& path) {
+    std::ifstream file(path);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// Writes a record of a migration "m" and returns its text.
+std::string text_of_one(const ScratchDirectory& scratch) {
+    v1::JournalRecord record = record_of("m", v1::JOURNAL_PHASE_FREEZING);
+    // What looks like a last line within the record is none.
+    record.set_detail("one\ngodwit-journal 1 0123456789abcdef\n");
+    EXPECT_TRUE(open_journal(scratch, "m").write(record, Journal::Durability::kDisk).ok());
+    EXPECT_EQ(Journal::load_all(scratch.path()).at(0).detail(), record.detail());
+    return slurp(path_of(scratch));
+}
+
+TEST(Journal, WithAnyByteChangedIsSkippedAndWasHereAllTheSame) {
+    const ScratchDirectory scratch;
+    const std::string text = text_of_one(scratch);
+    for (size_t at = 0; at < text.size(); ++at) {
+        std::string damaged = text;
+        damaged[at] = static_cast<char>(damaged[at] ^ 1);
+        EXPECT_FALSE(decode_journal(damaged).ok()) << "byte " << at;
+    }
+    std::ofstream(path_of(scratch))
+        << text.substr(0, text.size() / 2) << static_cast<char>(text[text.size() / 2] ^ 1)
+        << text.substr(text.size() / 2 + 1);
+    EXPECT_TRUE(Journal::load_all(scratch.path()).empty());
+    EXPECT_TRUE(Journal::exists(scratch.path(), "m"));
+}
+
+TEST(Journal, CutShortAnywhereIsSkippedAndWasHereAllTheSame) {
+    const ScratchDirectory scratch;
+    const std::string text = text_of_one(scratch);
+    for (size_t length = 0; length < text.size(); ++length)
+        EXPECT_TRUE(absl::IsDataLoss(decode_journal(text.substr(0, length)).status())) << length;
+    std::ofstream(path_of(scratch)).close();
+    EXPECT_TRUE(Journal::load_all(scratch.path()).empty());
+    EXPECT_TRUE(Journal::exists(scratch.path(), "m"));
+}
+
+TEST(Journal, OfAnotherVersionIsSkippedAndBothVersionsAreNamed) {
+    const std::string body = "{\"migration_id\":\"m\"}\n";
+    const auto status = decode_journal(fmt::format("{}godwit-journal 7 {:016x}\n", body,
+                                                   checksum_bytes(std::as_bytes(std::span(body)))))
+                            .status();
+    EXPECT_TRUE(absl::IsFailedPrecondition(status));
+    EXPECT_EQ(status.message(), "it is of version 7, and this agent knows 1");
+}
+
+TEST(Journal, ThatCannotBeOpenedWasHereAllTheSame) {
+    const ScratchDirectory scratch;
+    open_journal(scratch, "m");
+    std::filesystem::create_directory(path_of(scratch));
+    EXPECT_TRUE(Journal::load_all(scratch.path()).empty());
+    EXPECT_TRUE(Journal::exists(scratch.path(), "m"));
 }
 
 TEST(Journal, OfANewStateDirectoryIsEmpty) {
