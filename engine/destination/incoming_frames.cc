@@ -1,10 +1,5 @@
 // IncomingMigration: what comes in on its streams.
 #include <fmt/format.h>
-#include <poll.h>
-#include <sys/socket.h>
-
-#include <array>
-#include <cerrno>
 
 #include "engine/base/log.h"
 #include "engine/destination/incoming_migration.h"
@@ -154,29 +149,15 @@ absl::Status IncomingMigration::serve_postcopy_frame(Session& session, const Fra
 
 absl::Status IncomingMigration::write_device_state(std::span<const std::byte> bytes) {
     dependencies_.at_step(step::kDeviceStateCame);
-    device_state_bytes_ += bytes.size();
-    while (!bytes.empty()) {
-        // QEMU reads as fast as it can; an abort wakes us.
-        std::array<pollfd, 2> fds{{{device_state_.get(), POLLOUT, 0}, {wakeup_.fd(), POLLIN, 0}}};
-        if (::poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR)
-            return errno_status(errno, "poll");
-        if (fds[1].revents != 0) return absl::CancelledError("aborted");
-        const ssize_t put =
-            ::send(device_state_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (put < 0 && (errno == EAGAIN || errno == EINTR)) continue;
-        // QEMU has given up: its event says why and goes to the source; the rest is of no use.
-        if (put < 0) return absl::OkStatus();
-        bytes = bytes.subspan(static_cast<size_t>(put));
-    }
-    return absl::OkStatus();
+    return device_state_->write(bytes);
 }
 
 absl::Status IncomingMigration::end_device_state(const Frame& frame) {
     GODWIT_ASSIGN_OR_RETURN(const DeviceStateEndBody end, DeviceStateEndBody::decode(frame.body));
-    ::shutdown(device_state_.get(), SHUT_WR);
-    if (end.total_bytes == device_state_bytes_) return absl::OkStatus();
-    return absl::DataLossError(
-        fmt::format("device state: {} of {} bytes came", device_state_bytes_, end.total_bytes));
+    device_state_->end();
+    if (end.total_bytes == device_state_->written()) return absl::OkStatus();
+    return absl::DataLossError(fmt::format("device state: {} of {} bytes came",
+                                           device_state_->written(), end.total_bytes));
 }
 
 absl::Status IncomingMigration::answer_verify_chunks(Session& session, const Frame& frame) {

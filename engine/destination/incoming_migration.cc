@@ -67,14 +67,15 @@ absl::StatusOr<std::unique_ptr<IncomingMigration>> IncomingMigration::start(
     std::array<int, 2> pair{};
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0)
         return clean_up(errno_status(errno, "socketpair for device state"));
-    UniqueFd ours(pair[0]);
     UniqueFd for_guest(pair[1]);
+    auto device_state = DeviceStatePipe::create(UniqueFd(pair[0]));
+    if (!device_state.ok()) return clean_up(device_state.status());
 
     std::unique_ptr<IncomingMigration> incoming(
         new IncomingMigration(std::move(dependencies), vm, std::move(journal), std::move(listener),
                               std::move(wakeup), std::move(*writer)));
     incoming->record_ = record;
-    incoming->device_state_ = std::move(ours);
+    incoming->device_state_ = *std::move(device_state);
     incoming->expected_ = {.migration_id = frame_migration_id(request.migration_id()),
                            .stream_count = static_cast<uint16_t>(request.streams() + 1),
                            .token = random_token()};
@@ -229,7 +230,11 @@ absl::Status IncomingMigration::serve_session(Session& session) {
 
 void IncomingMigration::break_session(const absl::Status& reason) {
     const std::lock_guard lock(mutex_);
-    if (broken_.ok()) broken_ = reason;
+    if (broken_.ok()) {
+        broken_ = reason;
+        spdlog::debug("migration {}: the streams end here: {}", id(),
+                      std::string(reason.message()));
+    }
     wakeup_.notify();
     if (session_) session_->shutdown();
 }

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "engine/base/wait.h"
+#include "engine/destination/device_state_pipe.h"
 #include "engine/destination/incoming_postcopy.h"
 #include "engine/destination/ram_writer.h"
 #include "engine/guest/hypervisor.h"
@@ -155,8 +156,7 @@ class IncomingMigration final : private Asker {
     std::unique_ptr<IncomingPostcopy> postcopy_;  // none: it can't be done
     std::string postcopy_problem_;
 
-    UniqueFd device_state_;  // our end of QEMU's incoming stream
-    Bytes device_state_bytes_ = 0;
+    std::unique_ptr<DeviceStatePipe> device_state_;
     std::future<absl::StatusOr<std::vector<ChunkHash>>> hashes_;
     std::vector<ChunkHash> known_hashes_;
 
@@ -171,8 +171,8 @@ class IncomingMigration final : private Asker {
     absl::Status broken_;                     // why the session was shut down
     std::shared_ptr<Session> session_;        // none while there are no connections
     bool session_asked_ = false;              // the source is about to come with new streams
-    bool reconnect_said_resumed_ = false;  // the answer to Reconnect did
-    bool resumed_told_ = false;            // the source of this session knows
+    bool reconnect_said_resumed_ = false;     // the answer to Reconnect did
+    bool resumed_told_ = false;               // the source of this session knows
     size_t markers_ = 0;                      // of this push
     std::optional<std::string> load_status_;  // "completed", "failed", "gone"
     bool vm_gone_ = false;

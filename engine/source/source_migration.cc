@@ -64,8 +64,7 @@ absl::Status SourceMigration::cancel() {
     if (!word_) {
         cancelled_early_ = true;
     } else if (!word_->decide(Verdict::kAbort)) {
-        return absl::FailedPreconditionError(
-            "COMMIT was sent: the guest belongs to the destination");
+        return absl::FailedPreconditionError(kTooLate);
     }
     signals_.update([](SourceSignals::Seen& seen) { seen.cancelled = true; });
     return absl::OkStatus();

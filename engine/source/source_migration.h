@@ -40,6 +40,9 @@ struct SourceDependencies {
     std::function<absl::Status(uint32_t percent)> throttle;
 };
 
+// What a cancel hears after COMMIT.
+inline constexpr const char* kTooLate = "COMMIT was sent: the guest belongs to the destination";
+
 // run() is called once, on the migration's own thread; cancel() and log() from any.
 class SourceMigration {
   public:

@@ -92,9 +92,9 @@ class KvmGuest : public ::testing::Test {
 TEST_F(KvmGuest, OnHugetlbMovesByPostcopy) {
     const ReservedHugePages reserved(144);
     if (!reserved.enough()) GTEST_SKIP() << "no huge pages can be reserved here";
-    ASSERT_NO_FATAL_FAILURE(start_guest(a, {.memory = "128MiB",
-                                            .backing = "hugetlb-2M",
-                                            .append = "ws=32M rate=0 pattern=random"}));
+    ASSERT_NO_FATAL_FAILURE(start_guest(
+        a,
+        {.memory = "128MiB", .backing = "hugetlb-2M", .append = "ws=32M rate=0 pattern=random"}));
     const json report = move_guest(a, b, kVm, {"--strategy", "postcopy"});
     EXPECT_EQ(report["postcopy"]["used"], true);
     expect_alive_and_well(b, kVm);
@@ -114,9 +114,9 @@ TEST_F(KvmGuest, FasterThanTheLinkFinishesByHybridOfItself) {
 
 TEST_F(KvmGuest, IsSwitchedToPostcopyInTheMiddleOfARound) {
     ASSERT_NO_FATAL_FAILURE(start_guest(a, kFasterThanTheLink));
-    BackgroundCommand command = a.cli_in_background(
-        {"migrate", kVm, "--to", b.address(), "--json", "--verify", "--strategy", "precopy",
-         "--bandwidth", "2MB/s", "--id", "m"});
+    BackgroundCommand command =
+        a.cli_in_background({"migrate", kVm, "--to", b.address(), "--json", "--verify",
+                             "--strategy", "precopy", "--bandwidth", "2MB/s", "--id", "m"});
     ASSERT_TRUE(eventually(std::chrono::seconds(60), [&] {
         return a.cli({"switch", "m"}).exit_code == 0;
     }));

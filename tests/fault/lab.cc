@@ -137,7 +137,7 @@ void Lab::SetUp() {
     std::ofstream(scratch).close();
     fs::resize_file(scratch, kScratchBytes);
     GuestOptions guest = small_guest(kVm);
-    guest.append += " sweep=5000 dma=1M diskrate=500";
+    guest.append = guest_words();
     guest.extra = "disks:\n";
     for (const std::string& path : {disk, scratch})
         guest.extra += fmt::format("  - path: {}\n    format: raw\n    cache: writeback\n", path);
@@ -179,7 +179,7 @@ void Lab::await_log(const std::string& words) {
 
 void Lab::bring_back(TestAgent& agent) {
     let_go(agent);
-    agent.restart(AgentOptions{});
+    agent.restart_with({});
 }
 
 void Lab::expect_end(BackgroundCommand& command, const Ending& ending,
@@ -222,7 +222,8 @@ void Lab::expect_only_at(TestAgent& here, TestAgent& there) {
     const nlohmann::json found = here.vm(kVm);
     ASSERT_TRUE(found.is_object()) << "no VM at " << here.address();
     EXPECT_EQ(found["state"], "running");
-    EXPECT_EQ(found["migration_id"], "");
+    // Memory that came page by page is put together first.
+    EXPECT_TRUE(eventually(kLimit, [&] { return here.vm(kVm)["migration_id"] == ""; }));
     expect_alive_and_well(here, kVm, 100);
     const uint64_t reads = testimony(here, kVm).disk_reads;
     EXPECT_TRUE(eventually(kLimit, [&] { return testimony(here, kVm).disk_reads > reads; }))

@@ -55,6 +55,12 @@ void kill_process(pid_t pid);
 
 class Lab : public ::testing::Test {
   protected:
+    Lab() = default;
+    Lab(AgentOptions of_a, AgentOptions of_b) : a(std::move(of_a)), b(std::move(of_b)) {}
+    // How the guest passes its time.
+    [[nodiscard]] virtual std::string guest_words() const {
+        return "ws=16M rate=5000 sweep=5000 dma=1M diskrate=500";
+    }
     // The guest reads its first disk all the time and checks what comes; the second is for us.
     void SetUp() override;
     // Also frees what is held, so that agents can end.

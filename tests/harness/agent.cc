@@ -46,7 +46,8 @@ void TestAgent::start() {
          {program("godwitd"), std::string("--listen"), address_, std::string("--state-dir"),
           state_dir_, std::string("--log-level"), std::string("debug")})
         argv.push_back(word);
-    argv.insert(argv.end(), options_.flags.begin(), options_.flags.end());
+    for (const auto& flags : {options_.lasting_flags, options_.flags})
+        argv.insert(argv.end(), flags.begin(), flags.end());
     process_.emplace(argv);
     const bool listening = eventually(kStartLimit, [&] {
         return !read_file(address_file).empty() || process_->wait(Duration::zero());
@@ -154,6 +155,12 @@ void TestAgent::restart(AgentOptions options) {
     if (process_) end();
     options_ = std::move(options);
     start();
+}
+
+void TestAgent::restart_with(std::vector<std::string> flags) {
+    AgentOptions options = options_;
+    options.flags = std::move(flags);
+    restart(std::move(options));
 }
 
 std::string TestAgent::log() {

@@ -15,7 +15,8 @@ namespace godwit::testing {
 struct AgentOptions {
     std::vector<std::string> flags;  // further flags of godwitd
     std::string host = "127.0.0.1";
-    std::vector<std::string> wrapper;  // for example {"ip", "netns", "exec", NAME}
+    std::vector<std::string> wrapper;        // for example {"nsenter", "--net=/run/netns/NAME"}
+    std::vector<std::string> lasting_flags;  // the same as flags, but restart_with() keeps them
 };
 
 // At the end: its VMs are killed by pid, the agent is ended, its mounts and files are gone.
@@ -51,6 +52,8 @@ class TestAgent {
     void restart();
     // The same with other options: an agent that was set up differently.
     void restart(AgentOptions options);
+    // The same with other flags only.
+    void restart_with(std::vector<std::string> flags);
     // The agent's stderr so far.
     std::string log();
 

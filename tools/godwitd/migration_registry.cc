@@ -256,9 +256,13 @@ absl::Status MigrationRegistry::cancel(const std::string& name) {
     if (!entry) return unknown(name);
     {
         const std::lock_guard lock(mutex_);
-        if (entry->ended || !entry->migration)
+        if (entry->ended)
             return absl::FailedPreconditionError(
                 fmt::format("Migration {} has ended already", entry->id));
+        if (entry->committed) return absl::FailedPreconditionError(kTooLate);
+        if (!entry->migration)
+            return absl::FailedPreconditionError(
+                fmt::format("Migration {} is being undone already", entry->id));
     }
     return entry->migration->cancel();
 }
@@ -302,6 +306,7 @@ v1::MigrationReport MigrationRegistry::report_of(const Entry& entry) {
         if (entry.migration)
             report.set_destination(entry.migration->settings().destination.to_string());
         report.set_reason(entry.pending);
+        if (entry.committed) report.set_retry_safe(false);
         if (entry.migration && entry.migration->resumed_there())
             report.set_guest_at(v1::GUEST_AT_DESTINATION);
         if (entry.drain) report.set_guest_at(entry.report.guest_at());

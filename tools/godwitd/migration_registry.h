@@ -74,6 +74,7 @@ class MigrationRegistry {
         bool ended = false;
         // Of an earlier agent's migration that has not ended: what is known of it.
         bool in_doubt = false;
+        bool committed = false;  // COMMIT was sent
         std::string pending;
         std::shared_ptr<EventLog> log;  // of what this agent does about it
         std::shared_ptr<Drain> drain;

@@ -119,6 +119,7 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
         absl::StatusOr<std::vector<RamBlock>> blocks = open_kept_ram(record);
         if (blocks.ok()) {
             entry->in_doubt = froze;
+            entry->committed = true;
             entry->log = std::make_shared<EventLog>();
             if (!froze) entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
             entry->pending = "the agent was restarted; the guest's last pages follow";
@@ -144,6 +145,7 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
     // disk: where the QEMU has ended too, only the destination knows.
     if (froze && (committed || (!vm && !left_alone))) {
         entry->in_doubt = true;
+        entry->committed = committed;
         entry->thread = std::jthread([this, entry, record, vm](const std::stop_token& stop) {
             set_thread_name("in-doubt");
             finish_doubt(entry, record, vm, stop);

@@ -99,8 +99,8 @@ DestinationTable destination_table() {
     for (const D phase : {D::kLive, D::kArmed, D::kPunched, D::kServing})
         table[phase][urgent(F::kAbort)] = D::kRefused;
     // QEMU may close its stream late.
-    for (const D phase : {D::kLive, D::kArmed, D::kPunched, D::kServing, D::kCommittedServing,
-                          D::kDraining})
+    for (const D phase :
+         {D::kLive, D::kArmed, D::kPunched, D::kServing, D::kCommittedServing, D::kDraining})
         table[phase][urgent(F::kDeviceState)] = phase;
     for (const D phase : {D::kLive, D::kServing, D::kCommittedServing, D::kDraining})
         table[phase][urgent(F::kDeviceStateEnd)] = phase;
