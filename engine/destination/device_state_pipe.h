@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "engine/base/status.h"
-#include "engine/base/units.h"
 #include "engine/base/unique_fd.h"
+#include "engine/base/units.h"
 #include "engine/base/wait.h"
 
 namespace godwit {
