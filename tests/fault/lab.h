@@ -66,7 +66,7 @@ class Lab : public ::testing::Test {
     // Also frees what is held, so that agents can end.
     void TearDown() override;
 
-    // From a to b, id kId; with --json.
+    // From a to b, id kId; with --json, and by pre-copy unless `flags` name another strategy.
     BackgroundCommand begin_migration(const std::vector<std::string>& flags = {});
     // The same, and returns in the middle of a round that would take many minutes.
     BackgroundCommand begin_slow_round();
