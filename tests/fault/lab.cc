@@ -139,7 +139,7 @@ void Lab::SetUp() {
     fs::resize_file(scratch, kScratchBytes);
     GuestOptions guest = small_guest(kVm);
     guest.append = guest_words();
-    guest.extra = "disks:\n";
+    guest.extra = more_of_vm_file() + "disks:\n";
     for (const std::string& path : {disk, scratch})
         guest.extra += fmt::format("  - path: {}\n    format: raw\n    cache: writeback\n", path);
     start_guest(a, guest);

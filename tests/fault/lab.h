@@ -61,6 +61,8 @@ class Lab : public ::testing::Test {
     [[nodiscard]] virtual std::string guest_words() const {
         return "ws=16M rate=5000 sweep=5000 dma=1M diskrate=500";
     }
+    // Further lines of its file.
+    [[nodiscard]] virtual std::string more_of_vm_file() const { return {}; }
     // The guest reads its first disk all the time and checks what comes; the second is for us.
     void SetUp() override;
     // Also frees what is held, so that agents can end.

@@ -6,7 +6,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include "engine/base/units.h"
 #include "engine/base/wait.h"
@@ -54,10 +55,14 @@ BackgroundCommand RandomDrain::begin_and_await_a_moment() {
                     near_the_pause ? "the freeze began" : "it began"));
     BackgroundCommand command =
         begin_migration({"--strategy", hybrid ? "hybrid" : "postcopy", "--bandwidth", kBandwidth});
-    const std::string word = fmt::format("{}/migrations/{}/word", a.state_dir(), kId);
+    const auto is_freezing =
+        [journal = fmt::format("{}/migrations/{}/journal.json", a.state_dir(), kId)] {
+            std::ifstream file(journal);
+            const std::string text{std::istreambuf_iterator<char>(file), {}};
+            return text.find("FREEZING") != std::string::npos;
+        };
     if (near_the_pause)
-        eventually(kLimit,
-                   [&] { return std::filesystem::exists(word) || command.wait(Duration::zero()); });
+        eventually(kLimit, [&] { return is_freezing() || command.wait(Duration::zero()); });
     pass(moment);
     return command;
 }
