@@ -137,6 +137,7 @@ absl::Status SourceStreams::note(const Frame& frame) {
             signals_.update([&](Seen& seen) { seen.loaded_at = now; });
             break;
         case FrameKind::kLoadFailed:
+            spdlog::debug("the destination could not load the device state");
             signals_.update([&](Seen& seen) { seen.load_failed = text(); });
             break;
         case FrameKind::kAbort:
