@@ -124,6 +124,12 @@ uint64_t DrainLab::missing_at_b() const {
     return count;
 }
 
+bool DrainLab::journal_says(std::string_view phase) const {
+    std::ifstream file(fmt::format("{}/migrations/{}/journal.json", a.state_dir(), kId));
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    return text.find(phase) != std::string::npos;
+}
+
 bool DrainLab::await_drained(double part) {
     uint64_t most = 0;
     uint64_t now = 0;

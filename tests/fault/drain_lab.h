@@ -52,6 +52,8 @@ class DrainLab : public Lab {
     BackgroundCommand begin_postcopy(const std::vector<std::string>& flags = {});
     // Pages that are missing at b: as the file says that its agent keeps.
     [[nodiscard]] uint64_t missing_at_b() const;
+    // Whether a's journal says that phase: a part of its name.
+    [[nodiscard]] bool journal_says(std::string_view phase) const;
     // Waits until the guest runs at b, and `part` (0 to 1) of what was missing then has come. False
     // when the drain was over first.
     bool await_drained(double part);

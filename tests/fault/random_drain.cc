@@ -6,8 +6,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
 
 #include "engine/base/units.h"
 #include "engine/base/wait.h"
@@ -55,14 +53,9 @@ BackgroundCommand RandomDrain::begin_and_await_a_moment() {
                     near_the_pause ? "the freeze began" : "it began"));
     BackgroundCommand command =
         begin_migration({"--strategy", hybrid ? "hybrid" : "postcopy", "--bandwidth", kBandwidth});
-    const auto is_freezing =
-        [journal = fmt::format("{}/migrations/{}/journal.json", a.state_dir(), kId)] {
-            std::ifstream file(journal);
-            const std::string text{std::istreambuf_iterator<char>(file), {}};
-            return text.find("FREEZING") != std::string::npos;
-        };
     if (near_the_pause)
-        eventually(kLimit, [&] { return is_freezing() || command.wait(Duration::zero()); });
+        eventually(kLimit,
+                   [&] { return journal_says("FREEZING") || command.wait(Duration::zero()); });
     pass(moment);
     return command;
 }
@@ -72,7 +65,7 @@ void RandomDrain::kill_and_bring_back() {
     const Duration between = draw_ms(0, 100);
     const Duration away = draw_ms(0, 2500);
     const bool a_first = draw(0, 1) == 0;
-    say(fmt::format("killed: {}; away for {:.0f} ms",
+    say(fmt::format("  killed: {}; away for {:.0f} ms",
                     who == 0   ? "the source's agent"
                     : who == 1 ? "the destination's agent"
                     : a_first  ? "the source's agent, then the destination's"
@@ -143,9 +136,30 @@ TEST_P(RandomKills, LeaveOneWholeGuest) {
 
 TEST_P(RandomCuts, LeaveOneWholeGuest) {
     BackgroundCommand command = begin_and_await_a_moment();
-    // A blink, one that TCP bridges, and one that ends its connections in a drain.
-    const int kind = GetParam() % 3;
-    cut(kind == 0 ? draw_ms(5, 200) : kind == 1 ? draw_ms(500, 4000) : draw_ms(9'000, 13'000));
+    // A blink, one that TCP bridges, one that ends its connections in a drain, or anywhere.
+    const int kind = GetParam() % 10 == 9 ? 3 : GetParam() % 3;
+    cut(kind == 0   ? draw_ms(5, 200)
+        : kind == 1 ? draw_ms(500, 4000)
+        : kind == 2 ? draw_ms(9'000, 13'000)
+                    : draw_ms(31'000, 36'000));
+    expect_one_whole_guest(command);
+}
+
+// One thing after the other, and agents that die and come back while the link is cut.
+TEST_P(RandomStorms, LeaveOneWholeGuest) {
+    BackgroundCommand command = begin_and_await_a_moment();
+    for (int64_t rest = draw(2, 5); rest > 0; --rest) {
+        const int64_t what = draw(0, 2);
+        if (what == 0) {
+            cut(draw_ms(5, 4000));
+        } else {
+            const int host = static_cast<int>(draw(0, 1));
+            if (what == 2) set_link(host, false);
+            kill_and_bring_back();
+            if (what == 2) set_link(host, true);
+        }
+        pass(draw_ms(0, 1500));
+    }
     expect_one_whole_guest(command);
 }
 

@@ -11,7 +11,7 @@
 namespace godwit::testing {
 
 // The parameter counts the tests of a suite.
-class RandomDrain : private LinkedHosts,
+class RandomDrain : protected LinkedHosts,
                     public DrainLab,
                     public ::testing::WithParamInterface<int> {
   protected:
@@ -41,5 +41,6 @@ class RandomDrain : private LinkedHosts,
 
 class RandomKills : public RandomDrain {};
 class RandomCuts : public RandomDrain {};
+class RandomStorms : public RandomDrain {};
 
 }  // namespace godwit::testing

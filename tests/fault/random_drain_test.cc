@@ -3,6 +3,8 @@
 
 namespace godwit::testing {
 
+// All of them are for the long set.
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(RandomStorms);
 INSTANTIATE_TEST_SUITE_P(Few, RandomKills, ::testing::Range(0, 5));
 INSTANTIATE_TEST_SUITE_P(Few, RandomCuts, ::testing::Range(0, 5));
 
