@@ -65,7 +65,7 @@ class IncomingMigration final : private Asker {
                                                                       Dependencies dependencies);
     // Aborts if it is still waiting; else waits for its end. A drain is left to the agent's
     // successor.
-    ~IncomingMigration();
+    ~IncomingMigration() override;
     IncomingMigration(const IncomingMigration&) = delete;
     IncomingMigration& operator=(const IncomingMigration&) = delete;
 

@@ -154,7 +154,11 @@ TEST_P(RandomStorms, LeaveOneWholeGuest) {
             cut(draw_ms(5, 4000));
         } else {
             const int host = static_cast<int>(draw(0, 1));
-            if (what == 2) set_link(host, false);
+            if (what == 2) {
+                say(fmt::format("cut at the {} until they are back",
+                                host == 0 ? "source" : "destination"));
+                set_link(host, false);
+            }
             kill_and_bring_back();
             if (what == 2) set_link(host, true);
         }
