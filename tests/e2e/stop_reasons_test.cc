@@ -37,7 +37,7 @@ class GuestThatNeverConverges : public ::testing::Test {
             a, result,
             {.exit_code = 1,
              .outcome = "failed",
-             .words = {reason, "r = ", "allow a longer --downtime-limit, or --on-no-converge"}},
+             .words = {reason, "r = ", "allow a longer --downtime-limit, or take --strategy hybrid"}},
             kVm);
         EXPECT_EQ(json_of(result)["rounds"].size(), rounds);
         expect_nothing_left(b, kVm);
