@@ -27,13 +27,14 @@ set(godwit_timeout_unit 60)
 set(godwit_timeout_unit-long 1800)
 set(godwit_timeout_e2e 300)
 set(godwit_timeout_fault 300)
+set(godwit_timeout_fault-long 300)
 set(godwit_timeout_hostile 120)
 set(godwit_timeout_model 600)
 set(godwit_timeout_model-long 7200)
 set(godwit_timeout_bench-smoke 120)
 
 # Tests of these labels start QEMUs and agents: one at a time, so that they do not starve each other.
-set(godwit_serial_labels e2e fault hostile bench-smoke)
+set(godwit_serial_labels e2e fault fault-long hostile bench-smoke)
 
 function(godwit_test name)
     cmake_parse_arguments(arg "TRACKERS" "LABEL" "SOURCES;LIBS" ${ARGN})

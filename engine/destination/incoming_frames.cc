@@ -148,11 +148,14 @@ absl::Status IncomingMigration::serve_postcopy_frame(Session& session, const Fra
 }
 
 absl::Status IncomingMigration::write_device_state(std::span<const std::byte> bytes) {
+    // A restarted agent has no QEMU that waits for it.
+    if (!device_state_) return absl::InvalidArgumentError("device state for a guest that has it");
     dependencies_.at_step(step::kDeviceStateCame);
     return device_state_->write(bytes);
 }
 
 absl::Status IncomingMigration::end_device_state(const Frame& frame) {
+    if (!device_state_) return absl::InvalidArgumentError("device state for a guest that has it");
     GODWIT_ASSIGN_OR_RETURN(const DeviceStateEndBody end, DeviceStateEndBody::decode(frame.body));
     device_state_->end();
     if (end.total_bytes == device_state_->written()) return absl::OkStatus();

@@ -19,6 +19,9 @@ namespace {
 // The source connects as soon as it has the answer to Prepare.
 constexpr Duration kAcceptLimit = std::chrono::seconds(15);
 constexpr Duration kKillLimit = std::chrono::seconds(10);
+// How often the guest's faults are looked at, and how long one may wait before it is said.
+constexpr Duration kLook = std::chrono::seconds(1);
+constexpr Duration kStallWorthSaying = std::chrono::seconds(3);
 
 }  // namespace
 
@@ -282,8 +285,13 @@ void IncomingMigration::watch_guest(const std::stop_token& stop) {
         dependencies_.at_step(step::kLoadDone);
         if (state().state() == v1::INCOMING_STATE_WAITING) tell(FrameKind::kLoaded, {});
         std::unique_lock lock(mutex_);
-        const bool gone = changed_.wait(lock, stop, [this] { return vm_gone_; });
-        if (!gone) return;
+        std::optional<MonotonicTime> said;
+        while (!changed_.wait_for(lock, stop, kLook, [this] { return vm_gone_; })) {
+            if (stop.stop_requested()) return;
+            lock.unlock();
+            warn_of_stall(said);
+            lock.lock();
+        }
         const DestinationPhase now = phase_;
         lock.unlock();
         if (now == DestinationPhase::kDraining) {
@@ -298,6 +306,16 @@ void IncomingMigration::watch_guest(const std::stop_token& stop) {
          TextBody{.text = status == "gone" ? "its QEMU has ended"
                                            : "its QEMU could not load the device state"}
              .encode());
+}
+
+// Once for each fault that waits so long. `said`: of which it was said last.
+void IncomingMigration::warn_of_stall(std::optional<MonotonicTime>& said) const {
+    if (phase() != DestinationPhase::kDraining) return;
+    const std::optional<MonotonicTime> since = postcopy_->waits_since();
+    if (!since || since == said || Clock::system().now() - *since < kStallWorthSaying) return;
+    said = since;
+    spdlog::warn("migration {}: the guest has waited {:.0f} s for a page that the source owes it",
+                 id(), to_ms(Clock::system().now() - *since) / 1000);
 }
 
 absl::Status IncomingMigration::enter(v1::JournalPhase phase, const std::string& detail) {

@@ -106,6 +106,7 @@ class IncomingMigration final : private Asker {
     void break_session(const absl::Status& reason);
     void on_guest_event(const GuestEvent& event);
     void watch_guest(const std::stop_token& stop);
+    void warn_of_stall(std::optional<MonotonicTime>& said) const;
     absl::Status enter(v1::JournalPhase phase, const std::string& detail);
     [[nodiscard]] std::shared_ptr<Session> session() const;
     // Whether that frame may come now; goes on to the phase after it.

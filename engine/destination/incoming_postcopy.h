@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,11 @@ class IncomingPostcopy {
 
     void connection_lost() { server_->connection_lost(); }
     void connection_restored(Asker& asker) { server_->connection_restored(asker); }
+
+    // Since when the oldest fault has waited for its page.
+    [[nodiscard]] std::optional<MonotonicTime> waits_since() const {
+        return server_->oldest_open();
+    }
 
     // After the last page: faults are the kernel's again.
     absl::Status finish();

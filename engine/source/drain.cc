@@ -22,6 +22,8 @@ constexpr uint64_t kPushPages = 32;
 constexpr Duration kProgressPeriod = std::chrono::milliseconds(100);
 // The destination checks what has come after the last marker, and says so.
 constexpr Duration kConfirmLimit = std::chrono::seconds(60);
+// Mostly it comes within milliseconds. A lost connection is noticed without it.
+constexpr Duration kAnswerLimit = std::chrono::seconds(3);
 
 }  // namespace
 
@@ -251,9 +253,21 @@ void Drain::note_resumed(MonotonicTime at) {
 
 Drain::Step Drain::await_resumed(Connection connection, const std::stop_token& stop,
                                  Outcome& outcome) {
-    const auto seen = connection.signals->wait(
-        "the answer to COMMIT", Mind::kPeerOnly, MonotonicTime::max(),
-        [&](const Seen& now) { return now.resumed_at || now.refused || stop.stop_requested(); });
+    const auto wait = [&](MonotonicTime deadline) {
+        return connection.signals->wait(
+            "the answer to COMMIT", Mind::kPeerOnly, deadline, [&](const Seen& now) {
+                return now.resumed_at || now.refused || stop.stop_requested();
+            });
+    };
+    absl::StatusOr<Seen> seen = wait(Clock::system().now() + kAnswerLimit);
+    if (absl::IsDeadlineExceeded(seen.status())) {
+        plan_.log->message("drain",
+                           "COMMIT was sent and is not answered: in doubt where the "
+                           "guest runs");
+        spdlog::warn("migration {}: in doubt; {} does not answer COMMIT", plan_.migration_id,
+                     plan_.destination.to_string());
+        seen = wait(MonotonicTime::max());
+    }
     if (!seen.ok()) {
         outcome.detail = std::string(seen.status().message());
         return Step::kLost;

@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 constexpr Duration kLimit = std::chrono::seconds(60);
 constexpr Duration kGlance = std::chrono::milliseconds(2);
 // A whole sweep of the guest, and the writes that are checked meanwhile.
-constexpr uint64_t kSweep = 6'500;
+constexpr uint64_t kSweep = 2'700;
 // engine/postcopy/missing_pages.h.
 constexpr size_t kMissingWordsAt = 16384;
 

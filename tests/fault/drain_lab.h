@@ -41,12 +41,12 @@ class DrainLab : public Lab {
     using Lab::Lab;
     void SetUp() override;
     void TearDown() override;
-    // 16 MiB, all of it looked at within some seconds. What it does not ask for by itself in a
-    // drain comes at kBandwidth.
+    // 8 MiB, all of it looked at within a second. What it does not ask for by itself in a drain
+    // comes at kBandwidth.
     [[nodiscard]] std::string guest_words() const override {
-        return "ws=16M rate=1000 pattern=random sweep=2000 dma=1M diskrate=100";
+        return "ws=8M rate=500 pattern=random sweep=2500 dma=512K diskrate=100";
     }
-    static constexpr const char* kBandwidth = "6MiB/s";
+    static constexpr const char* kBandwidth = "4MiB/s";
 
     // From a to b by post-copy, id kId, with --json.
     BackgroundCommand begin_postcopy(const std::vector<std::string>& flags = {});

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -138,7 +139,7 @@ void Lab::SetUp() {
     fs::resize_file(scratch, kScratchBytes);
     GuestOptions guest = small_guest(kVm);
     guest.append = guest_words();
-    guest.extra = "disks:\n";
+    guest.extra = more_of_vm_file() + "disks:\n";
     for (const std::string& path : {disk, scratch})
         guest.extra += fmt::format("  - path: {}\n    format: raw\n    cache: writeback\n", path);
     start_guest(a, guest);
@@ -155,6 +156,8 @@ BackgroundCommand Lab::begin_migration(const std::vector<std::string>& flags) {
     std::vector<std::string> words = {"migrate",          kVm,     "--to", b.address(), "--json",
                                       "--downtime-limit", "500ms", "--id", kId};
     words.insert(words.end(), flags.begin(), flags.end());
+    if (std::find(flags.begin(), flags.end(), "--strategy") == flags.end())
+        words.insert(words.end(), {"--strategy", "precopy"});
     return a.cli_in_background(words);
 }
 

@@ -61,12 +61,14 @@ class Lab : public ::testing::Test {
     [[nodiscard]] virtual std::string guest_words() const {
         return "ws=16M rate=5000 sweep=5000 dma=1M diskrate=500";
     }
+    // Further lines of its file.
+    [[nodiscard]] virtual std::string more_of_vm_file() const { return {}; }
     // The guest reads its first disk all the time and checks what comes; the second is for us.
     void SetUp() override;
     // Also frees what is held, so that agents can end.
     void TearDown() override;
 
-    // From a to b, id kId; with --json.
+    // From a to b, id kId; with --json, and by pre-copy unless `flags` name another strategy.
     BackgroundCommand begin_migration(const std::vector<std::string>& flags = {});
     // The same, and returns in the middle of a round that would take many minutes.
     BackgroundCommand begin_slow_round();

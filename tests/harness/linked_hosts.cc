@@ -1,0 +1,77 @@
+#include "tests/harness/linked_hosts.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+namespace godwit::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kDevice = "cable";
+
+std::string address_of(int host) { return fmt::format("10.77.0.{}", host + 1); }
+
+std::string namespace_of(pid_t pid) {
+    std::error_code ignored;
+    return fs::read_symlink(fmt::format("/proc/{}/ns/net", pid), ignored).string();
+}
+
+}  // namespace
+
+LinkedHosts::LinkedHosts() {
+    if (!make() && problem_.empty()) problem_ = "network namespaces cannot be made here";
+}
+
+bool LinkedHosts::make() {
+    const std::string ours = namespace_of(::getpid());
+    for (auto& holder : holders_) {
+        holder.emplace(std::vector<std::string>{"unshare", "--net", "sleep", "infinity"});
+        const bool apart = eventually(std::chrono::seconds(10), [&] {
+            return holder->wait(Duration::zero()) || namespace_of(holder->pid()) != ours;
+        });
+        if (!apart || holder->wait(Duration::zero())) {
+            problem_ = holder->result().err;
+            return false;
+        }
+    }
+    const auto did = [this](const std::vector<std::string>& words) {
+        const CommandResult result = run_command(words);
+        if (result.exit_code != 0) problem_ = result.err;
+        return result.exit_code == 0;
+    };
+    if (!did({"ip", "link", "add", kDevice, "netns", std::to_string(holders_[0]->pid()), "type",
+              "veth", "peer", "name", kDevice, "netns", std::to_string(holders_[1]->pid())}))
+        return false;
+    for (int host = 0; host < 2; ++host) {
+        if (!did(inside(host, {"ip", "address", "add", address_of(host) + "/24", "dev", kDevice})))
+            return false;
+        for (const char* device : {"lo", kDevice})
+            if (!did(inside(host, {"ip", "link", "set", device, "up"}))) return false;
+    }
+    return true;
+}
+
+std::vector<std::string> LinkedHosts::inside(int host,
+                                             const std::vector<std::string>& words) const {
+    std::vector<std::string> all = {"nsenter",
+                                    fmt::format("--net=/proc/{}/ns/net", holders_[host]->pid())};
+    all.insert(all.end(), words.begin(), words.end());
+    return all;
+}
+
+AgentOptions LinkedHosts::on(int host) const {
+    if (!problem_.empty()) return {};
+    return {.host = address_of(host), .wrapper = inside(host, {}), .lasting_flags = {"--insecure"}};
+}
+
+void LinkedHosts::set_link(int host, bool up) {
+    const CommandResult result =
+        run_command(inside(host, {"ip", "link", "set", kDevice, up ? "up" : "down"}));
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+}
+
+}  // namespace godwit::testing

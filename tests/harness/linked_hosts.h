@@ -1,0 +1,35 @@
+// Two hosts of a network, on this one: a namespace each, and a cable between them that can be cut.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "tests/harness/agent.h"
+#include "tests/harness/command.h"
+
+namespace godwit::testing {
+
+// Nothing of it outlives the processes that run in the namespaces.
+class LinkedHosts {
+  public:
+    LinkedHosts();
+    LinkedHosts(const LinkedHosts&) = delete;
+    LinkedHosts& operator=(const LinkedHosts&) = delete;
+
+    // Why there are none, or empty.
+    [[nodiscard]] const std::string& problem() const { return problem_; }
+    // For an agent on the host 0 or 1; without namespaces where there are none.
+    [[nodiscard]] AgentOptions on(int host) const;
+    // Takes the cable out of a host, or puts it back.
+    void set_link(int host, bool up);
+
+  private:
+    [[nodiscard]] std::vector<std::string> inside(int host,
+                                                  const std::vector<std::string>& words) const;
+    bool make();
+
+    std::optional<BackgroundCommand> holders_[2];
+    std::string problem_;
+};
+
+}  // namespace godwit::testing
