@@ -49,7 +49,8 @@ TEST_F(RecoveryTest, PagesThatAreLostWithTheSourcesMemoryAreSaidAndTheGuestIsNot
     for (const std::string& file : kept_files(a)) ASSERT_EQ(::unlink(file.c_str()), 0);
     bring_back(a);
     await_outcome("failed");
-    EXPECT_EQ(report()["guest_at"], "needs-operator");
+    EXPECT_EQ(report()["guest_at"], "destination");
+    EXPECT_EQ(a.cli({"watch", kId}).exit_code, 4);
     EXPECT_NE(report()["reason"].get<std::string>().find("pages that were lost"), std::string::npos)
         << report()["reason"];
     EXPECT_EQ(b.qemu_pids().size(), 1U);

@@ -274,8 +274,9 @@ void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry,
     if (!answer) return;  // the next agent goes on asking
     if (answer->draining) {
         needs_operator(report,
-                       "the guest is at the destination, and waits for pages that were lost with "
-                       "the source's memory: end it there, and start it anew");
+                       "the guest waits for pages that were lost with the source's memory: end it "
+                       "there, and start it anew");
+        report.set_guest_at(v1::GUEST_AT_DESTINATION);
     } else if (answer->fate == Fate::kAtDestination) {
         if (vm ? !vm->kill(kKillLimit).ok() : vms_.is_left_alone(entry->vm))
             report.add_warnings("the source's QEMU could not be ended");
