@@ -9,6 +9,7 @@
 
 #include "engine/base/log.h"
 #include "engine/destination/session_token.h"
+#include "engine/handover/boot_id.h"
 #include "engine/postcopy/postcopy_problems.h"
 #include "engine/postcopy/realtime.h"
 
@@ -36,6 +37,7 @@ absl::StatusOr<std::unique_ptr<IncomingMigration>> IncomingMigration::start(
     GODWIT_ASSIGN_OR_RETURN(TcpListener listener, TcpListener::bind(dependencies.listen_host, 0));
     GODWIT_ASSIGN_OR_RETURN(Wakeup wakeup, Wakeup::create());
     v1::JournalRecord record;
+    record.set_boot_id(boot_id());
     record.set_migration_id(request.migration_id());
     record.set_role(v1::ROLE_DESTINATION);
     record.set_vm(request.spec().name());

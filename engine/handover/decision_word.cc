@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -19,6 +20,19 @@ absl::StatusOr<DecisionWord> DecisionWord::open(const std::string& path) {
         return errno_status(error, fmt::format("Cannot allocate {}", path));
     GODWIT_ASSIGN_OR_RETURN(Mapping mapping, Mapping::map_shared(fd.get(), sizeof(uint32_t)));
     return DecisionWord(std::move(mapping));
+}
+
+absl::StatusOr<DecisionWord> DecisionWord::find(const std::string& path) {
+    struct stat file {};
+    if (::stat(path.c_str(), &file) != 0)
+        return errno_status(errno, fmt::format("Cannot find {}", path));
+    if (file.st_size != sizeof(uint32_t))
+        return absl::DataLossError(
+            fmt::format("{} has {} bytes: it is damaged", path, file.st_size));
+    GODWIT_ASSIGN_OR_RETURN(DecisionWord word, open(path));
+    if (word.read() > Verdict::kAbort)
+        return absl::DataLossError(fmt::format("{} says nothing: it is damaged", path));
+    return word;
 }
 
 std::atomic_ref<uint32_t> DecisionWord::word() const {

@@ -23,6 +23,8 @@ class DecisionWord {
   public:
     // Opens `path`, creating it as kOpen when it is missing. Errors: open's, mmap's.
     static absl::StatusOr<DecisionWord> open(const std::string& path);
+    // What another process made. Errors: NotFound, DataLoss when it is no word.
+    static absl::StatusOr<DecisionWord> find(const std::string& path);
 
     [[nodiscard]] Verdict read() const;
     // Moves kOpen to `verdict`. True when this call did it or the word said so already.

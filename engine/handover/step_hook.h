@@ -31,6 +31,8 @@ inline constexpr std::string_view kResumedSeen = "resumed-seen";  // source QEMU
 inline constexpr std::string_view kDraining = "draining";         // it is; nothing was pushed yet
 inline constexpr std::string_view kDrained = "drained";           // the RAM file is still kept
 
+inline constexpr std::string_view kConcluded = "concluded";  // ENDED is not in the journal
+
 // At the destination, in this order.
 inline constexpr std::string_view kIncoming = "incoming";  // QEMU waits; Prepare is not answered
 inline constexpr std::string_view kStreamsAccepted = "streams-accepted";
@@ -46,12 +48,12 @@ inline constexpr std::string_view kServing = "serving";  // faults are asked for
 inline constexpr std::string_view kLastPageCame = "last-page-came";  // DRAINED not sent
 
 inline constexpr std::array kAll = {
-    kPrepared,        kRoundSent,         kPunchedEarly, kGuardArmed, kFrozen,
-    kLastPagesSent,   kDeviceStateLeaves, kLoaded,       kVerified,   kWordDecided,
-    kCommitSent,      kResumedSeen,       kDraining,     kDrained,    kIncoming,
-    kStreamsAccepted, kDeviceStateCame,   kLoadDone,     kCommitCame, kContNoted,
-    kContDone,        kContRefused,       kResumedSent,  kArmed,      kServing,
-    kLastPageCame};
+    kPrepared,      kRoundSent,         kPunchedEarly,    kGuardArmed,  kFrozen,
+    kLastPagesSent, kDeviceStateLeaves, kLoaded,          kVerified,    kWordDecided,
+    kCommitSent,    kResumedSeen,       kDraining,        kDrained,     kConcluded,
+    kIncoming,      kStreamsAccepted,   kDeviceStateCame, kLoadDone,    kCommitCame,
+    kContNoted,     kContDone,          kContRefused,     kResumedSent, kArmed,
+    kServing,       kLastPageCame};
 
 }  // namespace step
 }  // namespace godwit

@@ -2,10 +2,9 @@
 //
 // Documentation/admin-guide/mm/userfaultfd.rst. Two rules lose the guest when they are broken, and
 // nothing reports it:
-//   (a) From the first stale punch on, pages enter by fill() and fill_zero() only. A pwrite of 4
-//   KiB
-//       into huge tmpfs makes 512 pages present; a mere read through a mapping makes a zero page.
-//       What is present never faults.
+//   (a) From the first stale punch on, pages enter by fill() and fill_zero() only. A pwrite of
+//       4 KiB into huge tmpfs makes 512 pages present; a mere read through a mapping makes a zero
+//       page. What is present never faults.
 //   (b) The kernel wakes only whom the filled page was missing through this mapping. Whoever waits
 //       for it in another view must be woken by us.
 #pragma once

@@ -16,8 +16,10 @@ std::optional<FateAnswer> ask_until_known(TransferClient& peer, const std::strin
         const auto answer = peer.query(migration_id);
         std::string said = answer.ok() ? v1::IncomingState_Name(answer->state())
                                        : std::string(answer.status().message());
-        if (answer.ok() && answer->state() == v1::INCOMING_STATE_RESUMED)
-            return FateAnswer{Fate::kAtDestination, answer->guest_gone(), answer->detail()};
+        // Draining before RESUMED: it resumes, and waits for a page.
+        if (answer.ok() && (answer->state() == v1::INCOMING_STATE_RESUMED || answer->draining()))
+            return FateAnswer{Fate::kAtDestination, answer->guest_gone(), answer->draining(),
+                              answer->detail()};
         if (answer.ok() && answer->state() == v1::INCOMING_STATE_REFUSED)
             return FateAnswer{.fate = Fate::kRefused, .detail = answer->detail()};
         if (said != last_said)

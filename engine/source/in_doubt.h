@@ -17,6 +17,7 @@ enum class Fate {
 struct FateAnswer {
     Fate fate;
     bool guest_gone = false;  // at the destination, and its QEMU has ended since COMMIT
+    bool draining = false;    // at the destination, and pages are missing there
     std::string detail;       // the destination's words; may be empty
 };
 

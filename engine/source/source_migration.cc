@@ -125,6 +125,7 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
         migrate(context, stop);
     }
     report.set_total_ms(to_ms(Clock::system().now() - context.started_at));
+    context.at_step(step::kConcluded);
     dependencies_.vm.reset();
     if (report.outcome() != v1::OUTCOME_IN_DOUBT && !unfinished_)
         record.set_phase(v1::JOURNAL_PHASE_ENDED);

@@ -19,7 +19,7 @@ constexpr off_t kUntouchedPage = 40'000;
 TEST(Report, HasEveryNumberOfAMigrationAndPrintsZeros) {
     TestAgent a, b;
     start_guest(a, small_guest());
-    const CommandResult result = migrate(a, b.address());
+    const CommandResult result = migrate(a, b.address(), "vm", {"--strategy", "precopy"});
     ASSERT_EQ(result.exit_code, 0) << result.err;
     const json report = json_of(result);
     for (const char* text : {"migration_id", "vm", "strategy", "tracker", "outcome", "guest_at",
@@ -96,7 +96,7 @@ TEST(Verify, ThatFindsAnotherByteAtTheDestinationNamesBlockAndPageAndTheGuestSta
     start_guest(a, small_guest());
     const CommandResult begun =
         a.cli({"migrate", "vm", "--to", b.address(), "--id", "m", "--detach", "--verify",
-               "--bandwidth", "12MiB/s", "--downtime-limit", "2s"});
+               "--strategy", "precopy", "--bandwidth", "12MiB/s", "--downtime-limit", "2s"});
     ASSERT_EQ(begun.exit_code, 0) << begun.err;
     std::string file;
     ASSERT_TRUE(eventually(std::chrono::seconds(20), [&] {

@@ -33,12 +33,12 @@ class GuestThatNeverConverges : public ::testing::Test {
     void expect_given_up(const std::vector<std::string>& flags, const std::string& reason,
                          size_t rounds) {
         const CommandResult result = migrate_with(a, b, kVm, slowly(flags));
-        expect_at_source(
-            a, result,
-            {.exit_code = 1,
-             .outcome = "failed",
-             .words = {reason, "r = ", "allow a longer --downtime-limit, or --on-no-converge"}},
-            kVm);
+        expect_at_source(a, result,
+                         {.exit_code = 1,
+                          .outcome = "failed",
+                          .words = {reason, "r = ",
+                                    "allow a longer --downtime-limit, or take --strategy hybrid"}},
+                         kVm);
         EXPECT_EQ(json_of(result)["rounds"].size(), rounds);
         expect_nothing_left(b, kVm);
     }

@@ -22,8 +22,8 @@ class LyingDestination : public ::testing::Test {
 
     CommandResult migrate_to(const FakeDestination& liar) {
         // Without --verify: a fake destination has no RAM to compare.
-        return source_.cli(
-            {"migrate", "vm", "--to", liar.address(), "--json", "--downtime-limit", "500ms"});
+        return source_.cli({"migrate", "vm", "--to", liar.address(), "--json", "--strategy",
+                            "precopy", "--downtime-limit", "500ms"});
     }
     void expect_failure(Lies lies, const std::vector<std::string>& words) {
         const FakeDestination liar(std::move(lies));

@@ -10,6 +10,7 @@
 #include "engine/base/hash.h"
 #include "engine/base/log.h"
 #include "engine/base/wait.h"
+#include "engine/handover/boot_id.h"
 #include "engine/postcopy/postcopy_problems.h"
 #include "engine/source/settings.h"
 #include "tools/godwitd/host_memory.h"
@@ -304,6 +305,14 @@ std::shared_ptr<Vm> IncomingRegistry::vm_of(const v1::JournalRecord& record) {
 // COMMIT never came: the stale copy is never started.
 void IncomingRegistry::recover_live(v1::JournalRecord record) {
     const std::string id = record.migration_id();
+    if (record.boot_id() != boot_id()) {
+        // No answer: COMMIT may have come since and been noted in memory only.
+        spdlog::error(
+            "migration {}: this host was restarted in the middle of it; a source that is in doubt "
+            "stays so, for VM {} may have run here",
+            id, record.vm());
+        return;
+    }
     if (const std::shared_ptr<Vm> vm = vm_of(record)) {
         if (const absl::Status killed = vm->kill(kKillLimit); !killed.ok()) {
             spdlog::error("migration {}: {}", id, std::string(killed.message()));

@@ -62,6 +62,12 @@ absl::Status give_back(Vm& vm, const v1::JournalRecord& record, const std::strin
     return absl::OkStatus();
 }
 
+// Only REFUSED lets a guest of which COMMIT was sent run here again.
+bool was_given_back(Vm& vm) {
+    const absl::StatusOr<RunState> state = vm.run_state();
+    return state.ok() && *state == RunState::kRunning;
+}
+
 }  // namespace
 
 void MigrationRegistry::recover() {
@@ -104,17 +110,17 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
     const bool left_alone = !vm && vms_.is_left_alone(entry->vm);
     const absl::StatusOr<Journal> journal = Journal::open(options_.state_dir, entry->id);
     absl::StatusOr<DecisionWord> word =
-        journal.ok() ? DecisionWord::open(journal->word_path()) : journal.status();
+        journal.ok() ? DecisionWord::find(journal->word_path()) : journal.status();
     const bool froze = record.phase() == v1::JOURNAL_PHASE_FREEZING;
     v1::MigrationReport report = entry->report;
-    if (froze && !word.ok()) {
-        needs_operator(report,
-                       fmt::format("the agent ended during the migration, and whether COMMIT "
-                                   "was sent cannot be read: {}",
-                                   std::string(word.status().message())));
+    // A word that can't be read may say COMMIT: the destination knows.
+    const bool committed = froze && (!word.ok() || word->read() == Verdict::kCommit);
+    if (froze && !word.ok())
+        spdlog::error("migration {}: {}", entry->id, std::string(word.status().message()));
+    if (committed && vm && was_given_back(*vm)) {
+        at_source(report, "the agent ended after the destination had refused");
         return conclude(*entry, record, report);
     }
-    const bool committed = froze && word->read() == Verdict::kCommit;
     if (record.phase() == v1::JOURNAL_PHASE_DRAINING || (committed && record.postcopy())) {
         absl::StatusOr<std::vector<RamBlock>> blocks = open_kept_ram(record);
         if (blocks.ok()) {
@@ -130,22 +136,21 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
             });
             return;
         }
-        // After a power cut there is neither memory nor, if it ran on this host, a guest.
-        spdlog::error("migration {}: the guest's last pages are lost: {}", entry->id,
-                      std::string(blocks.status().message()));
-        if (!froze) {
-            needs_operator(report,
-                           fmt::format("the guest resumed at the destination and its last pages "
-                                       "are lost with the source's memory: {}",
-                                       std::string(blocks.status().message())));
-            return conclude(*entry, record, report);
-        }
+        // Let go of already, for the drain was over; or lost in a power cut. The destination knows.
+        spdlog::warn("migration {}: there is nothing to send: {}", entry->id,
+                     std::string(blocks.status().message()));
     }
+    const bool drained = record.phase() == v1::JOURNAL_PHASE_DRAINING;
     // The word is no proof against a power cut, for nobody waits in the pause for it to reach the
     // disk: where the QEMU has ended too, only the destination knows.
-    if (froze && (committed || (!vm && !left_alone))) {
-        entry->in_doubt = true;
-        entry->committed = committed;
+    if (drained || (froze && (committed || (!vm && !left_alone)))) {
+        entry->in_doubt = froze;
+        entry->committed = committed || drained;
+        if (drained) {
+            entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
+            entry->pending =
+                "the agent was restarted; the destination is asked how the drain ended";
+        }
         entry->thread = std::jthread([this, entry, record, vm](const std::stop_token& stop) {
             set_thread_name("in-doubt");
             finish_doubt(entry, record, vm, stop);
@@ -241,7 +246,8 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
             report.set_guest_at(v1::GUEST_AT_DESTINATION);
             report.set_retry_safe(false);
             *report.mutable_postcopy() = outcome.postcopy;
-            report.add_warnings("the source's agent was restarted in the drain");
+            report.add_warnings(
+                "the source's agent was restarted in the drain; nothing was verified");
             break;
         case Drain::End::kGuestGone:
             died(report, "the destination says: " + outcome.detail);
@@ -266,7 +272,12 @@ void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry,
     TransferClient peer(*address);
     const std::optional<FateAnswer> answer = ask_until_known(peer, entry->id, stop);
     if (!answer) return;  // the next agent goes on asking
-    if (answer->fate == Fate::kAtDestination) {
+    if (answer->draining) {
+        needs_operator(report,
+                       "the guest waits for pages that were lost with the source's memory: end it "
+                       "there, and start it anew");
+        report.set_guest_at(v1::GUEST_AT_DESTINATION);
+    } else if (answer->fate == Fate::kAtDestination) {
         if (vm ? !vm->kill(kKillLimit).ok() : vms_.is_left_alone(entry->vm))
             report.add_warnings("the source's QEMU could not be ended");
         report.set_outcome(v1::OUTCOME_DONE);

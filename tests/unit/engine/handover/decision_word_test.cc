@@ -44,6 +44,25 @@ TEST(DecisionWord, OutlivesWhoeverDecidedIt) {
     EXPECT_FALSE(again.decide(Verdict::kAbort));
 }
 
+TEST(DecisionWord, IsFoundOnlyWhereSomebodyMadeIt) {
+    const ScratchDirectory scratch;
+    const std::string path = scratch.path() + "/word";
+    EXPECT_TRUE(absl::IsNotFound(DecisionWord::find(path).status()));
+    open_word(path).decide(Verdict::kCommit);
+    const auto found = DecisionWord::find(path);
+    ASSERT_TRUE(found.ok()) << found.status();
+    EXPECT_EQ(found->read(), Verdict::kCommit);
+}
+
+TEST(DecisionWord, ThatIsDamagedIsNoWord) {
+    const ScratchDirectory scratch;
+    const std::string path = scratch.path() + "/word";
+    for (const std::string bytes : {"", "x", "what", "12345"}) {
+        std::ofstream(path, std::ios::trunc) << bytes;
+        EXPECT_TRUE(absl::IsDataLoss(DecisionWord::find(path).status())) << bytes;
+    }
+}
+
 // A store into a hole of a full file system is a SIGBUS, at the worst moment.
 TEST(DecisionWord, IsNotOpenedWithoutABlockForIt) {
     const ScratchDirectory scratch;
