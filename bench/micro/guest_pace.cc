@@ -256,6 +256,7 @@ int run(int argc, char** argv) {
         "On a host that does other work: chrt -f 1 guest_pace_bench …");
     Flags flags;
     std::vector<std::string> names;
+    names.reserve(std::size(kConfigs));
     for (const Config& config : kConfigs) names.emplace_back(config.name);
     app.add_option("--memory", flags.memory, "Of the guest")->capture_default_str();
     app.add_option("--append", flags.append, "The guest's command line (bench/guest/README.md)")

@@ -95,6 +95,7 @@ void GuestProcess::serve(const std::string& path, Bytes size, int views, std::by
     ::close_range(STDERR_FILENO + 1, kKept - 1, 0);
     const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
     std::vector<volatile std::byte*> mapped;
+    mapped.reserve(static_cast<size_t>(views));
     for (int i = 0; i < views; ++i) mapped.push_back(map_aligned(fd, size));
     const auto* pages = reinterpret_cast<const PageIndex*>(shared);
     auto* times = reinterpret_cast<uint64_t*>(shared) + kMaxPages;
