@@ -70,7 +70,8 @@ absl::StatusOr<uint64_t> HugePageEvents::count_vmstat() {
         if (got == 0) return absl::NotFoundError(fmt::format("{} counts no huge pages", kVmstat));
         size += got;
         const std::string_view text(text_.data(), size);
-        for (size_t end = 0; (end = text.find('\n', line)) != text.npos; line = end + 1) {
+        for (size_t end = 0; (end = text.find('\n', line)) != std::string_view::npos;
+             line = end + 1) {
             for (const std::string_view name : kLines) {
                 if (text.substr(line, name.size()) != name) continue;
                 sum += number_at(text.substr(line + name.size(), end - line - name.size()));

@@ -11,7 +11,7 @@ namespace godwit {
 // --- a restarted agent ----------------------------------------------------------------------
 
 absl::StatusOr<std::unique_ptr<IncomingMigration>> IncomingMigration::recover(
-    v1::JournalRecord record, std::shared_ptr<Vm> vm, Dependencies dependencies) {
+    v1::JournalRecord record, const std::shared_ptr<Vm>& vm, Dependencies dependencies) {
     GODWIT_ASSIGN_OR_RETURN(Journal journal,
                             Journal::open(dependencies.state_dir, record.migration_id()));
     GODWIT_ASSIGN_OR_RETURN(TcpListener listener, TcpListener::bind(dependencies.listen_host, 0));

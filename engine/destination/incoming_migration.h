@@ -61,7 +61,7 @@ class IncomingMigration final : private Asker {
     // Goes on where an earlier agent ended: COMMIT had come, and pages are missing. Errors: those
     // of IncomingPostcopy::recover(); the guest waits where it needs a page.
     static absl::StatusOr<std::unique_ptr<IncomingMigration>> recover(v1::JournalRecord record,
-                                                                      std::shared_ptr<Vm> vm,
+                                                                      const std::shared_ptr<Vm>& vm,
                                                                       Dependencies dependencies);
     // Aborts if it is still waiting; else waits for its end. A drain is left to the agent's
     // successor.
