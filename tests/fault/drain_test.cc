@@ -322,6 +322,7 @@ TEST_F(DrainTest, SourceAgentToldToEndLeavesTheRestToItsSuccessor) {
     EXPECT_FALSE(kept_files(a).empty());
     bring_back(a);
     expect_drained_in_the_end();
+    EXPECT_EQ(report()["reason"], "");
 }
 
 TEST_F(DrainTest, DestinationAgentToldToEndLeavesTheRestToItsSuccessor) {
