@@ -33,8 +33,8 @@ set(godwit_timeout_model 600)
 set(godwit_timeout_model-long 7200)
 set(godwit_timeout_bench-smoke 120)
 
-# Tests of these labels start QEMUs and agents: one at a time, so that they do not starve each other.
-set(godwit_serial_labels e2e fault fault-long hostile bench-smoke)
+# Tests that measure run alone; the others spend most of their time waiting.
+set(godwit_serial_labels bench-smoke)
 
 function(godwit_test name)
     cmake_parse_arguments(arg "TRACKERS" "LABEL" "SOURCES;LIBS" ${ARGN})
@@ -47,7 +47,7 @@ function(godwit_test name)
     set(properties LABELS ${arg_LABEL} TIMEOUT ${godwit_timeout_${arg_LABEL}}
         SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
     if(arg_LABEL IN_LIST godwit_serial_labels)
-        list(APPEND properties RESOURCE_LOCK machine)
+        list(APPEND properties RUN_SERIAL TRUE)
     endif()
     gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES ${properties})
     if(arg_TRACKERS)

@@ -4,8 +4,8 @@
 
 #include "tests/harness/ending.h"
 #include "tests/harness/guest.h"
-#include "tests/harness/huge_pages.h"
 #include "tests/harness/moving.h"
+#include "tests/unit/dirty-tracking/process/reserved_huge_pages.h"
 
 namespace godwit::testing {
 namespace {
