@@ -147,6 +147,11 @@ bool DrainLab::await_drained(double part) {
 
 nlohmann::json DrainLab::report() { return json_of(a.cli({"report", kId, "--json"})); }
 
+void DrainLab::expect_lost(BackgroundCommand& command) {
+    ASSERT_TRUE(command.wait(std::chrono::seconds(30)));
+    EXPECT_EQ(command.result().exit_code, 4) << command.result().err;
+}
+
 void DrainLab::expect_drained(const nlohmann::json& report) {
     ASSERT_TRUE(report.is_object());
     EXPECT_EQ(report["outcome"], "done") << report["reason"];

@@ -58,6 +58,8 @@ class DrainLab : public Lab {
     // when the drain was over first.
     bool await_drained(double part);
 
+    // Its agent was ended: the command can't know how the migration ended.
+    static void expect_lost(BackgroundCommand& command);
     // All is over: the guest is at b, whole, alone, with all its pages; nothing is left of the
     // drain. `report` is the last word of a's agent.
     void expect_drained(const nlohmann::json& report);

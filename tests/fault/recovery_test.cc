@@ -12,10 +12,6 @@ namespace {
 
 class RecoveryTest : public DrainLab {
   protected:
-    void expect_lost(BackgroundCommand& command) {
-        ASSERT_TRUE(command.wait(std::chrono::seconds(30)));
-        EXPECT_EQ(command.result().exit_code, 4) << command.result().err;
-    }
     void await_outcome(const std::string& outcome) {
         nlohmann::json last;
         EXPECT_TRUE(eventually(std::chrono::seconds(30), [&] {

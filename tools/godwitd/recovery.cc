@@ -245,6 +245,7 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
             report.set_outcome(v1::OUTCOME_DONE);
             report.set_guest_at(v1::GUEST_AT_DESTINATION);
             report.set_retry_safe(false);
+            report.clear_reason();  // an agent that was told to end has left one
             *report.mutable_postcopy() = outcome.postcopy;
             report.add_warnings(
                 "the source's agent was restarted in the drain; nothing was verified");
