@@ -11,6 +11,7 @@
 #include <stop_token>
 #include <string>
 
+#include "dirty-tracking/resident/vcpu_throttle.h"
 #include "dirty-tracking/tracker/tracker.h"
 #include "engine/guest/hypervisor.h"
 #include "engine/handover/decision_word.h"
@@ -26,6 +27,9 @@ namespace godwit {
 using TrackerFactory = std::function<absl::StatusOr<std::unique_ptr<DirtyTracker>>(
     Vm&, const std::string& name, v1::MigrationReport& report)>;
 
+// Makes what holds a VM's vCPUs back. Errors: why nobody can.
+using ThrottleFactory = std::function<absl::StatusOr<std::unique_ptr<VcpuThrottle>>(Vm&)>;
+
 struct SourceDependencies {
     std::shared_ptr<Vm> vm;
     std::string state_dir;
@@ -34,10 +38,8 @@ struct SourceDependencies {
     std::string hypervisor_version;
     Duration fixed_cost = std::chrono::milliseconds(15);  // DESIGN: 9–12 ms seen
     TrackerFactory make_tracker;
+    ThrottleFactory make_throttle;
     StepHook at_step = no_hook;
-    // Holds the VM's vCPUs back for that many percent of the time, 0: not at all. Empty: nobody
-    // can.
-    std::function<absl::Status(uint32_t percent)> throttle;
 };
 
 // What a cancel hears after COMMIT.

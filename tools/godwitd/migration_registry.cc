@@ -15,6 +15,7 @@ namespace {
 
 constexpr size_t kFixedCostSamples = 5;
 constexpr Duration kFirstFixedCost = std::chrono::milliseconds(15);
+constexpr double kThrottleMaxData = 10;
 constexpr auto kLongestDowntimeLimit = std::chrono::hours(1);
 constexpr uint64_t kLongestFinishByMs = uint64_t{7} * 24 * 3600 * 1000;
 
@@ -105,6 +106,8 @@ absl::StatusOr<MigrationSettings> MigrationRegistry::settings_of(
     if (request.max_rounds() > 0) settings.limits.max_rounds = request.max_rounds();
     GODWIT_RETURN_IF_ERROR(
         check_range<uint32_t>("max_rounds", request.max_rounds(), 0, kMaxRounds));
+    // The vCPUs are held back by steps, and each takes a round.
+    if (may_throttle(settings)) limits.max_data = kThrottleMaxData;
     if (request.max_data() > 0) settings.limits.max_data = request.max_data();
     GODWIT_RETURN_IF_ERROR(check_range<double>("max_data", request.max_data(), 0, 1e6));
     settings.finish_by = std::chrono::milliseconds(request.finish_by_ms());
@@ -150,8 +153,6 @@ absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& r
             fmt::format("{} migrations are running; that is the limit", running));
     GODWIT_ASSIGN_OR_RETURN(std::shared_ptr<Vm> vm, vms_.hold(request.vm(), settings.id));
     const Duration fixed = fixed_cost(settings.limits.downtime_limit);
-    std::function<absl::Status(uint32_t)> throttle;
-    if (options_.make_throttle) throttle = options_.make_throttle(vm);
     auto entry = std::make_shared<Entry>();
     entry->id = settings.id;
     entry->vm = request.vm();
@@ -163,8 +164,8 @@ absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& r
                                                 .hypervisor_version = options_.hypervisor_version,
                                                 .fixed_cost = fixed,
                                                 .make_tracker = options_.make_tracker,
-                                                .at_step = options_.at_step,
-                                                .throttle = std::move(throttle)});
+                                                .make_throttle = options_.make_throttle,
+                                                .at_step = options_.at_step});
     entry->thread = std::jthread([this, entry](const std::stop_token& stop) {
         set_thread_name("migration");
         run(entry, stop);

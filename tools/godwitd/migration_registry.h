@@ -16,10 +16,6 @@
 
 namespace godwit {
 
-// Makes what holds a VM's vCPUs back, or an empty function where nobody can.
-using ThrottleFactory =
-    std::function<std::function<absl::Status(uint32_t percent)>(const std::shared_ptr<Vm>& vm)>;
-
 // Thread-safe.
 class MigrationRegistry {
   public:
