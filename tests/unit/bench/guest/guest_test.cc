@@ -221,11 +221,11 @@ class GuestWithDisk : public Guest {
     // A 16 MiB disk; on the file system of the build, since O_DIRECT may be refused by tmpfs.
     GuestVmOptions with_disk(const std::string& command_line) {
         EXPECT_TRUE(make_disk_image(disk_path_, 16u << 20, 3).ok());
-        return {.command_line = "disk=on " + command_line,
-                .arguments = {"-drive",
-                              "if=none,id=disk0,format=raw,cache=none,aio=threads,file=" +
-                                  disk_path_,
-                              "-device", "virtio-blk-pci,drive=disk0"}};
+        return {
+            .command_line = "disk=on " + command_line,
+            .arguments = {"-drive",
+                          "if=none,id=disk0,format=raw,cache=none,aio=threads,file=" + disk_path_,
+                          "-device", "virtio-blk-pci,drive=disk0"}};
     }
     void TearDown() override {
         vm_.reset();
