@@ -14,8 +14,11 @@ absl::Status SourceMigration::switch_to_postcopy() {
         return absl::FailedPreconditionError(
             "a stop-and-copy migration has no live rounds that could be ended");
     if (live_over_) return absl::FailedPreconditionError("the live rounds are over already");
-    if (!no_switch_.empty())
-        return absl::FailedPreconditionError("the destination can't do post-copy: " + no_switch_);
+    if (!no_switch_)
+        return absl::FailedPreconditionError(
+            "the destination is not prepared yet: try again in a moment");
+    if (!no_switch_->empty())
+        return absl::FailedPreconditionError("the destination can't do post-copy: " + *no_switch_);
     switch_requested_ = true;
     return absl::OkStatus();
 }

@@ -57,7 +57,8 @@ class SourceMigration {
     absl::Status cancel();
 
     // Ok: the live rounds end now, and the guest resumes before its last pages are there. Errors:
-    // FailedPrecondition when they have ended, there are none, or the destination can't do that.
+    // FailedPrecondition when they have ended, there are none, or the destination can't do that
+    // or has not said yet that it can.
     absl::Status switch_to_postcopy();
     // Ok: an interrupted drain is tried again at once. Errors: FailedPrecondition when none is.
     absl::Status resume();
@@ -100,7 +101,8 @@ class SourceMigration {
     std::mutex drain_mutex_;
     std::shared_ptr<Drain> drain_;  // guarded by drain_mutex_
     bool live_over_ = false;        // the same: too late to switch
-    std::string no_switch_;         // the same: why it can't be done
+    // The same: why it can't be done, empty when it can; unset until the destination has said so.
+    std::optional<std::string> no_switch_;
     bool was_running_ = true;
     bool prepared_ = false;    // the destination holds something of ours
     bool untouched_ = true;    // nothing was touched anywhere yet
