@@ -83,8 +83,9 @@ class SourceMigration {
     // Post-copy, once COMMIT was sent.
     void drain(SourceContext& context, Handover& handover, const std::stop_token& stop);
     void note_resumed(SourceContext& context, Handover& handover, MonotonicTime at);
-    void finish_drain(SourceContext& context, Handover& handover, Drain::Outcome outcome);
-    bool verify_drained(SourceContext& context, Handover& handover);
+    void finish_drain(SourceContext& context, Handover& handover, Drain::Outcome outcome,
+                      const std::stop_token& stop);
+    bool verify_drained(SourceContext& context, Handover& handover, const std::stop_token& stop);
     void finish_dead(SourceContext& context, const std::string& detail);
 
     const MigrationSettings settings_;
