@@ -46,6 +46,8 @@ bool is_time_to_switch(const SourceContext& context, const v1::Round& round,
     if (!context.may_switch) return false;
     if (context.switch_requested) return true;
     const MonotonicTime now = Clock::system().now();
+    // Late already: that is known without a rate.
+    if (must_switch_by(context.settings.finish_by, now - context.started_at, 0, 1)) return true;
     const uint64_t done = context.sender->done_pages();
     const double seconds = std::chrono::duration<double>(now - round_began).count();
     if (done < kMinRatePages || seconds <= 0) return false;

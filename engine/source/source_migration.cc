@@ -316,7 +316,8 @@ void SourceMigration::undo(SourceContext& context, const absl::Status& cause, bo
     }
     if (context.streams) {
         report.set_wire_bytes(context.streams->sent_bytes());
-        context.streams->shutdown();
+        // Its reader may be answering a fault: the drain that does so dies before the streams.
+        context.streams->close();
     }
     if (prepared_) {
         const absl::Status told = context.peer.abort(settings_.id, std::string(cause.message()));

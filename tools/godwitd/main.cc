@@ -142,7 +142,7 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit) {
                                            std::chrono::duration<double>(flags.freeze_limit_s)),
                                        .at_step = at_step});
     migrations.recover();
-    AgentService agent(hypervisor, vms, migrations,
+    AgentService agent(hypervisor, vms, migrations, incoming,
                        {.memory_limit_bytes = memory_limit, .resident_library = flags.resident});
     TransferService transfer(incoming);
 

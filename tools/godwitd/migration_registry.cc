@@ -133,25 +133,40 @@ Duration MigrationRegistry::fixed_cost(Duration downtime_limit) {
     return std::min(sorted[(sorted.size() - 1) / 2], std::max(kFirstFixedCost, downtime_limit / 2));
 }
 
-absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& request) {
-    GODWIT_ASSIGN_OR_RETURN(MigrationSettings settings, settings_of(request));
-    const std::lock_guard lock(mutex_);
-    size_t running = 0;
+// Takes the id. False: there is a migration of that id and VM.
+absl::StatusOr<bool> MigrationRegistry::reserve(const std::string& id, const std::string& vm) {
+    std::unique_lock lock(mutex_);
+    started_.wait(lock, [&] { return !starting_.contains(id); });
+    size_t running = starting_.size();
     for (const auto& entry : entries_) {
-        if (entry->id == settings.id) {
-            if (entry->vm == request.vm()) return entry->id;
+        if (entry->id == id) {
+            if (entry->vm == vm) return false;
             return absl::AlreadyExistsError(
                 fmt::format("migration {} is one of VM {}", entry->id, entry->vm));
         }
         running += entry->ended ? 0 : 1;
     }
-    if (Journal::exists(options_.state_dir, settings.id))
+    if (Journal::exists(options_.state_dir, id))
         return absl::AlreadyExistsError(
-            fmt::format("Migration {} was here before; take another id", settings.id));
+            fmt::format("Migration {} was here before; take another id", id));
     if (running >= kMaxRunning)
         return absl::ResourceExhaustedError(
             fmt::format("{} migrations are running; that is the limit", running));
-    GODWIT_ASSIGN_OR_RETURN(std::shared_ptr<Vm> vm, vms_.hold(request.vm(), settings.id));
+    starting_.insert(id);
+    return true;
+}
+
+absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& request) {
+    GODWIT_ASSIGN_OR_RETURN(MigrationSettings settings, settings_of(request));
+    GODWIT_ASSIGN_OR_RETURN(const bool is_new, reserve(settings.id, request.vm()));
+    if (!is_new) return settings.id;
+    // May take minutes, where the VM has just come and is put in order: nobody else waits for that.
+    absl::StatusOr<std::shared_ptr<Vm>> held = vms_.hold(request.vm(), settings.id);
+    const std::lock_guard lock(mutex_);
+    starting_.erase(settings.id);
+    started_.notify_all();
+    if (!held.ok()) return held.status();
+    std::shared_ptr<Vm> vm = *std::move(held);
     const Duration fixed = fixed_cost(settings.limits.downtime_limit);
     auto entry = std::make_shared<Entry>();
     entry->id = settings.id;
