@@ -102,7 +102,7 @@ TEST_F(DeviceStatePipeTest, RefusesMoreThanMayWait) {
 }
 
 TEST_F(DeviceStatePipeTest, CountsOnlyWhatWaitsForTheLimit) {
-    ASSERT_NO_FATAL_FAILURE(start(kPart));
+    ASSERT_NO_FATAL_FAILURE(start(2 * kPart));
     for (size_t i = 0; i < kParts; ++i) {
         ASSERT_TRUE(write(part(i)).ok()) << i;
         ASSERT_EQ(read(kPart), part(i)) << i;
