@@ -231,7 +231,7 @@ class GuestWithDisk : public Guest {
         vm_.reset();
         ::unlink(disk_path_.c_str());
     }
-    const std::string disk_path_ = fmt::format("godwit-guest-test-disk-{}.img", ::getpid());
+    const std::string disk_path_ = "godwit-guest-test-disk-" + std::to_string(::getpid()) + ".img";
 };
 
 TEST_P(GuestWithDisk, ReadsTheDiskByDmaAndFindsEveryPageRight) {
