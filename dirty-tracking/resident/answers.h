@@ -23,8 +23,9 @@ union Message {
     Message() : start{} {}
 };
 
-// One for the log, one for the throttle: who uses them need not know of each other.
-inline constexpr int kConnectionLimit = 2;
+// For the log, the throttle, and the tracker that takes the place of the one that has the log: who
+// uses them need not know of each other.
+inline constexpr int kConnectionLimit = 3;
 
 // Answers `request` (of `length` bytes, with the descriptor `memory` or -1) of the connection
 // `client` in `reply`. False: the connection is to be closed after the reply.

@@ -8,9 +8,9 @@
 //     ◄─────────────────────────────────────── its reply; always one for one
 //
 // A message of another version, of a wrong length or kind gets kVersion or kBadMessage and the
-// connection is closed. Two connections are served, so that the log and the throttle may have one
-// each. There is one log and one throttle: while they are on, they belong to the connection that
-// began them, and end with it, whoever closed it.
+// connection is closed. Three connections are served: for the log, the throttle, and a tracker that
+// takes the place of the one that has the log. There is one log and one throttle: while they are
+// on, they belong to the connection that began them, and end with it, whoever closed it.
 #pragma once
 
 #include <cstddef>

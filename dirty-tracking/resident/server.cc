@@ -23,7 +23,7 @@ namespace {
 constexpr size_t kStackBytes = 256 << 10;
 
 int g_listener = -1;
-int g_clients[kConnectionLimit] = {-1, -1};
+int g_clients[kConnectionLimit] = {-1, -1, -1};
 std::atomic<bool> g_running{false};
 Message g_request;
 Message g_reply;

@@ -8,6 +8,12 @@
 #include <cerrno>
 
 namespace godwit {
+namespace {
+
+// What a part costs beside its bytes, about.
+constexpr Bytes kPartBytes = 64;
+
+}  // namespace
 
 DeviceStatePipe::DeviceStatePipe(UniqueFd socket, Wakeup wakeup, Bytes max_waiting)
     : socket_(std::move(socket)), wakeup_(std::move(wakeup)), max_waiting_(max_waiting) {}
@@ -32,10 +38,11 @@ DeviceStatePipe::~DeviceStatePipe() {
 absl::Status DeviceStatePipe::write(std::span<const std::byte> bytes) {
     written_ += bytes.size();
     const std::lock_guard lock(mutex_);
-    if (waiting_ + bytes.size() > max_waiting_)
+    if (ended_) return absl::InvalidArgumentError("device state behind its end");
+    if (waiting_ + bytes.size() + kPartBytes > max_waiting_)
         return absl::ResourceExhaustedError(
             fmt::format("QEMU has left {} of its device state unread", waiting_));
-    waiting_ += bytes.size();
+    waiting_ += bytes.size() + kPartBytes;
     parts_.emplace_back(bytes.begin(), bytes.end());
     changed_.notify_all();
     return absl::OkStatus();
@@ -57,7 +64,7 @@ void DeviceStatePipe::run(const std::stop_token& stop) {
             if (parts_.empty()) break;
             part = std::move(parts_.front());
             parts_.pop_front();
-            waiting_ -= part.size();
+            waiting_ -= part.size() + kPartBytes;
         }
         wanted = wanted && hand_over(part, stop);
     }

@@ -23,7 +23,7 @@ namespace godwit {
 class DeviceStatePipe {
   public:
     // More than QEMU has not read yet is no device state.
-    static constexpr Bytes kMaxWaiting = Bytes{1} << 30;
+    static constexpr Bytes kMaxWaiting = Bytes{256} << 20;
 
     // `socket`: our end of QEMU's incoming stream.
     static absl::StatusOr<std::unique_ptr<DeviceStatePipe>> create(UniqueFd socket,
@@ -33,7 +33,8 @@ class DeviceStatePipe {
     DeviceStatePipe(const DeviceStatePipe&) = delete;
     DeviceStatePipe& operator=(const DeviceStatePipe&) = delete;
 
-    // What QEMU does not want any more is dropped: its event says why. Errors: ResourceExhausted.
+    // What QEMU does not want any more is dropped: its event says why. Errors: ResourceExhausted;
+    // InvalidArgument behind the end.
     absl::Status write(std::span<const std::byte> bytes);
     // QEMU reads the end behind what was written.
     void end();

@@ -18,9 +18,15 @@ absl::Status IncomingMigration::commit(bool run_guest) {
     dependencies_.at_step(step::kCommitCame);
     {
         const std::lock_guard lock(mutex_);
-        if (!broken_.ok()) return broken_;  // an abort came first
-        if (load_status_ != "completed")
-            return absl::FailedPreconditionError("COMMIT before the device state was loaded");
+        absl::Status not_now = broken_;  // an abort, or the end of the streams, came first
+        if (not_now.ok() && load_status_ != "completed")
+            not_now = absl::FailedPreconditionError("COMMIT before the device state was loaded");
+        if (!not_now.ok()) {
+            // Refused by whoever waits for the drain of a guest that never ran here.
+            if (phase_ == DestinationPhase::kCommittedServing) phase_ = DestinationPhase::kServing;
+            changed_.notify_all();
+            return not_now;
+        }
         state_ = v1::INCOMING_STATE_COMMITTED;
         record_.set_was_running(run_guest);
         changed_.notify_all();
@@ -28,6 +34,7 @@ absl::Status IncomingMigration::commit(bool run_guest) {
     absl::Status resumed = enter(v1::JOURNAL_PHASE_CONT, "");
     dependencies_.at_step(step::kContNoted);
     if (resumed.ok()) resumed = resume_guest(run_guest);
+    if (absl::IsCancelled(resumed)) return resumed;  // the successor finds CONT, and goes on
     if (!resumed.ok()) return refuse_commit(resumed);
     dependencies_.at_step(step::kContDone);
     note_resumed();
@@ -37,11 +44,13 @@ absl::Status IncomingMigration::commit(bool run_guest) {
 // The guest is here; whether all of its pages are is another matter.
 void IncomingMigration::note_resumed() {
     bool all_pages = true;
+    bool gone = false;
     {
         const std::lock_guard lock(mutex_);
         all_pages = phase_ != DestinationPhase::kCommittedServing;
         state_ = v1::INCOMING_STATE_RESUMED;
         phase_ = all_pages ? DestinationPhase::kResumed : DestinationPhase::kDraining;
+        gone = vm_gone_;
     }
     if (all_pages) {
         // Whoever hears of RESUMED may migrate the VM on at once.
@@ -53,12 +62,13 @@ void IncomingMigration::note_resumed() {
     const v1::JournalPhase now = all_pages ? v1::JOURNAL_PHASE_RESUMED : v1::JOURNAL_PHASE_DRAINING;
     if (const absl::Status status = enter(now, ""); !status.ok())
         spdlog::error("migration {}: {}", id(), std::string(status.message()));
+    if (!all_pages && gone) return break_session(absl::NotFoundError("the guest's QEMU has ended"));
     if (const absl::Status status = vm_->announce(); !status.ok())
         spdlog::warn("migration {}: announce: {}", id(), std::string(status.message()));
 }
 
-// Ok: the guest is this side's, running or crashed. An error: it has never run here, for QEMU was
-// not asked or answered `cont` with an error.
+// Ok: the guest is this side's, running or crashed. Cancelled: the agent ends before QEMU has said.
+// Another error: it has never run here, for QEMU was not asked or answered `cont` with an error.
 absl::Status IncomingMigration::resume_guest(bool run) {
     if (wait_readable(vm_->gone_fd(), -1, Clock::system().now()).ok())
         return absl::UnavailableError("its QEMU ended before it was asked to run the guest");
@@ -72,7 +82,9 @@ absl::Status IncomingMigration::resume_guest(bool run) {
         if (absl::IsDeadlineExceeded(status) || absl::IsUnavailable(status)) {
             // No answer is no refusal either. Asked again until QEMU says.
             events_lost |= absl::IsUnavailable(status);
-            wait_readable(-1, -1, Clock::system().now() + kAskAgain).IgnoreError();
+            std::unique_lock lock(mutex_);
+            if (changed_.wait_for(lock, kAskAgain, [this] { return ending_; }))
+                return absl::CancelledError("the agent ends");
             continue;
         }
         // RESUME comes before the answer to the `cont` that caused it, on the same connection. A
@@ -110,7 +122,6 @@ void IncomingMigration::refuse(const absl::Status& reason) {
                       std::string(killed.message()));
         return;
     }
-    postcopy_.reset();
     dependencies_.hypervisor->forget(*vm_).IgnoreError();
     if (const absl::Status status = enter(v1::JOURNAL_PHASE_REFUSED, text); !status.ok())
         spdlog::error("migration {}: {}", id(), std::string(status.message()));

@@ -36,6 +36,8 @@ absl::StatusOr<std::unique_ptr<IncomingMigration>> IncomingMigration::recover(
         [self = incoming.get()](const GuestEvent& event) { self->on_guest_event(event); });
     GODWIT_ASSIGN_OR_RETURN(incoming->postcopy_,
                             IncomingPostcopy::recover(*vm, incoming->journal_.missing_path()));
+    incoming->watcher_ = std::jthread(
+        [self = incoming.get()](const std::stop_token& stop) { self->watch_guest(stop); });
     if (committed)
         incoming->committer_ = std::jthread([self = incoming.get()](const std::stop_token& stop) {
             set_thread_name("commit");
@@ -194,6 +196,8 @@ absl::Status IncomingMigration::marker_came(Session& session) {
 // The source has let go. What came page by page is put together again before anybody may move the
 // VM on: that would wipe out what a tracker knows.
 void IncomingMigration::settle() {
+    // Nobody else has it any more.
+    if (phase() == DestinationPhase::kRefused) postcopy_.reset();
     if (phase() != DestinationPhase::kDrained) return;
     run_as_others();
     if (!state().guest_gone()) {
@@ -211,13 +215,20 @@ absl::Status IncomingMigration::finish_drain(Session& session) {
         const std::lock_guard lock(mutex_);
         text = record_.report().postcopy().SerializeAsString();
     }
-    return session.writer->send(FrameKind::kDrained, std::as_bytes(std::span<const char>(text)));
+    GODWIT_RETURN_IF_ERROR(
+        session.writer->send(FrameKind::kDrained, std::as_bytes(std::span<const char>(text))));
+    // A source that does not hang up keeps nobody: whoever comes again is told the same.
+    return absl::CancelledError("the last page is here");
 }
 
 // First unregistered, then written down, then told: a successor that finds it written has no fault
 // to serve.
 absl::Status IncomingMigration::end_drain() {
     dependencies_.at_step(step::kLastPageCame);
+    {
+        const std::lock_guard lock(mutex_);
+        if (vm_gone_) return absl::NotFoundError("the guest's QEMU has ended");
+    }
     GODWIT_RETURN_IF_ERROR(postcopy_->finish());
     const v1::Postcopy report = postcopy_->report();
     {

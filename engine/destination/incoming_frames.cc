@@ -56,7 +56,8 @@ absl::Status IncomingMigration::take_pages(DestinationPhase phase, const Frame& 
     GODWIT_ASSIGN_OR_RETURN(const std::span<const std::byte> raw,
                             codec.decompress(pages.codec, pages.payload, pages.raw_bytes));
     // Guest memory that faults is filled by nothing but place().
-    if (phase == DestinationPhase::kLive || phase == DestinationPhase::kArmed)
+    if (phase == DestinationPhase::kLive || phase == DestinationPhase::kArming ||
+        phase == DestinationPhase::kArmed)
         return writer_.write(pages, raw);
     return annotate(postcopy_->place(pages, raw, origin), "Cannot put a page in place");
 }
@@ -124,6 +125,7 @@ absl::Status IncomingMigration::serve_postcopy_frame(Session& session, const Fra
         case FrameKind::kPostcopyBegin:
             GODWIT_RETURN_IF_ERROR(
                 annotate(postcopy_->arm(), "Cannot catch the faults of the guest"));
+            note_armed();
             dependencies_.at_step(step::kArmed);
             return session.writer->send(FrameKind::kPostcopyReady);
         case FrameKind::kPostcopyOff:

@@ -261,6 +261,11 @@ absl::StatusOr<DestinationPhase> IncomingMigration::hear(StreamKind stream, Fram
     return phase_;
 }
 
+void IncomingMigration::note_armed() {
+    const std::lock_guard lock(mutex_);
+    phase_ = DestinationPhase::kArmed;
+}
+
 DestinationPhase IncomingMigration::phase() const {
     const std::lock_guard lock(mutex_);
     return phase_;
@@ -281,11 +286,18 @@ void IncomingMigration::watch_guest(const std::stop_token& stop) {
         if (!changed_.wait(lock, stop, [this] { return load_status_.has_value(); })) return;
         status = *load_status_;
     }
+    std::string problem = "its QEMU could not load the device state";
+    if (status == "completed" && phase() == DestinationPhase::kServing) {
+        if (const absl::Status mapped = postcopy_->check_mappings(); !mapped.ok()) {
+            status = "failed";
+            problem = std::string(mapped.message());
+        }
+    }
     if (status == "completed") {
         dependencies_.at_step(step::kLoadDone);
         if (state().state() == v1::INCOMING_STATE_WAITING) tell(FrameKind::kLoaded, {});
         std::unique_lock lock(mutex_);
-        std::optional<MonotonicTime> said;
+        Said said;
         while (!changed_.wait_for(lock, stop, kLook, [this] { return vm_gone_; })) {
             if (stop.stop_requested()) return;
             lock.unlock();
@@ -303,25 +315,32 @@ void IncomingMigration::watch_guest(const std::stop_token& stop) {
     }
     // The source reads the reason before it sees the streams close: it aborts us.
     tell(FrameKind::kLoadFailed,
-         TextBody{.text = status == "gone" ? "its QEMU has ended"
-                                           : "its QEMU could not load the device state"}
-             .encode());
+         TextBody{.text = status == "gone" ? "its QEMU has ended" : problem}.encode());
 }
 
-// Once for each fault that waits so long. `said`: of which it was said last.
-void IncomingMigration::warn_of_stall(std::optional<MonotonicTime>& said) const {
-    if (phase() != DestinationPhase::kDraining) return;
+// Once for each fault that waits so long, and once when nobody serves them any more.
+void IncomingMigration::warn_of_stall(Said& said) const {
+    if (!is_draining()) return;
+    if (const absl::Status failure = postcopy_->failure(); !failure.ok() && !said.failure) {
+        said.failure = true;
+        spdlog::error("migration {}: the guest's faults are not served: {}", id(),
+                      std::string(failure.message()));
+    }
     const std::optional<MonotonicTime> since = postcopy_->waits_since();
-    if (!since || since == said || Clock::system().now() - *since < kStallWorthSaying) return;
-    said = since;
+    if (!since || since == said.stall || Clock::system().now() - *since < kStallWorthSaying) return;
+    said.stall = since;
     spdlog::warn("migration {}: the guest has waited {:.0f} s for a page that the source owes it",
                  id(), to_ms(Clock::system().now() - *since) / 1000);
 }
 
 absl::Status IncomingMigration::enter(v1::JournalPhase phase, const std::string& detail) {
+    const std::lock_guard one_at_a_time(journal_mutex_);
     v1::JournalRecord record;
     {
         const std::lock_guard lock(mutex_);
+        // The last page may come before the first page of the drain was noted.
+        if (phase == v1::JOURNAL_PHASE_DRAINING && record_.phase() == v1::JOURNAL_PHASE_RESUMED)
+            return absl::OkStatus();
         record_.set_phase(phase);
         record_.set_detail(detail);
         record = record_;

@@ -106,11 +106,17 @@ class IncomingMigration final : private Asker {
     void break_session(const absl::Status& reason);
     void on_guest_event(const GuestEvent& event);
     void watch_guest(const std::stop_token& stop);
-    void warn_of_stall(std::optional<MonotonicTime>& said) const;
+    // What was warned of.
+    struct Said {
+        std::optional<MonotonicTime> stall;  // the fault that was waited for
+        bool failure = false;
+    };
+    void warn_of_stall(Said& said) const;
     absl::Status enter(v1::JournalPhase phase, const std::string& detail);
     [[nodiscard]] std::shared_ptr<Session> session() const;
     // Whether that frame may come now; goes on to the phase after it.
     absl::StatusOr<DestinationPhase> hear(StreamKind stream, FrameKind frame);
+    void note_armed();
     [[nodiscard]] DestinationPhase phase() const;
 
     // Frames (incoming_frames.cc):
@@ -161,6 +167,7 @@ class IncomingMigration final : private Asker {
     std::future<absl::StatusOr<std::vector<ChunkHash>>> hashes_;
     std::vector<ChunkHash> known_hashes_;
 
+    std::mutex journal_mutex_;  // held while the journal is written; before mutex_
     mutable std::mutex mutex_;
     std::condition_variable_any changed_;
     // Guarded by mutex_:

@@ -55,9 +55,10 @@ absl::Status IncomingPostcopy::arm() {
 }
 
 absl::Status IncomingPostcopy::punch(const ChunkPages& stale) {
-    missing_->set(stale.block, stale.chunk, stale.pages);
+    const RamBlock& block = vm_.ram_blocks()[stale.block];
+    missing_->set(stale.block, stale.chunk, whole_granules(block, stale.pages));
     PunchTotals totals;
-    return punch_stale(vm_.ram_blocks()[stale.block], stale.chunk, stale.pages, totals);
+    return punch_stale(block, stale.chunk, stale.pages, totals);
 }
 
 absl::Status IncomingPostcopy::serve(Asker& asker) {

@@ -55,6 +55,10 @@ class IncomingPostcopy {
         return server_->oldest_open();
     }
 
+    // FaultMemory's, and what the thread that serves faults has met.
+    [[nodiscard]] absl::Status check_mappings() const { return memory_->check_mappings(); }
+    [[nodiscard]] absl::Status failure() const { return server_->failure(); }
+
     // After the last page: faults are the kernel's again.
     absl::Status finish();
     // Puts small pages together to huge ones; returns how many bytes. After finish().

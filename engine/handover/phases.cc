@@ -78,7 +78,7 @@ constexpr auto kUrgent = StreamKind::kUrgent;
 constexpr std::array kDestinationSteps = {
     DestinationStep{D::kLive, kData, F::kPages, D::kLive},
     DestinationStep{D::kLive, kData, F::kMarker, D::kLive},
-    DestinationStep{D::kLive, kUrgent, F::kPostcopyBegin, D::kArmed},
+    DestinationStep{D::kLive, kUrgent, F::kPostcopyBegin, D::kArming},
     DestinationStep{D::kLive, kUrgent, F::kDeviceState, D::kLive},
     DestinationStep{D::kLive, kUrgent, F::kDeviceStateEnd, D::kLive},
     DestinationStep{D::kLive, kUrgent, F::kVerifyBegin, D::kLive},
@@ -87,6 +87,9 @@ constexpr std::array kDestinationSteps = {
     DestinationStep{D::kLive, kUrgent, F::kCommit, D::kCommitted},
     DestinationStep{D::kLive, kUrgent, F::kCommitPaused, D::kCommitted},
     DestinationStep{D::kLive, kUrgent, F::kAbort, D::kRefused},
+    // What becomes kArmed by itself.
+    DestinationStep{D::kArming, kData, F::kPages, D::kArming},
+    DestinationStep{D::kArming, kData, F::kMarker, D::kArming},
     // Pages may still come here, as long as none is missing: the migration may end as pre-copy.
     DestinationStep{D::kArmed, kData, F::kPages, D::kArmed},
     DestinationStep{D::kArmed, kData, F::kMarker, D::kArmed},
@@ -133,8 +136,9 @@ std::string_view phase_name(SourcePhase phase) {
 
 std::string_view phase_name(DestinationPhase phase) {
     constexpr std::array<std::string_view, kDestinationPhaseCount> kNames = {
-        "live",     "armed",   "punched", "serving", "committed", "resumed", "committed-serving",
-        "draining", "drained", "refused"};
+        "live",     "arming",    "armed",   "punched",
+        "serving",  "committed", "resumed", "committed-serving",
+        "draining", "drained",   "refused"};
     return kNames[static_cast<size_t>(phase)];
 }
 

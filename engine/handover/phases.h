@@ -4,15 +4,14 @@
 // does not have at that moment is a breach of the protocol: the connection ends there, and what
 // follows is what follows any lost connection (DESIGN section 8).
 //
-//   source        kRounds ─► kArming ─► kArmed ─► kSavingServed ─► kLoadedServed ─►
-//   kCommittedServed
-//                    │                     │                                              │
-//                    └─► kSaving ◄─────────┘ (all pages are there after all)              ▼
-//                           └─► kLoaded ─► kCommitted ─► kDone            kDraining ─► kDrained
+//   source        kRounds ─► kArming ─► kArmed ─► kSavingServed ─► kLoadedServed ─► …
+//                    └─► kSaving ◄────────┘  (all pages are there after all)
+//                           └─► kLoaded ─► kCommitted ─► kDone
+//                 … ─► kCommittedServed ─► kDraining ─► kDrained
 //
-//   destination   kLive ─► kArmed ─► kPunched ─► kServing ─► kCommittedServing ─► kDraining ─►
-//   kDrained
+//   destination   kLive ─► kArming ─► kArmed ─► kPunched ─► kServing ─► …
 //                    └─► kCommitted ─► kResumed
+//                 … ─► kCommittedServing ─► kDraining ─► kDrained
 #pragma once
 
 #include <cstdint>
@@ -43,6 +42,7 @@ inline constexpr int kSourcePhaseCount = 13;
 
 enum class DestinationPhase : uint8_t {
     kLive,     // pages come; device state may
+    kArming,   // kPostcopyBegin came; faults can't be caught yet
     kArmed,    // faults can be caught; no page is missing yet
     kPunched,  // pages are missing, and more may become so
     kServing,  // what is missing is final; faults are asked for
@@ -53,7 +53,7 @@ enum class DestinationPhase : uint8_t {
     kDrained,
     kRefused,
 };
-inline constexpr int kDestinationPhaseCount = 10;
+inline constexpr int kDestinationPhaseCount = 11;
 
 enum class StreamKind : uint8_t { kData, kUrgent };
 

@@ -171,6 +171,12 @@ void FaultServer::answer_open(BlockIndex block, size_t word, uint64_t placed, ui
         return false;
     });
     close_faults(block, word, waited_for);
+    // Given back by the guest and asked for again since it was filled: that fault is closed too.
+    visit_runs(waited_for & ~zero, [&](uint32_t first, uint32_t pages) {
+        const PageRange range{word * 64 + first, word * 64 + first + pages * granule};
+        if (const absl::Status status = memory_.wake(block, range); !status.ok()) fail(status);
+        return true;
+    });
 }
 
 void FaultServer::close_faults(BlockIndex block, size_t word, uint64_t pages) {

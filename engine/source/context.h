@@ -2,9 +2,9 @@
 #pragma once
 
 #include <atomic>
-#include <functional>
 #include <memory>
 
+#include "dirty-tracking/resident/vcpu_throttle.h"
 #include "dirty-tracking/tracker/tracker.h"
 #include "engine/guest/hypervisor.h"
 #include "engine/handover/decision_word.h"
@@ -39,11 +39,10 @@ struct SourceContext {
     // Somebody wants the guest to resume at the destination now, and the rest to follow.
     const std::atomic<bool>& switch_requested;
     bool may_switch = false;  // the destination can do that; set by prepare
-    // Holds the vCPUs back for that many percent of the time; empty: can't be done.
-    std::function<absl::Status(uint32_t percent)> throttle;
-    v1::Progress progress;  // what the last round told, for progress events
+    v1::Progress progress;    // what the last round told, for progress events
 
     // Made by prepare:
+    std::unique_ptr<VcpuThrottle> throttle;  // where may_throttle(); nothing is held once it goes
     std::unique_ptr<DirtyTracker> tracker;
     std::unique_ptr<SourceStreams> streams;
     std::unique_ptr<RoundSender> sender;

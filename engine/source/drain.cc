@@ -50,6 +50,7 @@ Drain::~Drain() {
 
 void Drain::set_missing(const PageSet& missing, const PageSet& recent) {
     missing_pages_ = count_pages(missing);
+    missing_there_ = missing_pages_;
     to_push_ = missing;
     recent_ = recent;
     for (BlockIndex block = 0; block < missing.size(); ++block)

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <stop_token>
@@ -95,7 +96,7 @@ class Drain final : public PageRequests, private PageSink {
     void note_resumed(MonotonicTime at);
     // Until the destination answers; then `outcome` says the end, or there are streams.
     absl::StatusOr<Connection> reconnect(const std::stop_token& stop, Outcome& outcome);
-    absl::StatusOr<bool> try_reconnect(Outcome& outcome);
+    absl::StatusOr<bool> try_reconnect(Outcome& outcome, const std::stop_token& stop);
     bool pause(Duration length, const std::stop_token& stop);
     void yield_to_faults() const;
     v1::Postcopy finish(const v1::Postcopy& theirs) const;
@@ -122,6 +123,8 @@ class Drain final : public PageRequests, private PageSink {
     MonotonicTime started_at_{};
     uint32_t interruptions_ = 0;
     Duration interrupted_{};
+    Duration pause_{};  // before the next try to reconnect
+    uint64_t missing_there_ = std::numeric_limits<uint64_t>::max();  // as its last list had it
 
     std::mutex mutex_;
     std::condition_variable_any retry_;

@@ -49,8 +49,12 @@ absl::StatusOr<Drain::Connection> Drain::reconnect(const std::stop_token& stop, 
     };
     set_interrupted(true);
     std::string last_said;
-    for (Duration wait = kFirstPause;; wait = std::min(wait * 2, kLongestPause)) {
-        const absl::StatusOr<bool> connected = try_reconnect(outcome);
+    while (true) {
+        // At once, unless the last connection brought nothing over.
+        if (pause_ > Duration::zero() && !pause(pause_, stop))
+            return absl::CancelledError("the drain was stopped");
+        pause_ = pause_ == Duration::zero() ? kFirstPause : std::min(pause_ * 2, kLongestPause);
+        const absl::StatusOr<bool> connected = try_reconnect(outcome, stop);
         if (connected.ok()) {
             interrupted_ += Clock::system().now() - lost_at;
             set_interrupted(false);
@@ -66,12 +70,11 @@ absl::StatusOr<Drain::Connection> Drain::reconnect(const std::stop_token& stop, 
             plan_.log->message("drain", said + "; trying again");
         }
         last_said = said;
-        if (!pause(wait, stop)) return absl::CancelledError("the drain was stopped");
     }
 }
 
 // True: there are new streams, and what is missing is known. False: it has ended there.
-absl::StatusOr<bool> Drain::try_reconnect(Outcome& outcome) {
+absl::StatusOr<bool> Drain::try_reconnect(Outcome& outcome, const std::stop_token& stop) {
     GODWIT_ASSIGN_OR_RETURN(const v1::ReconnectResponse response,
                             peer_.reconnect(plan_.migration_id));
     const v1::QueryResponse& state = response.state();
@@ -110,13 +113,21 @@ absl::StatusOr<bool> Drain::try_reconnect(Outcome& outcome) {
              .requests = this,
              .on_made = [this](SourceStreams& streams) { streams_ = &streams; }},
             *own_signals_, Clock::system().now() + kConnectLimit));
-    GODWIT_RETURN_IF_ERROR(
-        own_signals_
-            ->wait("the list of missing pages", Mind::kPeerOnly, Clock::system().now() + kListLimit,
-                   [](const Seen& seen) {
-                       return seen.missing_lists > 0 || seen.drained || seen.gone_there;
-                   })
-            .status());
+    const std::stop_callback wake(stop, [this] { own_signals_->update([](Seen&) {}); });
+    GODWIT_RETURN_IF_ERROR(own_signals_
+                               ->wait("the list of missing pages", Mind::kPeerOnly,
+                                      Clock::system().now() + kListLimit,
+                                      [&stop](const Seen& seen) {
+                                          return seen.missing_lists > 0 || seen.drained ||
+                                                 seen.gone_there || stop.stop_requested();
+                                      })
+                               .status());
+    if (stop.stop_requested()) return absl::CancelledError("the drain was stopped");
+    // Fewer than at the last list: pages did get there.
+    if (const uint64_t missing = pending_.count(); missing < missing_there_) {
+        pause_ = Duration::zero();
+        missing_there_ = missing;
+    }
     if (missing_pages_ == 0) missing_pages_ = pending_.count();
     return true;
 }

@@ -69,6 +69,7 @@ class Handover {
     // How many system calls it takes the destination to drop these.
     [[nodiscard]] uint64_t punch_count(const PageSet& stale) const;
     void widen(PageSet& stale) const;
+    void widen_to_fit(PageSet& stale) const;
     absl::Status save_device_state();
 
     SourceContext& context_;

@@ -107,6 +107,31 @@ void Handover::widen(PageSet& stale) const {
     });
 }
 
+// Each punch is pause: those chunks that take the most are dropped whole, until there are few
+// enough.
+void Handover::widen_to_fit(PageSet& stale) const {
+    struct Place {
+        uint64_t runs;
+        BlockIndex block;
+        ChunkIndex chunk;
+    };
+    uint64_t count = punch_count(stale);
+    if (count <= kMaxLatePunches) return;
+    std::vector<Place> places;
+    for_each_chunk(stale, [&](BlockIndex block, ChunkIndex chunk, const ChunkMask& mask) {
+        if (context_.sender->was_sent(block, chunk))
+            places.push_back({run_count(mask), block, chunk});
+    });
+    std::stable_sort(places.begin(), places.end(),
+                     [](const Place& one, const Place& two) { return one.runs > two.runs; });
+    for (const Place& place : places) {
+        if (count <= kMaxLatePunches || place.runs <= 1) break;
+        stale[place.block].set_range(
+            {place.chunk * kPagesPerChunk, (place.chunk + 1) * kPagesPerChunk});
+        count -= place.runs - 1;
+    }
+}
+
 // The guest runs meanwhile: what it writes to pages that are stale already costs nothing more.
 absl::Status Handover::punch_early(LiveResult& live) {
     PageSet fresh = live.rest;
@@ -142,6 +167,7 @@ absl::Status Handover::punch_late(PageSet last, const PageSet& recent, uint32_t 
     remove_pages(last, missing_);
     widen(last);
     remove_pages(last, missing_);
+    widen_to_fit(last);
     context_.report.mutable_postcopy()->set_late_punches(punch_count(last));
     GODWIT_RETURN_IF_ERROR(send_punches(last, index, GuestState::kFrozen, deadline_));
     add_pages(missing_, last);

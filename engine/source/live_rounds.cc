@@ -46,6 +46,8 @@ bool is_time_to_switch(const SourceContext& context, const v1::Round& round,
     if (!context.may_switch) return false;
     if (context.switch_requested) return true;
     const MonotonicTime now = Clock::system().now();
+    // Late already: that is known without a rate.
+    if (must_switch_by(context.settings.finish_by, now - context.started_at, 0, 1)) return true;
     const uint64_t done = context.sender->done_pages();
     const double seconds = std::chrono::duration<double>(now - round_began).count();
     if (done < kMinRatePages || seconds <= 0) return false;
@@ -138,10 +140,7 @@ class LiveRounds {
                 case NextStep::kPostcopy:
                     return LiveResult{std::move(rest_), std::move(dirty_), index + 1, decision};
                 case NextStep::kGiveUp:
-                    return absl::FailedPreconditionError(fmt::format(
-                        "{}; allow a longer --downtime-limit, or take --strategy hybrid, or "
-                        "--on-no-converge postcopy, throttle or stop-and-copy",
-                        decision.reason));
+                    return give_up(decision);
             }
         }
     }
@@ -163,17 +162,30 @@ class LiveRounds {
         return LiveResult{std::move(set), std::move(dirty_), 0, decision};
     }
 
+    [[nodiscard]] absl::Status give_up(const Decision& decision) const {
+        return absl::FailedPreconditionError(
+            throttle_percent_ == 0
+                ? fmt::format("{}; allow a longer --downtime-limit, or take --strategy hybrid, or "
+                              "--on-no-converge postcopy, throttle or stop-and-copy",
+                              decision.reason)
+                : fmt::format("{}, with the vCPUs held back {} % of the time; allow a longer "
+                              "--downtime-limit or more --max-data and --max-rounds, or take "
+                              "--on-no-converge postcopy or stop-and-copy",
+                              decision.reason, throttle_percent_));
+    }
+
     absl::Status throttle() {
-        if (!context_.throttle)
-            return absl::FailedPreconditionError("this VM's vCPUs can't be held back");
         if (throttle_percent_ == kMaxThrottle) return absl::OkStatus();
-        throttle_percent_ =
+        const uint32_t percent =
             std::min(kMaxThrottle,
                      throttle_percent_ == 0 ? kFirstThrottle : throttle_percent_ + kThrottleStep);
-        context_.report.set_throttle_percent(throttle_percent_);
-        context_.log.message(
-            "rounds", fmt::format("the vCPUs are held back {} % of the time", throttle_percent_));
-        return annotate(context_.throttle(throttle_percent_), "Cannot hold the vCPUs back");
+        GODWIT_RETURN_IF_ERROR(
+            annotate(context_.throttle->set(percent), "Cannot hold the vCPUs back"));
+        throttle_percent_ = percent;
+        context_.report.set_throttle_percent(percent);
+        context_.log.message("rounds",
+                             fmt::format("the vCPUs are held back {} % of the time", percent));
+        return absl::OkStatus();
     }
 
     absl::Status drain() {

@@ -14,8 +14,11 @@ absl::Status SourceMigration::switch_to_postcopy() {
         return absl::FailedPreconditionError(
             "a stop-and-copy migration has no live rounds that could be ended");
     if (live_over_) return absl::FailedPreconditionError("the live rounds are over already");
-    if (!no_switch_.empty())
-        return absl::FailedPreconditionError("the destination can't do post-copy: " + no_switch_);
+    if (!no_switch_)
+        return absl::FailedPreconditionError(
+            "the destination is not prepared yet: try again in a moment");
+    if (!no_switch_->empty())
+        return absl::FailedPreconditionError("the destination can't do post-copy: " + *no_switch_);
     switch_requested_ = true;
     return absl::OkStatus();
 }
@@ -34,7 +37,12 @@ void SourceMigration::note_resumed(SourceContext& context, Handover& handover, M
     context.at_step(step::kResumedSeen);
     kill_guest(context);
     handover.dismiss_guard();
+    // For a successor's report: it knows only what is missing when it comes.
+    context.report.mutable_postcopy()->set_missing_pages(count_pages(handover.missing()));
     context.record.set_phase(v1::JOURNAL_PHASE_DRAINING);
+    context.record.set_resumed_unix_ms(std::chrono::duration_cast<std::chrono::milliseconds>(
+                                           std::chrono::system_clock::now().time_since_epoch())
+                                           .count());
     *context.record.mutable_report() = context.report;
     // The word and FREEZING say the same: an agent that finds these asks the destination first.
     if (const absl::Status status =
@@ -81,12 +89,12 @@ void SourceMigration::drain(SourceContext& context, Handover& handover,
             release_kept_ram(context.record).IgnoreError();
             return;
         case Drain::End::kDrained:
-            return finish_drain(context, handover, outcome);
+            return finish_drain(context, handover, outcome, stop);
     }
 }
 
 void SourceMigration::finish_drain(SourceContext& context, Handover& handover,
-                                   Drain::Outcome outcome) {
+                                   Drain::Outcome outcome, const std::stop_token& stop) {
     v1::MigrationReport& report = context.report;
     outcome.postcopy.set_early_punches(report.postcopy().early_punches());
     outcome.postcopy.set_late_punches(report.postcopy().late_punches());
@@ -95,21 +103,27 @@ void SourceMigration::finish_drain(SourceContext& context, Handover& handover,
     report.set_outcome(v1::OUTCOME_DONE);
     report.set_guest_at(v1::GUEST_AT_DESTINATION);
     report.set_retry_safe(false);
-    if (settings_.verify && !verify_drained(context, handover)) return;
+    if (settings_.verify && !verify_drained(context, handover, stop)) return;
     if (const absl::Status status = release_kept_ram(context.record); !status.ok())
         report.add_warnings(std::string(status.message()));
 }
 
 // False: the RAM files stay, for whoever finds out what happened.
-bool SourceMigration::verify_drained(SourceContext& context, Handover& handover) {
+bool SourceMigration::verify_drained(SourceContext& context, Handover& handover,
+                                     const std::stop_token& stop) {
     v1::MigrationReport& report = context.report;
     const MonotonicTime begin = Clock::system().now();
     const bool discards =
         !context.tracker->sees_discards() && !context.vm.discarding_devices().empty();
-    const absl::StatusOr<FrozenVerify> result =
-        verify_frozen(context.vm.ram_blocks(), context.sender->hashes(), handover.missing(),
-                      discards, std::stop_token());
+    const absl::StatusOr<FrozenVerify> result = verify_frozen(
+        context.vm.ram_blocks(), context.sender->hashes(), handover.missing(), discards, stop);
     report.set_verify_ms(to_ms(Clock::system().now() - begin));
+    if (absl::IsCancelled(result.status())) {
+        unfinished_ = true;
+        report.set_outcome(v1::OUTCOME_RUNNING);
+        report.set_reason("the agent ends; its successor concludes the migration unverified");
+        return false;
+    }
     std::string problem;
     if (result.ok()) {
         report.mutable_verify()->set_pages(result->page_count);

@@ -31,6 +31,12 @@ bool may_use_postcopy(const MigrationSettings& settings) {
     return false;
 }
 
+bool may_throttle(const MigrationSettings& settings) {
+    const Strategy strategy = settings.limits.strategy;
+    return settings.limits.on_no_converge == NoConverge::kThrottle &&
+           (strategy == Strategy::kPrecopy || strategy == Strategy::kHybrid);
+}
+
 std::string_view strategy_name(Strategy strategy) {
     for (const auto& [known, name] : kStrategies)
         if (known == strategy) return name;

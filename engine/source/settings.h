@@ -32,6 +32,8 @@ struct MigrationSettings {
 // Whether the guest may come to resume before its last pages are there: the destination must be
 // able to do that.
 bool may_use_postcopy(const MigrationSettings& settings);
+// Whether the vCPUs may come to be held back: somebody must be able to do that.
+bool may_throttle(const MigrationSettings& settings);
 
 std::string_view strategy_name(Strategy strategy);
 // Errors: InvalidArgument, with the names that there are.

@@ -41,6 +41,14 @@ class Listening {
     Vm& vm_;
 };
 
+absl::StatusOr<std::unique_ptr<VcpuThrottle>> make_throttle(const ThrottleFactory& make, Vm& vm) {
+    absl::StatusOr<std::unique_ptr<VcpuThrottle>> throttle = make(vm);
+    if (throttle.ok()) return throttle;
+    return absl::FailedPreconditionError(
+        fmt::format("{}; take --on-no-converge postcopy or stop-and-copy",
+                    std::string(throttle.status().message())));
+}
+
 // QEMU refuses to plug memory while its own migration runs: the freeze closes the gap behind this.
 absl::Status check_memory(Vm& vm) {
     GODWIT_ASSIGN_OR_RETURN(const std::vector<std::string> plugged, vm.plugged_memory());
@@ -117,8 +125,7 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
                           .guard_program = dependencies_.guard_program,
                           .state_dir = dependencies_.state_dir,
                           .started_at = Clock::system().now(),
-                          .switch_requested = switch_requested_,
-                          .throttle = dependencies_.throttle};
+                          .switch_requested = switch_requested_};
     const std::stop_callback on_stop(stop, [this] { static_cast<void>(cancel()); });
     {
         const Listening listening(context.vm, signals_);
@@ -207,6 +214,9 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
     for (const RamBlock& block : vm.ram_blocks())
         context.report.set_ram_bytes(context.report.ram_bytes() + block.size);
 
+    if (may_throttle(settings_)) {
+        GODWIT_ASSIGN_OR_RETURN(context.throttle, make_throttle(dependencies_.make_throttle, vm));
+    }
     GODWIT_ASSIGN_OR_RETURN(context.tracker,
                             dependencies_.make_tracker(vm, settings_.tracker, context.report));
     name_tracker(*context.tracker, context.report);
@@ -294,7 +304,11 @@ void SourceMigration::undo(SourceContext& context, const absl::Status& cause, bo
     context.word.decide(Verdict::kAbort);
     absl::Status rolled_back;
     if (frozen) rolled_back = give_back(context, stop);
-    if (context.report.throttle_percent() > 0) context.throttle(0).IgnoreError();
+    if (context.throttle) {
+        if (const absl::Status released = context.throttle->release(); !released.ok())
+            spdlog::warn("migration {}: {}", settings_.id, std::string(released.message()));
+        context.throttle.reset();
+    }
     release_kept_ram(context.record).IgnoreError();
     if (context.tracker) {
         if (const absl::Status stopped = context.tracker->stop(); !stopped.ok())
@@ -302,7 +316,8 @@ void SourceMigration::undo(SourceContext& context, const absl::Status& cause, bo
     }
     if (context.streams) {
         report.set_wire_bytes(context.streams->sent_bytes());
-        context.streams->shutdown();
+        // Its reader may be answering a fault: the drain that does so dies before the streams.
+        context.streams->close();
     }
     if (prepared_) {
         const absl::Status told = context.peer.abort(settings_.id, std::string(cause.message()));

@@ -11,6 +11,7 @@
 #include <stop_token>
 #include <string>
 
+#include "dirty-tracking/resident/vcpu_throttle.h"
 #include "dirty-tracking/tracker/tracker.h"
 #include "engine/guest/hypervisor.h"
 #include "engine/handover/decision_word.h"
@@ -26,6 +27,9 @@ namespace godwit {
 using TrackerFactory = std::function<absl::StatusOr<std::unique_ptr<DirtyTracker>>(
     Vm&, const std::string& name, v1::MigrationReport& report)>;
 
+// Makes what holds a VM's vCPUs back. Errors: why nobody can.
+using ThrottleFactory = std::function<absl::StatusOr<std::unique_ptr<VcpuThrottle>>(Vm&)>;
+
 struct SourceDependencies {
     std::shared_ptr<Vm> vm;
     std::string state_dir;
@@ -34,10 +38,8 @@ struct SourceDependencies {
     std::string hypervisor_version;
     Duration fixed_cost = std::chrono::milliseconds(15);  // DESIGN: 9–12 ms seen
     TrackerFactory make_tracker;
+    ThrottleFactory make_throttle;
     StepHook at_step = no_hook;
-    // Holds the VM's vCPUs back for that many percent of the time, 0: not at all. Empty: nobody
-    // can.
-    std::function<absl::Status(uint32_t percent)> throttle;
 };
 
 // What a cancel hears after COMMIT.
@@ -57,7 +59,8 @@ class SourceMigration {
     absl::Status cancel();
 
     // Ok: the live rounds end now, and the guest resumes before its last pages are there. Errors:
-    // FailedPrecondition when they have ended, there are none, or the destination can't do that.
+    // FailedPrecondition when they have ended, there are none, or the destination can't do that
+    // or has not said yet that it can.
     absl::Status switch_to_postcopy();
     // Ok: an interrupted drain is tried again at once. Errors: FailedPrecondition when none is.
     absl::Status resume();
@@ -82,8 +85,9 @@ class SourceMigration {
     // Post-copy, once COMMIT was sent.
     void drain(SourceContext& context, Handover& handover, const std::stop_token& stop);
     void note_resumed(SourceContext& context, Handover& handover, MonotonicTime at);
-    void finish_drain(SourceContext& context, Handover& handover, Drain::Outcome outcome);
-    bool verify_drained(SourceContext& context, Handover& handover);
+    void finish_drain(SourceContext& context, Handover& handover, Drain::Outcome outcome,
+                      const std::stop_token& stop);
+    bool verify_drained(SourceContext& context, Handover& handover, const std::stop_token& stop);
     void finish_dead(SourceContext& context, const std::string& detail);
 
     const MigrationSettings settings_;
@@ -100,7 +104,8 @@ class SourceMigration {
     std::mutex drain_mutex_;
     std::shared_ptr<Drain> drain_;  // guarded by drain_mutex_
     bool live_over_ = false;        // the same: too late to switch
-    std::string no_switch_;         // the same: why it can't be done
+    // The same: why it can't be done, empty when it can; unset until the destination has said so.
+    std::optional<std::string> no_switch_;
     bool was_running_ = true;
     bool prepared_ = false;    // the destination holds something of ours
     bool untouched_ = true;    // nothing was touched anywhere yet

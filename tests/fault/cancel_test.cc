@@ -144,6 +144,16 @@ TEST_F(PausedGuest, StaysPausedAtTheDestination) {
     expect_runs_on_at(b, a);
 }
 
+TEST_F(PausedGuest, ArrivesPausedByPostcopyWithAllOfItsPages) {
+    pause();
+    BackgroundCommand command = begin_migration({"--strategy", "postcopy", "--verify"});
+    expect_end(command, kDone, "destination");
+    EXPECT_EQ(json_of(command.result())["postcopy"]["used"], true);
+    expect_paused_at(b);
+    expect_nothing_left(a, kVm);
+    expect_runs_on_at(b, a);
+}
+
 TEST_F(PausedGuest, WhoseOwnerPausesItWhileItMovesArrivesPaused) {
     a.restart(hold_at(step::kRoundSent));
     BackgroundCommand command = begin_migration({"--verify"});

@@ -28,10 +28,15 @@ class Hybrid : public DrainLab {
 TEST_F(Hybrid, SurvivesTheSourcesAgent) {
     BackgroundCommand command = begin_and_switch();
     ASSERT_TRUE(await_drained(0.2)) << "too fast to be caught";
+    const uint64_t missing = missing_at_b();
     a.end(SIGKILL);
     expect_lost(command);
     bring_back(a);
     expect_drained_in_the_end();
+    const nlohmann::json postcopy = report()["postcopy"];
+    EXPECT_GT(postcopy["missing_pages"], missing) << "those are what its successor heard of";
+    EXPECT_EQ(postcopy["interruptions"], 1);
+    EXPECT_GT(postcopy["drain_ms"], 0);
 }
 
 TEST_F(Hybrid, SurvivesTheDestinationsAgent) {

@@ -1,7 +1,9 @@
 // A successor finds less than its predecessor knew: files that are gone, a word that can't be read,
 // a journal that an earlier boot left.
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <fstream>
 
 #include "engine/handover/journal.h"
@@ -50,6 +52,59 @@ TEST_F(RecoveryTest, PagesThatAreLostWithTheSourcesMemoryAreSaidAndTheGuestIsNot
     EXPECT_NE(report()["reason"].get<std::string>().find("pages that were lost"), std::string::npos)
         << report()["reason"];
     EXPECT_EQ(b.qemu_pids().size(), 1U);
+    const CommandResult stopped = b.cli({"vm", "stop", kVm, "--force"});
+    EXPECT_EQ(stopped.exit_code, 0) << stopped.err;
+    EXPECT_TRUE(b.qemu_pids().empty());
+    EXPECT_TRUE(b.ram_files_on_disk().empty());
+}
+
+TEST_F(RecoveryTest, GuestThatIsStoppedByForceInItsDrainIsReportedDead) {
+    BackgroundCommand command = begin_postcopy();
+    ASSERT_TRUE(await_drained(0.2)) << "too fast to be caught";
+    EXPECT_NE(b.cli({"vm", "stop", kVm}).exit_code, 0) << "it was not asked to by force";
+    const CommandResult stopped = b.cli({"vm", "stop", kVm, "--force"});
+    EXPECT_EQ(stopped.exit_code, 0) << stopped.err;
+    expect_end(command, kDied, "none");
+    EXPECT_TRUE(kept_files(a).empty()) << ::testing::PrintToString(kept_files(a));
+    EXPECT_TRUE(b.ram_files_on_disk().empty());
+}
+
+TEST_F(RecoveryTest, DrainThatCantBeTakenUpAtOnceIsTakenUpLater) {
+    BackgroundCommand command = begin_postcopy();
+    ASSERT_TRUE(await_drained(0.2)) << "too fast to be caught";
+    b.end(SIGKILL);
+    const std::string missing = b.state_dir() + "/migrations/" + kId + "/missing";
+    ASSERT_EQ(std::rename(missing.c_str(), (missing + ".away").c_str()), 0);
+    bring_back(b);
+    await_log("says INCOMING_STATE_COMMITTED");
+    ASSERT_EQ(std::rename((missing + ".away").c_str(), missing.c_str()), 0);
+    expect_drained_by(command);
+}
+
+// A page of which nobody knows: the destination never had it, and it is not zero any more.
+TEST_F(RecoveryTest, PageThatDiffersIsFoundInTheDrainAndTheSourcesMemoryIsKept) {
+    BackgroundCommand command = begin_postcopy({"--verify"});
+    ASSERT_TRUE(await_drained(0.2)) << "too fast to be caught";
+    const std::vector<std::string> kept = kept_files(a);
+    ASSERT_EQ(kept.size(), 1U);
+    {
+        const UniqueFd file(::open(kept.front().c_str(), O_WRONLY | O_CLOEXEC));
+        const off_t hole = ::lseek(file.get(), 0, SEEK_HOLE);
+        ASSERT_LT(hole, ::lseek(file.get(), 0, SEEK_END));
+        ASSERT_EQ(::pwrite(file.get(), "?", 1, hole), 1);
+    }
+    ASSERT_TRUE(command.wait(std::chrono::seconds(60)));
+    EXPECT_EQ(command.result().exit_code, 4) << command.result().err;
+    const nlohmann::json last = json_of(command.result());
+    ASSERT_TRUE(last.is_object()) << command.result().out;
+    EXPECT_EQ(last["outcome"], "failed");
+    EXPECT_EQ(last["guest_at"], "destination");
+    EXPECT_EQ(last["verify"]["mismatches"], 1);
+    EXPECT_NE(last["reason"].get<std::string>().find(kept.front()), std::string::npos)
+        << last["reason"];
+    EXPECT_EQ(kept_files(a), kept);
+    for (const std::string& file : kept) EXPECT_EQ(::unlink(file.c_str()), 0);
+    expect_only_at(b, a);
 }
 
 TEST_F(RecoveryTest, WordThatCantBeReadLeavesTheAnswerToTheDestination) {

@@ -35,7 +35,7 @@ struct Words {
     std::string downtime_limit = "50ms";
     std::string threshold;
     uint32_t max_rounds = 30;
-    std::string max_data = "3x";
+    std::string max_data;
     std::string on_no_converge = "default";
     std::string finish_by;
     std::string bandwidth;
@@ -101,9 +101,11 @@ absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
         request.set_threshold_bytes(*threshold);
     }
     request.set_max_rounds(words.max_rounds);
-    const auto max_data = parse_factor(words.max_data);
-    if (!max_data.ok()) return annotate(max_data.status(), "--max-data");
-    request.set_max_data(*max_data);
+    if (!words.max_data.empty()) {
+        const auto max_data = parse_factor(words.max_data);
+        if (!max_data.ok()) return annotate(max_data.status(), "--max-data");
+        request.set_max_data(*max_data);
+    }
     request.set_on_no_converge(words.on_no_converge == "fail" ? v1::ON_NO_CONVERGE_FAIL
                                : words.on_no_converge == "stop-and-copy"
                                    ? v1::ON_NO_CONVERGE_STOP_AND_COPY
@@ -282,13 +284,15 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
     migrate->add_option("--max-rounds", words.max_rounds, "Most live rounds")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
-    migrate->add_option("--max-data", words.max_data, "Most data, as a multiple of the touched RAM")
-        ->capture_default_str();
+    migrate->add_option("--max-data", words.max_data,
+                        "Most data, as a multiple of the touched RAM (default: 3x; with\n"
+                        "--on-no-converge throttle, which takes its time, 10x)");
     migrate
         ->add_option(
             "--on-no-converge", words.on_no_converge,
             "What to do when the rounds don't converge; default: postcopy for hybrid, fail\n"
-            "for precopy; throttle holds the vCPUs back, more and more")
+            "for precopy; throttle holds the vCPUs back, more and more (needs KVM and\n"
+            "the resident)")
         ->check(CLI::IsMember({"default", "postcopy", "stop-and-copy", "throttle", "fail"}))
         ->capture_default_str();
     migrate->add_option("--finish-by", words.finish_by,

@@ -77,6 +77,8 @@ std::string summary(const v1::MigrationReport& report) {
         text +=
             fmt::format("tracked with {}{}{}\n", report.tracker(),
                         report.tracker_reason().empty() ? "" : ", since ", report.tracker_reason());
+    if (report.throttle_percent() > 0)
+        text += fmt::format("vCPUs held back up to {} % of the time\n", report.throttle_percent());
     if (!report.switch_reason().empty())
         text += fmt::format("switched because: {}\n", report.switch_reason());
     const v1::Downtime& parts = report.downtime();

@@ -119,6 +119,10 @@ grpc::Status AgentService::StopVm(grpc::ServerContext*, const v1::StopVmRequest*
     const Duration limit = request->timeout_ms() == 0
                                ? kStopLimit
                                : Duration(std::chrono::milliseconds(request->timeout_ms()));
+    // Its pages may never come: then nothing else ends it.
+    const std::string holder = vms_.holder(request->name());
+    if (request->force() && !holder.empty() && incoming_.is_draining(holder))
+        return api_error(vms_.kill_held(request->name(), holder, limit));
     return api_error(vms_.stop(request->name(), request->force(), limit));
 }
 

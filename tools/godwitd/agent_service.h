@@ -6,6 +6,7 @@
 
 #include "engine/guest/hypervisor.h"
 #include "godwit/v1/agent.grpc.pb.h"
+#include "tools/godwitd/incoming_registry.h"
 #include "tools/godwitd/migration_registry.h"
 #include "tools/godwitd/vm_registry.h"
 
@@ -21,8 +22,12 @@ struct AgentFacts {
 class AgentService final : public v1::Agent::Service {
   public:
     AgentService(Hypervisor& hypervisor, VmRegistry& vms, MigrationRegistry& migrations,
-                 AgentFacts facts)
-        : hypervisor_(hypervisor), vms_(vms), migrations_(migrations), facts_(std::move(facts)) {}
+                 IncomingRegistry& incoming, AgentFacts facts)
+        : hypervisor_(hypervisor),
+          vms_(vms),
+          migrations_(migrations),
+          incoming_(incoming),
+          facts_(std::move(facts)) {}
 
     // Ends streams that follow something, so that the server can shut down.
     void end_followers() { ending_ = true; }
@@ -62,6 +67,7 @@ class AgentService final : public v1::Agent::Service {
     Hypervisor& hypervisor_;
     VmRegistry& vms_;
     MigrationRegistry& migrations_;
+    IncomingRegistry& incoming_;
     const AgentFacts facts_;
     std::atomic<bool> ending_{false};
 };

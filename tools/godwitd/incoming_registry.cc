@@ -25,6 +25,15 @@ constexpr Duration kResumeLimit = std::chrono::seconds(10);
 constexpr Duration kKillLimit = std::chrono::seconds(10);
 constexpr Duration kResumeAgain = std::chrono::seconds(1);
 
+// Before something is tried again. False when `stop` was asked for.
+bool pause(const std::stop_token& stop) {
+    std::mutex mutex;
+    std::condition_variable_any wait;
+    std::unique_lock lock(mutex);
+    wait.wait_for(lock, stop, kResumeAgain, [] { return false; });
+    return !stop.stop_requested();
+}
+
 PrepareRefusal refuse(const char* reason, absl::Status status) {
     return {reason, std::move(status)};
 }
@@ -371,16 +380,63 @@ void IncomingRegistry::recover_drain(v1::JournalRecord record) {
         return settle(std::move(record), v1::JOURNAL_PHASE_RESUMED, "its QEMU ended after COMMIT");
     }
     if (!vms_.hold(record.vm(), id).ok()) return;  // nobody else is here yet
-    absl::StatusOr<std::unique_ptr<IncomingMigration>> incoming =
-        IncomingMigration::recover(std::move(record), vm, dependencies_of(id));
-    if (!incoming.ok()) {
-        spdlog::error("migration {}: the drain can't go on here: {}", id,
-                      std::string(incoming.status().message()));
-        return;
+    const absl::Status taken_up = take_up_drain(record, vm);
+    if (taken_up.ok()) return;
+    spdlog::error("migration {}: the drain can't go on here yet: {}", id,
+                  std::string(taken_up.message()));
+    {
+        // Not as a drain: there is no port to come to. The source asks again.
+        const std::lock_guard lock(mutex_);
+        recovering_.insert(id);
+        keep_answer(id, answer(v1::INCOMING_STATE_COMMITTED,
+                               "a restarted agent can't go on with the drain yet"));
     }
+    resumers_.emplace_back([this, record = std::move(record), vm](const std::stop_token& stop) {
+        set_thread_name("resume");
+        take_up_drain_again(record, vm, stop);
+    });
+}
+
+absl::Status IncomingRegistry::take_up_drain(const v1::JournalRecord& record,
+                                             const std::shared_ptr<Vm>& vm) {
+    const std::string& id = record.migration_id();
+    GODWIT_ASSIGN_OR_RETURN(std::shared_ptr<IncomingMigration> incoming,
+                            IncomingMigration::recover(record, vm, dependencies_of(id)));
     spdlog::info("migration {}: the drain goes on when the source comes back", id);
     const std::lock_guard lock(mutex_);
-    incoming_[id] = std::move(*incoming);
+    incoming_[id] = std::move(incoming);
+    recovering_.erase(id);
+    return absl::OkStatus();
+}
+
+// What was in the way may pass: a QEMU that is slow to answer, memory, descriptors.
+void IncomingRegistry::take_up_drain_again(v1::JournalRecord record, const std::shared_ptr<Vm>& vm,
+                                           const std::stop_token& stop) {
+    const std::string id = record.migration_id();
+    std::string last_said;
+    while (pause(stop)) {
+        const absl::Status taken_up = take_up_drain(record, vm);
+        if (taken_up.ok()) return;
+        if (absl::IsNotFound(vm->run_state().status())) break;
+        if (taken_up.message() != last_said)
+            spdlog::error("migration {}: the drain can't go on here yet: {}", id,
+                          std::string(taken_up.message()));
+        last_said = std::string(taken_up.message());
+    }
+    if (stop.stop_requested()) return;  // the next agent goes on
+    record.set_guest_gone(true);
+    settle(record, v1::JOURNAL_PHASE_RESUMED, "its QEMU ended after COMMIT");
+    {
+        const std::lock_guard lock(mutex_);
+        recovering_.erase(id);
+    }
+    vms_.release(record.vm(), id);
+}
+
+bool IncomingRegistry::is_draining(const std::string& id) {
+    const std::lock_guard lock(mutex_);
+    const auto entry = incoming_.find(id);
+    return entry != incoming_.end() ? entry->second->state().draining() : recovering_.contains(id);
 }
 
 // Until it runs: a source that heard RESUMED has let go of its own copy.
@@ -401,11 +457,7 @@ void IncomingRegistry::resume_committed(v1::JournalRecord record, Vm& vm,
             spdlog::error("migration {}: the guest is here and does not run yet: {}", id,
                           std::string(resumed.message()));
         last_said = std::string(resumed.message());
-        std::mutex mutex;
-        std::condition_variable_any wait;
-        std::unique_lock lock(mutex);
-        wait.wait_for(lock, stop, kResumeAgain, [] { return false; });
-        if (stop.stop_requested()) return;  // the next agent goes on
+        if (!pause(stop)) return;  // the next agent goes on
     }
     settle(record, v1::JOURNAL_PHASE_RESUMED, detail);
     vms_.release(record.vm(), id);

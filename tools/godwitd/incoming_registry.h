@@ -46,6 +46,9 @@ class IncomingRegistry {
     // Lets the source of a drain come with new streams. An unknown id has the state UNKNOWN.
     v1::ReconnectResponse reconnect(const std::string& id);
 
+    // Whether its guest is here and pages of it are missing.
+    bool is_draining(const std::string& id);
+
     // Lets go of what has ended: its threads, its buffers, and its hold on the RAM file.
     void sweep();
 
@@ -62,6 +65,9 @@ class IncomingRegistry {
     void recover_live(v1::JournalRecord record);
     void recover_committed(v1::JournalRecord record);
     void recover_drain(v1::JournalRecord record);
+    absl::Status take_up_drain(const v1::JournalRecord& record, const std::shared_ptr<Vm>& vm);
+    void take_up_drain_again(v1::JournalRecord record, const std::shared_ptr<Vm>& vm,
+                             const std::stop_token& stop);
     IncomingMigration::Dependencies dependencies_of(const std::string& id);
     void resume_committed(v1::JournalRecord record, Vm& vm, const std::stop_token& stop);
     void settle(v1::JournalRecord record, v1::JournalPhase phase, const std::string& detail);
@@ -73,7 +79,8 @@ class IncomingRegistry {
     std::mutex mutex_;
     // Guarded by mutex_:
     std::map<std::string, std::shared_ptr<IncomingMigration>> incoming_;
-    std::set<std::string> preparing_;  // ids
+    std::set<std::string> preparing_;   // ids
+    std::set<std::string> recovering_;  // drains that could not be taken up yet
     std::map<std::string, v1::QueryResponse> ended_;
     std::deque<std::string> ended_order_;  // oldest first
 

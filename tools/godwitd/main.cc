@@ -17,6 +17,7 @@
 #include <fstream>
 #include <iostream>
 
+#include "dirty-tracking/resident/vcpu_throttle.h"
 #include "engine/base/log.h"
 #include "engine/base/wait.h"
 #include "engine/guest/qemu/qemu_hypervisor.h"
@@ -77,6 +78,13 @@ absl::StatusOr<std::unique_ptr<DirtyTracker>> make_tracker(Vm& vm, const std::st
     return std::move(choice.tracker);
 }
 
+absl::StatusOr<std::unique_ptr<VcpuThrottle>> make_throttle(Vm& vm) {
+    if (vm.spec().no_resident())
+        return absl::FailedPreconditionError(
+            "The vCPUs of this VM can't be held back: the VM file says resident: false");
+    return ResidentVcpuThrottle::connect(vm.resident_socket(), vm.pid());
+}
+
 int refuse(const absl::Status& status) {
     std::cerr << "godwitd: " << status.message() << std::endl;
     return kRefused;
@@ -128,12 +136,13 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit) {
                                        .guard_program = flags.guard,
                                        .hypervisor_version = info->version,
                                        .make_tracker = make_tracker,
+                                       .make_throttle = make_throttle,
                                        .track_unsettled = !flags.unsafe_no_unsettled,
                                        .freeze_limit = std::chrono::duration_cast<Duration>(
                                            std::chrono::duration<double>(flags.freeze_limit_s)),
                                        .at_step = at_step});
     migrations.recover();
-    AgentService agent(hypervisor, vms, migrations,
+    AgentService agent(hypervisor, vms, migrations, incoming,
                        {.memory_limit_bytes = memory_limit, .resident_library = flags.resident});
     TransferService transfer(incoming);
 

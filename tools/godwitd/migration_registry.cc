@@ -15,6 +15,7 @@ namespace {
 
 constexpr size_t kFixedCostSamples = 5;
 constexpr Duration kFirstFixedCost = std::chrono::milliseconds(15);
+constexpr double kThrottleMaxData = 10;
 constexpr auto kLongestDowntimeLimit = std::chrono::hours(1);
 constexpr uint64_t kLongestFinishByMs = uint64_t{7} * 24 * 3600 * 1000;
 
@@ -105,6 +106,8 @@ absl::StatusOr<MigrationSettings> MigrationRegistry::settings_of(
     if (request.max_rounds() > 0) settings.limits.max_rounds = request.max_rounds();
     GODWIT_RETURN_IF_ERROR(
         check_range<uint32_t>("max_rounds", request.max_rounds(), 0, kMaxRounds));
+    // The vCPUs are held back by steps, and each takes a round.
+    if (may_throttle(settings)) limits.max_data = kThrottleMaxData;
     if (request.max_data() > 0) settings.limits.max_data = request.max_data();
     GODWIT_RETURN_IF_ERROR(check_range<double>("max_data", request.max_data(), 0, 1e6));
     settings.finish_by = std::chrono::milliseconds(request.finish_by_ms());
@@ -130,28 +133,41 @@ Duration MigrationRegistry::fixed_cost(Duration downtime_limit) {
     return std::min(sorted[(sorted.size() - 1) / 2], std::max(kFirstFixedCost, downtime_limit / 2));
 }
 
-absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& request) {
-    GODWIT_ASSIGN_OR_RETURN(MigrationSettings settings, settings_of(request));
-    const std::lock_guard lock(mutex_);
-    size_t running = 0;
+// Takes the id. False: there is a migration of that id and VM.
+absl::StatusOr<bool> MigrationRegistry::reserve(const std::string& id, const std::string& vm) {
+    std::unique_lock lock(mutex_);
+    started_.wait(lock, [&] { return !starting_.contains(id); });
+    size_t running = starting_.size();
     for (const auto& entry : entries_) {
-        if (entry->id == settings.id) {
-            if (entry->vm == request.vm()) return entry->id;
+        if (entry->id == id) {
+            if (entry->vm == vm) return false;
             return absl::AlreadyExistsError(
                 fmt::format("migration {} is one of VM {}", entry->id, entry->vm));
         }
         running += entry->ended ? 0 : 1;
     }
-    if (Journal::exists(options_.state_dir, settings.id))
+    if (Journal::exists(options_.state_dir, id))
         return absl::AlreadyExistsError(
-            fmt::format("Migration {} was here before; take another id", settings.id));
+            fmt::format("Migration {} was here before; take another id", id));
     if (running >= kMaxRunning)
         return absl::ResourceExhaustedError(
             fmt::format("{} migrations are running; that is the limit", running));
-    GODWIT_ASSIGN_OR_RETURN(std::shared_ptr<Vm> vm, vms_.hold(request.vm(), settings.id));
+    starting_.insert(id);
+    return true;
+}
+
+absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& request) {
+    GODWIT_ASSIGN_OR_RETURN(MigrationSettings settings, settings_of(request));
+    GODWIT_ASSIGN_OR_RETURN(const bool is_new, reserve(settings.id, request.vm()));
+    if (!is_new) return settings.id;
+    // May take minutes, where the VM has just come and is put in order: nobody else waits for that.
+    absl::StatusOr<std::shared_ptr<Vm>> held = vms_.hold(request.vm(), settings.id);
+    const std::lock_guard lock(mutex_);
+    starting_.erase(settings.id);
+    started_.notify_all();
+    if (!held.ok()) return held.status();
+    std::shared_ptr<Vm> vm = *std::move(held);
     const Duration fixed = fixed_cost(settings.limits.downtime_limit);
-    std::function<absl::Status(uint32_t)> throttle;
-    if (options_.make_throttle) throttle = options_.make_throttle(vm);
     auto entry = std::make_shared<Entry>();
     entry->id = settings.id;
     entry->vm = request.vm();
@@ -163,8 +179,8 @@ absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& r
                                                 .hypervisor_version = options_.hypervisor_version,
                                                 .fixed_cost = fixed,
                                                 .make_tracker = options_.make_tracker,
-                                                .at_step = options_.at_step,
-                                                .throttle = std::move(throttle)});
+                                                .make_throttle = options_.make_throttle,
+                                                .at_step = options_.at_step});
     entry->thread = std::jthread([this, entry](const std::stop_token& stop) {
         set_thread_name("migration");
         run(entry, stop);

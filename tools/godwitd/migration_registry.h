@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -15,10 +16,6 @@
 #include "tools/godwitd/vm_registry.h"
 
 namespace godwit {
-
-// Makes what holds a VM's vCPUs back, or an empty function where nobody can.
-using ThrottleFactory =
-    std::function<std::function<absl::Status(uint32_t percent)>(const std::shared_ptr<Vm>& vm)>;
 
 // Thread-safe.
 class MigrationRegistry {
@@ -82,6 +79,7 @@ class MigrationRegistry {
     };
 
     absl::StatusOr<MigrationSettings> settings_of(const v1::MigrateRequest& request) const;
+    absl::StatusOr<bool> reserve(const std::string& id, const std::string& vm);
     void run(const std::shared_ptr<Entry>& entry, const std::stop_token& stop);
     void end(Entry& entry, const v1::MigrationReport& report);
     void recover_one(const v1::JournalRecord& record);
@@ -104,6 +102,8 @@ class MigrationRegistry {
     std::mutex mutex_;
     std::condition_variable ended_;                // an entry has ended
     std::vector<std::shared_ptr<Entry>> entries_;  // oldest first; guarded by mutex_
+    std::set<std::string> starting_;               // ids that wait for their VM; guarded by mutex_
+    std::condition_variable started_;              // one of these is over
     // Forgotten, and not joined yet: no thread can join itself. Guarded by mutex_.
     std::vector<std::shared_ptr<Entry>> retired_;
     std::string own_address_;           // guarded by mutex_

@@ -62,6 +62,24 @@ absl::Status give_back(Vm& vm, const v1::JournalRecord& record, const std::strin
     return absl::OkStatus();
 }
 
+uint64_t unix_ms() {
+    return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(
+                                     std::chrono::system_clock::now().time_since_epoch())
+                                     .count());
+}
+
+// What `last`, of this agent's part of a drain, leaves out: `before` is what its predecessor noted.
+v1::Postcopy whole_drain(const v1::Postcopy& before, v1::Postcopy last, uint64_t resumed_unix_ms) {
+    last.set_early_punches(before.early_punches());
+    last.set_late_punches(before.late_punches());
+    if (before.missing_pages() > 0) last.set_missing_pages(before.missing_pages());
+    last.set_interruptions(before.interruptions() + last.interruptions());
+    const uint64_t now = unix_ms();
+    if (resumed_unix_ms > 0 && now > resumed_unix_ms)
+        last.set_drain_ms(static_cast<double>(now - resumed_unix_ms));
+    return last;
+}
+
 // Only REFUSED lets a guest of which COMMIT was sent run here again.
 bool was_given_back(Vm& vm) {
     const absl::StatusOr<RunState> state = vm.run_state();
@@ -202,6 +220,8 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
                                      const std::shared_ptr<Vm>& vm, std::vector<RamBlock> blocks,
                                      const std::stop_token& stop) {
     v1::MigrationReport report = entry->report;
+    // For how long the agent was away nobody knows.
+    report.mutable_postcopy()->set_interruptions(report.postcopy().interruptions() + 1);
     const absl::StatusOr<HostPort> address = parse_host_port(record.peer());
     if (!address.ok()) return;
     absl::StatusOr<std::unique_ptr<Drain>> made =
@@ -224,6 +244,7 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
         if (vm && !vm->kill(kKillLimit).ok())
             report.add_warnings("the source's QEMU could not be ended");
         record.set_phase(v1::JOURNAL_PHASE_DRAINING);
+        if (record.resumed_unix_ms() == 0) record.set_resumed_unix_ms(unix_ms());
         report.set_guest_at(v1::GUEST_AT_DESTINATION);
         *record.mutable_report() = report;
         if (const auto journal = Journal::open(options_.state_dir, entry->id); journal.ok())
@@ -246,7 +267,8 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
             report.set_guest_at(v1::GUEST_AT_DESTINATION);
             report.set_retry_safe(false);
             report.clear_reason();  // an agent that was told to end has left one
-            *report.mutable_postcopy() = outcome.postcopy;
+            *report.mutable_postcopy() =
+                whole_drain(report.postcopy(), outcome.postcopy, record.resumed_unix_ms());
             report.add_warnings(
                 "the source's agent was restarted in the drain; nothing was verified");
             break;

@@ -53,6 +53,28 @@ absl::Status VmRegistry::stop(const std::string& name, bool force, Duration limi
     return status;
 }
 
+absl::Status VmRegistry::kill_held(const std::string& name, const std::string& migration_id,
+                                   Duration limit) {
+    std::shared_ptr<Vm> vm;
+    {
+        const std::lock_guard lock(mutex_);
+        GODWIT_ASSIGN_OR_RETURN(vm, find_locked(name));
+        if (entries_[name].migration_id != migration_id)
+            return absl::FailedPreconditionError(
+                fmt::format("VM {} is not in use by migration {} any more", name, migration_id));
+    }
+    GODWIT_RETURN_IF_ERROR(vm->kill(limit));
+    {
+        std::unique_lock lock(mutex_);
+        released_.wait_for(lock, limit, [&] {
+            const auto entry = entries_.find(name);
+            return entry == entries_.end() || entry->second.migration_id != migration_id;
+        });
+    }
+    sweep();
+    return absl::OkStatus();
+}
+
 absl::StatusOr<std::shared_ptr<Vm>> VmRegistry::find_locked(const std::string& name) {
     const auto entry = entries_.find(name);
     if (entry == entries_.end() || !entry->second.vm)

@@ -25,6 +25,10 @@ class VmRegistry {
     absl::StatusOr<std::shared_ptr<Vm>> start(const v1::VmSpec& spec);
     // Errors: NotFound, FailedPrecondition while a migration holds it, DeadlineExceeded.
     absl::Status stop(const std::string& name, bool force, Duration limit);
+    // Kills a VM that `migration_id` holds, and waits until the migration has seen it.
+    // Errors: as stop().
+    absl::Status kill_held(const std::string& name, const std::string& migration_id,
+                           Duration limit);
     // Errors: NotFound.
     absl::StatusOr<std::shared_ptr<Vm>> find(const std::string& name);
     std::vector<std::shared_ptr<Vm>> list();

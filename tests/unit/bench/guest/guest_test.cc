@@ -220,18 +220,18 @@ class GuestWithDisk : public Guest {
   protected:
     // A 16 MiB disk; on the file system of the build, since O_DIRECT may be refused by tmpfs.
     GuestVmOptions with_disk(const std::string& command_line) {
-        EXPECT_TRUE(make_disk_image(kDiskPath, 16u << 20, 3).ok());
-        return {.command_line = "disk=on " + command_line,
-                .arguments = {"-drive",
-                              "if=none,id=disk0,format=raw,cache=none,aio=threads,file=" +
-                                  std::string(kDiskPath),
-                              "-device", "virtio-blk-pci,drive=disk0"}};
+        EXPECT_TRUE(make_disk_image(disk_path_, 16u << 20, 3).ok());
+        return {
+            .command_line = "disk=on " + command_line,
+            .arguments = {"-drive",
+                          "if=none,id=disk0,format=raw,cache=none,aio=threads,file=" + disk_path_,
+                          "-device", "virtio-blk-pci,drive=disk0"}};
     }
     void TearDown() override {
         vm_.reset();
-        ::unlink(kDiskPath);
+        ::unlink(disk_path_.c_str());
     }
-    static constexpr const char* kDiskPath = "godwit-guest-test-disk.img";
+    const std::string disk_path_ = "godwit-guest-test-disk-" + std::to_string(::getpid()) + ".img";
 };
 
 TEST_P(GuestWithDisk, ReadsTheDiskByDmaAndFindsEveryPageRight) {

@@ -87,12 +87,13 @@ DestinationTable destination_table() {
     for (int i = 0; i < kDestinationPhaseCount; ++i)
         table[static_cast<D>(i)][urgent(F::kPing)] = static_cast<D>(i);
     // Pages come while none is missing, and again in the drain.
-    for (const D phase : {D::kLive, D::kArmed, D::kDraining}) table[phase][data(F::kPages)] = phase;
-    for (const D phase : {D::kLive, D::kArmed, D::kPunched, D::kDraining})
+    for (const D phase : {D::kLive, D::kArming, D::kArmed, D::kDraining})
+        table[phase][data(F::kPages)] = phase;
+    for (const D phase : {D::kLive, D::kArming, D::kArmed, D::kPunched, D::kDraining})
         table[phase][data(F::kMarker)] = phase;
     table[D::kDraining][urgent(F::kMarker)] = D::kDraining;
     for (const D phase : {D::kArmed, D::kPunched}) table[phase][data(F::kPunch)] = D::kPunched;
-    table[D::kLive][urgent(F::kPostcopyBegin)] = D::kArmed;
+    table[D::kLive][urgent(F::kPostcopyBegin)] = D::kArming;
     table[D::kArmed][urgent(F::kPostcopyOff)] = D::kLive;
     for (const D phase : {D::kArmed, D::kPunched})
         table[phase][urgent(F::kPostcopyFinal)] = D::kServing;

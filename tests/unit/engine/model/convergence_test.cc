@@ -195,9 +195,10 @@ TEST(Hybrid, SwitchesWhenARoundLeavesNearlyAsMuchAsItSent) {
 }
 
 TEST(Hybrid, SwitchesAfterOneRoundWhenTheGuestWritesFasterThanTheLink) {
-    RoundObservation seen = hybrid_round(1'000'000, 500'000);
-    seen.duration = milliseconds(1000);  // r = 2.05
-    EXPECT_EQ(decide(seen, hybrid()).step, NextStep::kPostcopy);
+    // It did shrink, and there is data to spare.
+    const Decision decision = decide(hybrid_round(700'000, 500'000), hybrid());
+    EXPECT_EQ(decision.step, NextStep::kPostcopy);
+    EXPECT_THAT(decision.reason, HasSubstr("can't converge: r = 2.05"));
 }
 
 TEST(Hybrid, DoesAsItWasToldInsteadOfPostCopy) {
@@ -223,6 +224,71 @@ TEST(Precopy, SwitchesToPostCopyAtALimitWhereThatWasAskedFor) {
     EXPECT_EQ(decide(hybrid_round(100'000, 90'000), limits).step, NextStep::kPostcopy);
     limits.max_rounds = 30;
     EXPECT_EQ(decide(hybrid_round(100'000, 90'000), limits).step, NextStep::kRound);
+}
+
+// --- throttle -------------------------------------------------------------------------------
+
+ConvergenceLimits throttled(Strategy strategy = Strategy::kPrecopy) {
+    return {.strategy = strategy, .on_no_converge = NoConverge::kThrottle};
+}
+
+TEST(Throttle, HoldsBackMoreAfterEachRoundThatDidNotHelp) {
+    const Decision flat = decide(hybrid_round(100'000, 76'000), throttled());
+    EXPECT_EQ(flat.step, NextStep::kThrottle);
+    EXPECT_THAT(flat.reason, HasSubstr("do not help"));
+    const Decision fast = decide(hybrid_round(700'000, 500'000), throttled());
+    EXPECT_EQ(fast.step, NextStep::kThrottle);
+    EXPECT_THAT(fast.reason, HasSubstr("can't converge: r = 2.05"));
+    EXPECT_EQ(decide(hybrid_round(100'000, 76'000), throttled(Strategy::kHybrid)).step,
+              NextStep::kThrottle);
+}
+
+TEST(Throttle, LetsRoundsThatShrinkGoOn) {
+    EXPECT_EQ(decide(hybrid_round(100'000, 74'000), throttled()).step, NextStep::kRound);
+}
+
+TEST(Throttle, HoldsNothingBackWhereTheRestFits) {
+    // 8,000 pages at 1 GB/s and the fixed cost are 47.8 ms; as many were sent.
+    EXPECT_EQ(decide(hybrid_round(8'000, 8'000), throttled()).step, NextStep::kSwitch);
+    // Nor where only a disk is in the way.
+    RoundObservation seen = hybrid_round(8'000, 8'000);
+    seen.unsettled_pages = 100'000;
+    EXPECT_EQ(decide(seen, throttled()).step, NextStep::kSettlingRound);
+}
+
+// Neither stop-and-copy nor post-copy was asked for.
+TEST(Throttle, GivesUpAtTheLimits) {
+    for (const Strategy strategy : {Strategy::kPrecopy, Strategy::kHybrid}) {
+        ConvergenceLimits limits = throttled(strategy);
+        limits.max_rounds = 2;
+        EXPECT_EQ(decide(hybrid_round(100'000, 90'000), limits).step, NextStep::kGiveUp);
+        limits = throttled(strategy);
+        limits.max_data = 0.1;
+        EXPECT_EQ(decide(hybrid_round(100'000, 90'000), limits).step, NextStep::kGiveUp);
+    }
+}
+
+TEST(Hybrid, AtALimitDoesWhatWasAskedForWhileRoundsStillShrink) {
+    ConvergenceLimits limits = hybrid();
+    limits.max_rounds = 2;
+    EXPECT_EQ(decide(hybrid_round(10'000, 5'000), limits).step, NextStep::kPostcopy);
+    limits.on_no_converge = NoConverge::kStopAndCopy;
+    EXPECT_EQ(decide(hybrid_round(10'000, 5'000), limits).step, NextStep::kStopAndCopy);
+}
+
+TEST(Hybrid, EndsAtTheThresholdWithAllPages) {
+    ConvergenceLimits limits = hybrid();
+    limits.threshold = 5'000 * kPageBytes;
+    EXPECT_EQ(decide(hybrid_round(6'000, 5'000), limits).step, NextStep::kSwitch);
+    EXPECT_EQ(decide(hybrid_round(6'000, 5'001), limits).step, NextStep::kPostcopy);
+}
+
+TEST(Precopy, TakesOnlyTheLimitsForNoConvergence) {
+    // r and flat rounds are nothing to it.
+    for (const NoConverge asked :
+         {NoConverge::kFail, NoConverge::kStopAndCopy, NoConverge::kPostcopy})
+        EXPECT_EQ(decide(hybrid_round(500'000, 500'000), {.on_no_converge = asked}).step,
+                  NextStep::kRound);
 }
 
 // --- a deadline for all of it -----------------------------------------------------------------

@@ -1,4 +1,5 @@
-// The receiving ends of a migration's streams in this process: applies pages, confirms rounds.
+// The receiving ends of a migration's streams in this process: applies pages and punches,
+// confirms rounds.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -27,6 +28,8 @@ class LoopbackDestination {
         for (const Bytes size : blocks) {
             memory_.emplace_back(size);
             chunk_counts_.push_back(size / kChunkBytes);
+            punched_.emplace_back(size / kPageBytes);
+            streams_of_chunks_.emplace_back(chunk_counts_.back());
         }
     }
     ~LoopbackDestination() {
@@ -53,6 +56,10 @@ class LoopbackDestination {
     }
     [[nodiscard]] uint64_t filled_pages() const { return filled_pages_; }
     [[nodiscard]] uint64_t zero_pages() const { return zero_pages_; }
+    // Read it when no round is under way.
+    [[nodiscard]] const PageSet& punched() const { return punched_; }
+    // Frames of a chunk that had come on another stream before.
+    [[nodiscard]] uint64_t strayed_frames() const { return strayed_frames_; }
 
   private:
     void accept(uint16_t stream_count) {
@@ -84,10 +91,33 @@ class LoopbackDestination {
                 EXPECT_TRUE(urgent_->send(FrameKind::kMarkerAck, ack.encode()).ok());
                 continue;
             }
+            if (frame->kind() == FrameKind::kPunch) {
+                const auto punch = decode_chunk_pages(frame->body, chunk_counts_, 1);
+                ASSERT_TRUE(punch.ok()) << punch.status();
+                note_stream(punch->front().block, punch->front().chunk, stream.route.stream);
+                drop(punch->front());
+                continue;
+            }
             const auto pages = decode_pages(frame->body, chunk_counts_);
             ASSERT_TRUE(pages.ok()) << pages.status();
+            note_stream(pages->block, pages->chunk, stream.route.stream);
             apply(*pages, codec.decompress(pages->codec, pages->payload, pages->raw_bytes).value());
         }
+    }
+
+    // A chunk's entry and its pages belong to its stream, so to one thread: unless it strays.
+    void note_stream(BlockIndex block, ChunkIndex chunk, uint16_t stream) {
+        const int before = streams_of_chunks_[block][chunk].exchange(stream + 1);
+        if (before != 0 && before != stream + 1) ++strayed_frames_;
+    }
+
+    void drop(const ChunkPages& punch) {
+        for_each_run(punch.pages, [&](PageRange run) {
+            const PageIndex first = punch.chunk * kPagesPerChunk + run.begin;
+            punched_[punch.block].set_range({first, first + run.count()});
+            std::memset(memory_[punch.block].data() + first * kPageBytes, 0,
+                        run.count() * kPageBytes);
+        });
     }
 
     void apply(const PagesBody& pages, std::span<const std::byte> raw) {
@@ -115,6 +145,9 @@ class LoopbackDestination {
     TcpListener listener_;
     std::vector<std::vector<std::byte>> memory_;
     std::vector<uint64_t> chunk_counts_;
+    PageSet punched_;
+    std::vector<std::vector<std::atomic<int>>> streams_of_chunks_;  // + 1; 0: none yet
+    std::atomic<uint64_t> strayed_frames_{0};
     std::atomic<uint64_t> filled_pages_{0};
     std::atomic<uint64_t> zero_pages_{0};
     std::vector<AcceptedStream> accepted_;

@@ -58,9 +58,10 @@ class RoundSenderTest : public ::testing::Test {
         return set;
     }
     // Sends a round and waits until the destination has applied it.
-    RoundTotals send(const PageSet& set, GuestState guest = GuestState::kRuns) {
+    RoundTotals send(const PageSet& set, GuestState guest = GuestState::kRuns,
+                     RoundKind kind = RoundKind::kPages) {
         streams_->expect_acks_up_to(round_);
-        sender_->begin(set, round_, guest);
+        sender_->begin(set, round_, guest, kind);
         EXPECT_TRUE(sender_->wait(Clock::system().now() + kLimit));
         const auto confirmed =
             signals_.wait("the round", SourceSignals::Mind::kAll, Clock::system().now() + kLimit,
@@ -93,6 +94,16 @@ class RoundSenderTest : public ::testing::Test {
             EXPECT_EQ(std::memcmp(ours.data(), destination_->memory(b).data(), ours.size()), 0)
                 << "block " << b;
         }
+    }
+    // Noise in every page.
+    PageSet fill() {
+        PageSet set = empty_set();
+        for (BlockIndex b = 0; b < blocks_.size(); ++b) {
+            set[b].set_range({0, blocks_[b].page_count()});
+            for (PageIndex page = 0; page < blocks_[b].page_count(); ++page)
+                write_page(b, page, page + 1, true);
+        }
+        return set;
     }
     [[nodiscard]] BlockIndex random_block(std::mt19937_64& random) const {
         return static_cast<BlockIndex>(random() % blocks_.size());
@@ -194,6 +205,110 @@ TEST_F(RoundSenderTest, ReportsAStreamThatFailed) {
     for (PageIndex page = 0; page < blocks_[0].page_count(); ++page) write_page(0, page, 1, true);
     streams_->shutdown();
     sender_->begin(set, 0, GuestState::kRuns);
+    ASSERT_TRUE(sender_->wait(Clock::system().now() + kLimit));
+    EXPECT_FALSE(sender_->finish().ok());
+}
+
+// --- a round that ends before its time --------------------------------------------------------
+
+TEST_F(RoundSenderTest, LeavesOutWhatWasNotReadWhenItIsCutAndSendsItNextTime) {
+    connect();
+    PageSet set = fill();
+    set[0].clear_range({5, 9});  // left out are pages of the set, not whole chunks
+    std::atomic<bool> cutting{true};
+    // In the middle of a round: some pages are being read, and all streams have more to do.
+    tracker_.on_rearm = [&](BlockIndex, PageRange) {
+        if (cutting) sender_->cut_short();
+    };
+    const RoundTotals totals = send(set);
+    ASSERT_TRUE(sender_->was_cut());
+    const PageSet rest = sender_->left_out();
+    // What is being read is finished, one chunk of each stream at most.
+    EXPECT_GE(totals.sent_pages(), 1U);
+    EXPECT_LE(totals.sent_pages(), kStreams * kPagesPerChunk);
+    EXPECT_EQ(totals.sent_pages(), destination_->filled_pages());
+    EXPECT_EQ(sender_->done_pages(), totals.sent_pages());
+    EXPECT_EQ(count_pages(rest) + totals.sent_pages(), count_pages(set)) << "each is one of both";
+    for (BlockIndex b = 0; b < blocks_.size(); ++b) {
+        PageBitmap strangers = rest[b];
+        strangers.remove(set[b]);
+        EXPECT_EQ(strangers.count(), 0U) << "block " << b;
+    }
+
+    cutting = false;
+    EXPECT_EQ(send(rest).sent_pages(), count_pages(rest)) << "taken for sent";
+    EXPECT_FALSE(sender_->was_cut());
+    EXPECT_EQ(count_pages(sender_->left_out()), 0U);
+    EXPECT_EQ(destination_->filled_pages(), count_pages(set));
+    for (PageIndex page = 5; page < 9; ++page) write_zero(0, page);
+    expect_same_memory();
+}
+
+TEST_F(RoundSenderTest, DoesNotRearmWhatIsLeftOut) {
+    connect();
+    const PageSet set = fill();
+    std::atomic<uint64_t> rearmed{0};
+    tracker_.on_rearm = [&](BlockIndex, PageRange range) {
+        sender_->cut_short();
+        rearmed += range.count();
+    };
+    send(set);
+    // A write to a page that is left out must be found by the next collect, or be sent.
+    EXPECT_EQ(rearmed + count_pages(sender_->left_out()), count_pages(set));
+}
+
+TEST_F(RoundSenderTest, IsNotCutByACutOfAnEarlierRound) {
+    connect();
+    const PageSet set = fill();
+    sender_->cut_short();  // too late, or too early
+    EXPECT_EQ(send(set).sent_pages(), count_pages(set));
+    EXPECT_FALSE(sender_->was_cut());
+    expect_same_memory();
+}
+
+// --- punches ----------------------------------------------------------------------------------
+
+TEST_F(RoundSenderTest, PunchesThePagesOfTheSetAndNoOthersOnTheStreamsOfTheirPages) {
+    connect();
+    send(fill());
+    const uint64_t filled = destination_->filled_pages();
+    PageSet stale = empty_set();
+    for (PageIndex page = 1; page < blocks_[0].page_count(); page += 7) stale[0].set(page);
+    stale[1].set_range({kPagesPerChunk, 3 * kPagesPerChunk});
+    const RoundTotals totals = send(stale, GuestState::kRuns, RoundKind::kPunches);
+    EXPECT_EQ(totals.sent_pages(), 0U);
+    EXPECT_EQ(sender_->done_pages(), count_pages(stale));
+    EXPECT_EQ(destination_->filled_pages(), filled) << "no page goes with them";
+    EXPECT_EQ(destination_->strayed_frames(), 0U);
+    ASSERT_EQ(count_pages(destination_->punched()), count_pages(stale));
+    for (BlockIndex b = 0; b < blocks_.size(); ++b) {
+        PageBitmap others = destination_->punched()[b];
+        others.remove(stale[b]);
+        EXPECT_EQ(others.count(), 0U) << "block " << b;
+        stale[b].for_each_run([&](PageRange run) {
+            for (PageIndex page = run.begin; page < run.end; ++page) write_zero(b, page);
+        });
+    }
+    expect_same_memory();  // as it is with these pages gone
+}
+
+TEST_F(RoundSenderTest, NeitherReadsNorRearmsWhatItPunches) {
+    connect();
+    tracker_.on_rearm = [](BlockIndex, PageRange) { ADD_FAILURE() << "re-armed"; };
+    PageSet stale = empty_set();
+    stale[1].set_range({0, kPagesPerChunk});
+    blocks_[1].file.reset();  // a read would fail
+    send(stale, GuestState::kRuns, RoundKind::kPunches);
+    EXPECT_EQ(count_pages(destination_->punched()), kPagesPerChunk);
+    EXPECT_FALSE(sender_->was_sent(1, 0)) << "the destination holds nothing of it";
+}
+
+TEST_F(RoundSenderTest, ReportsAStreamThatFailedUnderPunches) {
+    connect();
+    PageSet stale = empty_set();
+    stale[0].set(0);
+    streams_->shutdown();
+    sender_->begin(stale, 0, GuestState::kFrozen, RoundKind::kPunches);
     ASSERT_TRUE(sender_->wait(Clock::system().now() + kLimit));
     EXPECT_FALSE(sender_->finish().ok());
 }

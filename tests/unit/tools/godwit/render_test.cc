@@ -105,11 +105,13 @@ TEST(Summary, SplitsThePauseIntoItsParts) {
     made.add_warnings("mind the gap");
     made.set_tracker("uffd-wp");
     made.set_tracker_reason("there is no log");
+    EXPECT_THAT(summary(made), ::testing::Not(HasSubstr("held back")));
+    made.set_throttle_percent(40);
     const std::string text = summary(made);
     for (const char* part :
          {"downtime", "stop to block layer drained", "last dirty set", "last pages", "device state",
           "9.50 ms", "commit to resumed", "warning: mind the gap",
-          "tracked with uffd-wp, since there is no log"})
+          "tracked with uffd-wp, since there is no log", "vCPUs held back up to 40 %"})
         EXPECT_THAT(text, HasSubstr(part));
 }
 
