@@ -116,11 +116,11 @@ TEST_F(KvmGuest, IsSwitchedToPostcopyInTheMiddleOfARound) {
     ASSERT_NO_FATAL_FAILURE(start_guest(a, kFasterThanTheLink));
     BackgroundCommand command =
         a.cli_in_background({"migrate", kVm, "--to", b.address(), "--json", "--verify",
-                             "--strategy", "precopy", "--bandwidth", "2MB/s", "--id", "m"});
+                             "--strategy", "precopy", "--bandwidth", "6MB/s", "--id", "m"});
     ASSERT_TRUE(eventually(std::chrono::seconds(60), [&] {
         return a.cli({"switch", "m"}).exit_code == 0;
     }));
-    // What is left would take half a minute at this rate; it is sent all the same.
+    // What is left takes some ten seconds at this rate.
     ASSERT_TRUE(command.wait(std::chrono::seconds(150)));
     const json report = json_of(command.result());
     ASSERT_TRUE(report.is_object()) << command.result().err;
