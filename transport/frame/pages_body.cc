@@ -32,13 +32,23 @@ absl::Status check_place(const PagesBody& pages, std::span<const uint64_t> chunk
     return absl::OkStatus();
 }
 
-absl::Status check_masks(const PagesBody& pages) {
+bool is_subset(const ChunkMask& part, const ChunkMask& whole) {
+    uint64_t outside = 0;
+    for (size_t i = 0; i < part.size(); ++i) outside |= part[i] & ~whole[i];
+    return outside == 0;
+}
+
+absl::Status check_masks(const PagesBody& pages, DeltaPages deltas) {
     if (count_pages(pages.present) == 0)
         return absl::InvalidArgumentError("a pages frame without a page");
-    for (size_t i = 0; i < pages.present.size(); ++i)
-        if ((pages.zero[i] & ~pages.present[i]) != 0)
-            return absl::InvalidArgumentError("a zero page that is not present");
-    const size_t raw_bytes = count_pages(pages.filled()) * kPageBytes;
+    if (!is_subset(pages.zero, pages.present))
+        return absl::InvalidArgumentError("a zero page that is not present");
+    const ChunkMask filled = pages.filled();
+    if (!is_subset(pages.delta, filled))
+        return absl::InvalidArgumentError("a delta page that has no payload");
+    if (deltas == DeltaPages::kRefused && count_pages(pages.delta) != 0)
+        return absl::InvalidArgumentError("a delta page where there is nothing to apply it to");
+    const size_t raw_bytes = count_pages(filled) * kPageBytes;
     if (pages.raw_bytes != raw_bytes)
         return absl::InvalidArgumentError(fmt::format(
             "{} raw bytes announced for pages of {} bytes", pages.raw_bytes, raw_bytes));
@@ -95,6 +105,7 @@ void encode_pages_head(const PagesBody& pages, std::span<std::byte, kPagesHeadBy
     writer.u64(pages.chunk);
     for (const uint64_t word : pages.present) writer.u64(word);
     for (const uint64_t word : pages.zero) writer.u64(word);
+    for (const uint64_t word : pages.delta) writer.u64(word);
     writer.u8(static_cast<uint8_t>(pages.codec));
     writer.u8(0);
     writer.u16(0);
@@ -102,7 +113,7 @@ void encode_pages_head(const PagesBody& pages, std::span<std::byte, kPagesHeadBy
 }
 
 absl::StatusOr<PagesBody> decode_pages(std::span<const std::byte> body,
-                                       std::span<const uint64_t> chunk_counts) {
+                                       std::span<const uint64_t> chunk_counts, DeltaPages deltas) {
     ByteReader reader(body);
     PagesBody pages;
     pages.block = reader.u32();
@@ -110,6 +121,7 @@ absl::StatusOr<PagesBody> decode_pages(std::span<const std::byte> body,
     pages.chunk = reader.u64();
     for (uint64_t& word : pages.present) word = reader.u64();
     for (uint64_t& word : pages.zero) word = reader.u64();
+    for (uint64_t& word : pages.delta) word = reader.u64();
     const uint8_t codec = reader.u8();
     const unsigned reserved = reader.u8() | unsigned{reader.u16()};
     pages.payload = reader.rest();
@@ -120,7 +132,7 @@ absl::StatusOr<PagesBody> decode_pages(std::span<const std::byte> body,
         return absl::InvalidArgumentError("a reserved field of a pages frame is not zero");
     pages.codec = static_cast<PageCodec>(codec);
     GODWIT_RETURN_IF_ERROR(check_place(pages, chunk_counts));
-    GODWIT_RETURN_IF_ERROR(check_masks(pages));
+    GODWIT_RETURN_IF_ERROR(check_masks(pages, deltas));
     GODWIT_RETURN_IF_ERROR(check_payload(pages));
     return pages;
 }

@@ -6,9 +6,14 @@
 //        8    8 chunk index in the block
 //       16   64 present: bit i of word i/64 = page i of the chunk is in this frame
 //       80   64 zero: subset of present; these pages are all zero and have no payload
-//      144    1 codec
-//      145    3 reserved, zero
-//      148    … payload: the present pages that are not zero, ascending, encoded
+//      144   64 delta: subset of present, none of them zero; their bytes in the payload are the XOR
+//               of what the destination holds and the new content
+//      208    1 codec
+//      209    3 reserved, zero
+//      212    … payload: the present pages that are not zero, ascending, encoded
+//
+// A delta means anything only where the destination holds what the source sent last: between two
+// frames of one stream, never in memory that was punched.
 #pragma once
 
 #include <array>
@@ -23,7 +28,7 @@
 
 namespace godwit {
 
-inline constexpr size_t kPagesHeadBytes = 148;
+inline constexpr size_t kPagesHeadBytes = 212;
 inline constexpr size_t kMaxPagesBodyBytes = kPagesHeadBytes + kChunkBytes;
 
 enum class PageCodec : uint8_t { kRaw = 0, kLz4 = 1 };
@@ -43,22 +48,28 @@ struct PagesBody {
     ChunkIndex chunk = 0;
     ChunkMask present{};
     ChunkMask zero{};
+    ChunkMask delta{};
     PageCodec codec = PageCodec::kRaw;
     uint32_t raw_bytes = 0;
     std::span<const std::byte> payload;
 
-    // Pages that have a payload: present and not zero.
+    // Pages that have a payload, deltas among them: present and not zero.
     [[nodiscard]] ChunkMask filled() const;
 };
 
 // Writes everything but the payload to the first kPagesHeadBytes of `body`.
 void encode_pages_head(const PagesBody& pages, std::span<std::byte, kPagesHeadBytes> body);
 
+// Whether a frame may have deltas where it arrives. What fills punched memory (kFaultPages,
+// kPrepagedPages, any kPages once pages are missing) has nothing to apply them to.
+enum class DeltaPages { kRefused, kAccepted };
+
 // Decodes and checks everything that can be checked without decompressing: the chunk exists
-// (`chunk_counts[block]` chunks in each block), at least one page, zero ⊆ present, raw_bytes is
-// 4096 times the filled pages, the payload is exactly raw_bytes long (raw) or shorter and not empty
-// (lz4). Errors: InvalidArgument, naming what is wrong.
+// (`chunk_counts[block]` chunks in each block), at least one page, zero ⊆ present, delta ⊆ filled,
+// raw_bytes is 4096 times the filled pages, the payload is exactly raw_bytes long (raw) or shorter
+// and not empty (lz4). Errors: InvalidArgument, naming what is wrong.
 absl::StatusOr<PagesBody> decode_pages(std::span<const std::byte> body,
-                                       std::span<const uint64_t> chunk_counts);
+                                       std::span<const uint64_t> chunk_counts,
+                                       DeltaPages deltas = DeltaPages::kRefused);
 
 }  // namespace godwit

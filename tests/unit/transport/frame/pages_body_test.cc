@@ -51,15 +51,17 @@ TEST(PagesBody, WhatIsEncodedComesBack) {
         for (size_t i = 0; i < pages.present.size(); ++i) {
             pages.present[i] = random() & random();
             pages.zero[i] = pages.present[i] & random();
+            pages.delta[i] = pages.filled()[i] & random();
         }
         pages.raw_bytes = raw_bytes_of(pages);
         pages.payload = std::span(payload).first(pages.raw_bytes);
         const auto body = encode(pages);
-        const auto decoded = decode_pages(body, kChunkCounts);
+        const auto decoded = decode_pages(body, kChunkCounts, DeltaPages::kAccepted);
         ASSERT_TRUE(decoded.ok()) << decoded.status();
         EXPECT_EQ(decoded->chunk, pages.chunk);
         EXPECT_EQ(decoded->present, pages.present);
         EXPECT_EQ(decoded->zero, pages.zero);
+        EXPECT_EQ(decoded->delta, pages.delta);
         EXPECT_TRUE(std::ranges::equal(decoded->payload, pages.payload));
     }
 }
@@ -91,6 +93,8 @@ TEST(PagesBody, EveryLieIsRejectedWithItsReason) {
         {"chunk 999 of RAM block 0", [](Example& e) { e.pages.block = 0; }},
         {"without a page", [](Example& e) { e.pages.present = e.pages.zero = {}; }},
         {"zero page that is not present", [](Example& e) { e.pages.zero[7] = 1; }},
+        {"delta page that has no payload", [](Example& e) { e.pages.delta[1] = 0b100; }},
+        {"delta page that has no payload", [](Example& e) { e.pages.delta[0] = 1; }},
         {"raw bytes announced", [](Example& e) { e.pages.raw_bytes = 0; }},
         {"raw bytes announced", [](Example& e) { e.pages.raw_bytes = 2 * kPageBytes; }},
         {"raw bytes announced", [](Example& e) { e.pages.raw_bytes = ~0u; }},
@@ -117,10 +121,21 @@ TEST(PagesBody, EveryLieIsRejectedWithItsReason) {
         Example example;
         lie.tell(example);
         example.pages.payload = example.payload;
-        const auto status = decode_pages(encode(example.pages), kChunkCounts).status();
+        const auto status =
+            decode_pages(encode(example.pages), kChunkCounts, DeltaPages::kAccepted).status();
         EXPECT_TRUE(absl::IsInvalidArgument(status)) << lie.reason;
         EXPECT_THAT(status.message(), HasSubstr(lie.reason));
     }
+}
+
+TEST(PagesBody, ADeltaIsRefusedWhereThereIsNothingToApplyItTo) {
+    Example example;
+    example.pages.delta = example.pages.filled();
+    const auto body = encode(example.pages);
+    EXPECT_TRUE(decode_pages(body, kChunkCounts, DeltaPages::kAccepted).ok());
+    const auto status = decode_pages(body, kChunkCounts).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status));
+    EXPECT_THAT(status.message(), HasSubstr("nothing to apply it to"));
 }
 
 TEST(PagesBody, EveryShorterBodyAndEveryReservedBitIsRejected) {
@@ -129,7 +144,7 @@ TEST(PagesBody, EveryShorterBodyAndEveryReservedBitIsRejected) {
     ASSERT_TRUE(decode_pages(body, kChunkCounts).ok());
     for (size_t size = 0; size < body.size(); ++size)
         EXPECT_FALSE(decode_pages(std::span(body).first(size), kChunkCounts).ok()) << size;
-    for (size_t bit = 145 * 8; bit < 148 * 8; ++bit) {
+    for (size_t bit = 209 * 8; bit < 212 * 8; ++bit) {
         body[bit / 8] ^= std::byte{1} << (bit % 8);
         EXPECT_FALSE(decode_pages(body, kChunkCounts).ok()) << bit;
         body[bit / 8] ^= std::byte{1} << (bit % 8);
@@ -143,12 +158,14 @@ TEST(PagesBody, RandomHeadsNeverDescribePagesThatAreNotThere) {
         auto body = encode(Example().pages);
         for (size_t i = 0; i <= random_below(random, 3); ++i)
             body[random_below(random, kPagesHeadBytes)] = static_cast<std::byte>(random());
-        const auto pages = decode_pages(body, kChunkCounts);
+        const auto pages = decode_pages(body, kChunkCounts, DeltaPages::kAccepted);
         if (!pages.ok()) continue;
         EXPECT_LT(pages->block, kChunkCounts.size());
         EXPECT_LT(pages->chunk, kChunkCounts[pages->block]);
         EXPECT_EQ(pages->raw_bytes, raw_bytes_of(*pages));
         EXPECT_LE(pages->payload.size(), pages->raw_bytes);
+        for (size_t i = 0; i < pages->delta.size(); ++i)
+            EXPECT_EQ(pages->delta[i] & ~pages->filled()[i], 0u);
     }
 }
 
