@@ -1,0 +1,191 @@
+// lz4 and deltas by kind of data.
+#include <fmt/format.h>
+#include <lz4.h>
+
+#include <cstring>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "bench/micro/transport/against.h"
+#include "bench/micro/transport/samples.h"
+#include "transport/codec/chunk_codec.h"
+#include "transport/codec/codec_governor.h"
+#include "transport/codec/delta_cache.h"
+
+namespace godwit::bench {
+namespace {
+
+const char* chars(std::span<const std::byte> bytes) {
+    return reinterpret_cast<const char*>(bytes.data());
+}
+char* chars(std::span<std::byte> bytes) { return reinterpret_cast<char*>(bytes.data()); }
+
+// A whole chunk, or a sample of one as the governor takes it.
+void pack(benchmark::State& state, Kind kind, size_t bytes) {
+    const auto set = sample(kind);
+    ChunkCodec codec;
+    std::vector<std::byte> out(LZ4_compressBound(static_cast<int>(kChunkBytes)));
+    size_t packed_bytes = 0;
+    size_t chunks = 0;
+    run(state, {.work =
+                    [&](size_t n) {
+                        const auto packed = codec.pack(chunk_of(set, n).first(bytes), out);
+                        packed_bytes += packed.value_or(bytes);
+                        ++chunks;
+                    },
+                .limit =
+                    [&](size_t n) {
+                        benchmark::DoNotOptimize(LZ4_compress_default(
+                            chars(far_chunk_of(set, n)), chars(std::span(out)),
+                            static_cast<int>(bytes), static_cast<int>(out.size())));
+                    },
+                .bytes = bytes});
+    state.counters["packed"] =
+        static_cast<double>(packed_bytes) / static_cast<double>(chunks * bytes);
+}
+
+// lz4's own knob, which ChunkCodec leaves at 1; against 1.
+void acceleration(benchmark::State& state) {
+    const auto set = sample(Kind::kText);
+    std::vector<std::byte> out(LZ4_compressBound(static_cast<int>(kChunkBytes)));
+    size_t packed_bytes = 0;
+    size_t chunks = 0;
+    const auto pack_chunk = [&](std::span<const std::byte> chunk, int knob) {
+        return static_cast<size_t>(LZ4_compress_fast(chars(chunk), chars(std::span(out)),
+                                                     static_cast<int>(chunk.size()),
+                                                     static_cast<int>(out.size()), knob));
+    };
+    run(state,
+        {.work =
+             [&](size_t n) {
+                 packed_bytes += pack_chunk(chunk_of(set, n), static_cast<int>(state.range(0)));
+                 ++chunks;
+             },
+         .limit = [&](size_t n) { benchmark::DoNotOptimize(pack_chunk(far_chunk_of(set, n), 1)); },
+         .bytes = kChunkBytes});
+    state.counters["packed"] =
+        static_cast<double>(packed_bytes) / static_cast<double>(chunks * kChunkBytes);
+}
+
+void unpack(benchmark::State& state, Kind kind) {
+    const auto set = sample(kind);
+    ChunkCodec codec;
+    std::vector<std::vector<std::byte>> payloads(32, std::vector<std::byte>(kChunkBytes));
+    for (size_t i = 0; i < payloads.size(); ++i)
+        payloads[i].resize(codec.pack(chunk_of(set, i), payloads[i]).value());
+    run(state, {.work =
+                    [&](size_t n) {
+                        benchmark::DoNotOptimize(codec.decompress(
+                            PageCodec::kLz4, payloads[n % payloads.size()], kChunkBytes));
+                    },
+                .limit =
+                    [&](size_t n) {
+                        std::memcpy(staging(n).data(), far_chunk_of(set, n).data(), kChunkBytes);
+                        benchmark::ClobberMemory();
+                    },
+                .bytes = kChunkBytes});
+}
+
+PageBytes page_at(std::span<std::byte> bytes, size_t page) {
+    return PageBytes(bytes.data() + page * kPageBytes, kPageBytes);
+}
+
+// A chunk of pages that the cache has, of which each changed in 64 bytes, becomes deltas; the limit
+// is memcpy of what both hold.
+void make_deltas(benchmark::State& state) {
+    const auto set = sample(Kind::kNoise);
+    DeltaCache cache = DeltaCache::create(set.size()).value();
+    const Hash128 hash{.low = 1, .high = 1};
+    for (size_t page = 0; page < set.size() / kPageBytes; ++page) {
+        std::memcpy(staging(0).data(), page_at(set, page).data(), kPageBytes);
+        benchmark::DoNotOptimize(cache.exchange(0, page, {.now = hash}, page_at(staging(0), 0)));
+    }
+    size_t deltas = 0;
+    std::vector<std::byte> copy(kChunkBytes);
+    run(state, {.work =
+                    [&](size_t n) {
+                        const size_t first = n * kPagesPerChunk % (set.size() / kPageBytes);
+                        // What the page pass has just left in L2; copied here, and so counted.
+                        for (size_t i = 0; i < kPagesPerChunk; ++i) {
+                            const PageBytes page = page_at(staging(n), i);
+                            std::memcpy(page.data(), page_at(set, first + i).data(), kPageBytes);
+                            page[n % kPageBytes] ^= std::byte{1};
+                            deltas +=
+                                cache.exchange(0, first + i, {.sent = hash, .now = hash}, page) ? 1
+                                                                                                : 0;
+                        }
+                    },
+                .limit =
+                    [&](size_t n) {
+                        std::memcpy(staging(n).data(), far_chunk_of(set, n).data(), kChunkBytes);
+                        std::memcpy(copy.data(), chunk_of(set, n + 7).data(), kChunkBytes);
+                        benchmark::ClobberMemory();
+                    },
+                .bytes = kChunkBytes});
+    if (deltas == 0) state.SkipWithError("no page became a delta");
+}
+
+void apply_deltas(benchmark::State& state) {
+    const auto set = sample(Kind::kNoise);
+    const auto deltas = sample(Kind::kDelta);
+    run(state, {.work =
+                    [&](size_t n) {
+                        for (size_t i = 0; i < kPagesPerChunk; ++i)
+                            xor_page(page_at(chunk_of(set, n), i), page_at(chunk_of(deltas, n), i));
+                    },
+                .limit =
+                    [&](size_t n) {
+                        std::memcpy(staging(n).data(), far_chunk_of(set, n).data(), kChunkBytes);
+                        benchmark::ClobberMemory();
+                    },
+                .bytes = kChunkBytes});
+}
+
+// What a chunk costs in the governor, on a fast link that never wants lz4; the limit is memcpy of
+// the chunk, and the ratio as good as nothing.
+void govern(benchmark::State& state) {
+    const auto set = sample(Kind::kNoise);
+    CodecGovernor governor;
+    run(state, {.work =
+                    [&](size_t) {
+                        using std::chrono::microseconds;
+                        const auto plan =
+                            governor.plan({.raw_bytes = kChunkBytes, .pass = microseconds(100)});
+                        if (plan == CodecGovernor::Plan::kSample)
+                            benchmark::DoNotOptimize(
+                                governor.judge({.raw_bytes = CodecGovernor::kSampleBytes,
+                                                .packed_bytes = CodecGovernor::kSampleBytes,
+                                                .time = microseconds(3)}));
+                        governor.sent(kChunkBytes, microseconds(600));
+                    },
+                .limit =
+                    [&](size_t n) {
+                        std::memcpy(staging(n).data(), far_chunk_of(set, n).data(), kChunkBytes);
+                        benchmark::ClobberMemory();
+                    },
+                .bytes = kChunkBytes});
+}
+
+void register_kinds() {
+    for (const Kind kind : kKinds) {
+        for (const size_t bytes : {kChunkBytes, CodecGovernor::kSampleBytes})
+            benchmark::RegisterBenchmark(
+                fmt::format("pack/{}/KiB:{}", kind_name(kind), bytes >> 10).c_str(), pack, kind,
+                bytes)
+                ->UseManualTime();
+        if (kind != Kind::kNoise)
+            benchmark::RegisterBenchmark(fmt::format("unpack/{}", kind_name(kind)).c_str(), unpack,
+                                         kind)
+                ->UseManualTime();
+    }
+}
+[[maybe_unused]] const bool registered = (register_kinds(), true);
+
+BENCHMARK(acceleration)->ArgName("knob")->Arg(2)->Arg(4)->Arg(8)->Arg(16)->UseManualTime();
+BENCHMARK(make_deltas)->UseManualTime();
+BENCHMARK(apply_deltas)->UseManualTime();
+BENCHMARK(govern)->UseManualTime();
+
+}  // namespace
+}  // namespace godwit::bench
