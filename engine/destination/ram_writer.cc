@@ -25,8 +25,10 @@ absl::StatusOr<RamWriter> RamWriter::create(std::span<const RamBlock> blocks) {
 
 absl::Status RamWriter::put(BlockIndex block, Bytes offset, std::span<const std::byte> bytes) {
     const Mapping& mapping = mappings_[block];
-    if (mapping.data() == nullptr)
+    if (mapping.data() == nullptr) {
+        const std::lock_guard lock(file_locks_[block]);
         return write_fully(blocks_[block].file.get(), bytes.data(), bytes.size(), offset);
+    }
     std::memcpy(mapping.data() + offset, bytes.data(), bytes.size());
     return absl::OkStatus();
 }

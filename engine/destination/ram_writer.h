@@ -1,6 +1,8 @@
 // RamWriter: puts received pages into the RAM files.
 #pragma once
 
+#include <memory>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -21,10 +23,14 @@ class RamWriter {
     absl::Status write(const PagesBody& pages, std::span<const std::byte> raw);
 
   private:
-    explicit RamWriter(std::span<const RamBlock> blocks) : blocks_(blocks) {}
+    explicit RamWriter(std::span<const RamBlock> blocks)
+        : blocks_(blocks), file_locks_(std::make_unique<std::mutex[]>(blocks.size())) {}
     absl::Status put(BlockIndex block, Bytes offset, std::span<const std::byte> bytes);
 
     std::span<const RamBlock> blocks_;
+    // By block. A file takes one write at a time: who waits for it in the kernel spins, on a CPU that
+    // others could use, who waits here sleeps.
+    std::unique_ptr<std::mutex[]> file_locks_;
     std::vector<Mapping> mappings_;  // by block; empty where pwrite works
 };
 

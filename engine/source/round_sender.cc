@@ -120,6 +120,7 @@ absl::Status RoundSender::send_chunk(PageSender& sender, BlockIndex block, Chunk
     PageHashTable::Chunk& known = hashes_.chunk(block, chunk);
     PageSender::Chunk out{.block = block, .chunk = chunk};
     size_t kept_bytes = 0;
+    std::array<Hash128, kPagesPerChunk> kept_hashes;
     uint64_t looked_at = 0;
     absl::Status outcome;
     // Each run is read right behind what is kept so far; pages that stay move down over those that
@@ -151,6 +152,7 @@ absl::Status RoundSender::send_chunk(PageSender& sender, BlockIndex block, Chunk
             } else {
                 if (area.data() + kept_bytes != read)
                     std::memmove(area.data() + kept_bytes, read, kPageBytes);
+                kept_hashes[kept_bytes / kPageBytes] = hash;
                 kept_bytes += kPageBytes;
             }
             out.present[page / 64] |= bit;
@@ -160,6 +162,7 @@ absl::Status RoundSender::send_chunk(PageSender& sender, BlockIndex block, Chunk
     GODWIT_RETURN_IF_ERROR(annotate(outcome, "Cannot read guest memory"));
     done_pages_ += looked_at;
     if (count_pages(out.present) == 0) return absl::OkStatus();
+    out.hashes = std::span(kept_hashes).first(kept_bytes / kPageBytes);
     const PageSender::Totals before = sender.totals();
     GODWIT_RETURN_IF_ERROR(sender.send(out));
     const bool compressed = sender.totals().payload_bytes - before.payload_bytes < kept_bytes;

@@ -39,6 +39,7 @@ absl::StatusOr<std::unique_ptr<SourceStreams>> SourceStreams::connect(Target tar
         route.stream = i;
         DataStream& stream = streams->data_.emplace_back();
         GODWIT_ASSIGN_OR_RETURN(stream.channel, open());
+        GODWIT_RETURN_IF_ERROR(fit_tcp_buffers(stream.channel->fd()));
         stream.writer = std::make_unique<FrameWriter>(*stream.channel, route);
         GODWIT_ASSIGN_OR_RETURN(
             PageSender sender,

@@ -43,10 +43,14 @@ absl::Status PageSender::send(const Chunk& chunk, const std::stop_token& stop) {
     }
     encode_pages_head(pages, body.first<kPagesHeadBytes>());
 
+    std::optional<uint64_t> checksum;
+    if (pages.codec == PageCodec::kRaw && !chunk.hashes.empty())
+        checksum = checksum_pages(body.first<kPagesHeadBytes>(), chunk.hashes);
+
     const Bytes frame_bytes = kFrameHeaderBytes + kPagesHeadBytes + payload_bytes;
     if (limiter_ != nullptr) GODWIT_RETURN_IF_ERROR(limiter_->acquire(frame_bytes, stop));
     GODWIT_RETURN_IF_ERROR(writer_->send_async(buffers_[current_], FrameKind::kPages,
-                                               kPagesHeadBytes + payload_bytes));
+                                               kPagesHeadBytes + payload_bytes, checksum));
     current_ ^= 1;
     totals_.raw_bytes += pages.raw_bytes;
     totals_.payload_bytes += payload_bytes;

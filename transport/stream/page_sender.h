@@ -37,6 +37,9 @@ class PageSender {
         ChunkIndex chunk = 0;
         ChunkMask present{};  // at least one page
         ChunkMask zero{};     // subset of present: not in gather()
+        // XXH3-128 of each page in gather(), or none: then they are hashed again where they are
+        // sent as they are.
+        std::span<const Hash128> hashes;
     };
     // Sends what gather() holds: count(present) - count(zero) pages. Returns when the frame is on
     // its way. Errors: the writer's, Cancelled when the limiter was stopped or `stop` was asked
