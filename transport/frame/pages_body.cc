@@ -117,9 +117,8 @@ void encode_pages_head(const PagesBody& pages, std::span<std::byte, kPagesHeadBy
 
 absl::StatusOr<PagesBody> decode_damaged_pages(std::span<const std::byte> body,
                                                std::span<const uint64_t> chunk_counts) {
-    if (body.size() < kPagesHeadBytes ||
-        ByteReader(body.subspan(kHeadChecksumAt)).u64() !=
-            checksum_bytes(body.first(kHeadChecksumAt)))
+    if (body.size() < kPagesHeadBytes || ByteReader(body.subspan(kHeadChecksumAt)).u64() !=
+                                             checksum_bytes(body.first(kHeadChecksumAt)))
         return absl::DataLossError("the head of a pages frame is damaged");
     ByteReader reader(body);
     PagesBody pages;
