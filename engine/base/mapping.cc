@@ -28,6 +28,22 @@ absl::StatusOr<Mapping> Mapping::map_shared(int fd, size_t size, off_t offset) {
     return Mapping(static_cast<std::byte*>(data), size);
 }
 
+absl::StatusOr<Mapping> Mapping::read_shared(int fd, size_t size) {
+    void* room = ::mmap(nullptr, size + kChunkBytes, PROT_NONE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED) return errno_status(errno, "mmap of address space");
+    auto* begin = static_cast<std::byte*>(room);
+    const auto address = reinterpret_cast<uintptr_t>(begin);
+    const size_t head = (kChunkBytes - address % kChunkBytes) % kChunkBytes;
+    if (head > 0) ::munmap(begin, head);
+    begin += head;
+    ::munmap(begin + size, kChunkBytes - head);
+    Mapping mapping(begin, size);
+    if (::mmap(begin, size, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+        return errno_status(errno, "mmap of a shared file");
+    return mapping;
+}
+
 absl::StatusOr<Mapping> Mapping::anonymous(size_t size) {
     const bool huge = size % kChunkBytes == 0;
     const size_t reserve = huge ? size + kChunkBytes : size;

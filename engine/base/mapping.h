@@ -19,6 +19,9 @@ class Mapping {
 
     // Maps `size` bytes of `fd` shared, read and write. Errors: mmap's.
     static absl::StatusOr<Mapping> map_shared(int fd, size_t size, off_t offset = 0);
+    // Maps the first `size` bytes of `fd` shared, to be read only, 2 MiB aligned so that huge pages
+    // are mapped as such. Errors: mmap's.
+    static absl::StatusOr<Mapping> read_shared(int fd, size_t size);
     // Maps `size` bytes of zeroed private memory, 2 MiB aligned and marked for huge pages when the
     // size is a multiple of 2 MiB. Errors: mmap's.
     static absl::StatusOr<Mapping> anonymous(size_t size);
