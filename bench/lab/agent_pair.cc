@@ -62,7 +62,7 @@ absl::Status AgentPair::start(int which, const std::string& name) {
     std::vector<std::string> argv = host.wrapper;
     argv.insert(argv.end(),
                 {options_.bin_dir + "/godwitd", "--listen", host.address + ":0", "--state-dir",
-                 agent.directory, "--qemu", options_.qemu, "--log-level", "warn"});
+                 agent.directory, "--qemu", options_.qemu, "--log-level", "warn", "--overcommit"});
     // A cable of our own is no place where anybody listens.
     if (!host.wrapper.empty()) argv.emplace_back("--insecure");
     GODWIT_ASSIGN_OR_RETURN(Child child, Child::start(argv));

@@ -40,20 +40,26 @@ absl::StatusOr<CpuSeconds> sum_of_family(pid_t pid) {
 
 absl::StatusOr<ProcessCpu> parse_process_stat(const std::string& line, double ticks_per_s) {
     // pid (name) state ppid …; the name may have spaces and parentheses. Fields 14 to 17 are utime,
-    // stime, cutime, cstime.
-    constexpr int kSkipped = 9;  // between ppid and utime
+    // stime, cutime, cstime; 43 and 44 are guest_time and cguest_time, which utime and cutime have
+    // in them.
+    constexpr size_t kFirst = 3;
+    const auto at = [](size_t field) { return field - kFirst; };
     const size_t name_end = line.rfind(')');
     std::istringstream in(name_end == std::string::npos ? "" : line.substr(name_end + 1));
-    ProcessCpu cpu;
-    std::string skipped;
-    in >> skipped >> cpu.parent;
-    for (int i = 0; i < kSkipped; ++i) in >> skipped;
-    double user = 0, system = 0, reaped_user = 0, reaped_system = 0;
-    in >> user >> system >> reaped_user >> reaped_system;
-    if (!in) return absl::InternalError(fmt::format("not a /proc/PID/stat: \"{}\"", line));
-    cpu.own = {.user = user / ticks_per_s, .system = system / ticks_per_s};
-    cpu.reaped = {.user = reaped_user / ticks_per_s, .system = reaped_system / ticks_per_s};
-    return cpu;
+    std::string state;
+    in >> state;
+    std::vector<double> fields{0};
+    for (double value = 0; in >> value;) fields.push_back(value);
+    if (fields.size() <= at(44))
+        return absl::InternalError(fmt::format("not a /proc/PID/stat: \"{}\"", line));
+    const auto cpu = [&](size_t user, size_t system, size_t guest) {
+        return CpuSeconds{.user = (fields[at(user)] - fields[at(guest)]) / ticks_per_s,
+                          .system = fields[at(system)] / ticks_per_s,
+                          .guest = fields[at(guest)] / ticks_per_s};
+    };
+    return ProcessCpu{.own = cpu(14, 15, 43),
+                      .reaped = cpu(16, 17, 44),
+                      .parent = static_cast<pid_t>(fields[at(4)])};
 }
 
 absl::StatusOr<CpuSeconds> cpu_of(pid_t pid) {
@@ -79,8 +85,7 @@ absl::StatusOr<CpuSeconds> cpu_of_family(pid_t pid) {
         const std::vector<pid_t> children = children_of(pid);
         GODWIT_ASSIGN_OR_RETURN(const CpuSeconds sum, sum_of_family(pid));
         GODWIT_ASSIGN_OR_RETURN(const ProcessCpu after, read_process(pid));
-        if (before.reaped.total() == after.reaped.total() && children == children_of(pid))
-            return sum;
+        if (before.reaped == after.reaped && children == children_of(pid)) return sum;
     }
     return absl::UnavailableError(fmt::format("the children of {} come and go", pid));
 }

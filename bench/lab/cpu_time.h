@@ -1,5 +1,4 @@
-// CPU time of processes and of the whole host, from /proc (proc(5)): in ticks of 10 ms, user and
-// system apart. What a vCPU runs counts as user time.
+// CPU time of processes and of the whole host, from /proc (proc(5)), in ticks of 10 ms.
 #pragma once
 
 #include <sys/types.h>
@@ -14,15 +13,21 @@ namespace godwit {
 struct CpuSeconds {
     double user = 0;
     double system = 0;
-    [[nodiscard]] double total() const { return user + system; }
+    double guest = 0;  // what vCPUs ran under KVM; not in the others
+    [[nodiscard]] double total() const { return user + system; }  // without the guest's
+    bool operator==(const CpuSeconds&) const = default;
     CpuSeconds& operator+=(const CpuSeconds& other) {
         user += other.user;
         system += other.system;
+        guest += other.guest;
         return *this;
     }
 };
 inline CpuSeconds operator-(const CpuSeconds& a, const CpuSeconds& b) {
-    return {.user = a.user - b.user, .system = a.system - b.system};
+    return {.user = a.user - b.user, .system = a.system - b.system, .guest = a.guest - b.guest};
+}
+inline CpuSeconds operator*(double factor, const CpuSeconds& a) {
+    return {.user = factor * a.user, .system = factor * a.system, .guest = factor * a.guest};
 }
 
 struct ProcessCpu {

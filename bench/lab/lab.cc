@@ -31,11 +31,12 @@ Lab::Lab(LabOptions options, GuestConfig machine, std::string bin_dir, Interrupt
 
 Lab::~Lab() { mounts_->release_unused(); }
 
-GuestConfig Lab::equip(GuestConfig guest) const {
+GuestConfig Lab::equip(GuestConfig guest, bool kvm) const {
     // What has more memory than 40 bits of address reach needs a CPU that says so.
     constexpr Bytes kLarge = Bytes{1} << 39;
-    guest.kvm = machine_.kvm;
-    guest.cpu = machine_.cpu + (guest.memory > kLarge ? ",phys-bits=42" : "");
+    guest.kvm = kvm;
+    guest.cpu =
+        (kvm ? machine_.cpu : "max") + std::string(guest.memory > kLarge ? ",phys-bits=42" : "");
     guest.kernel = machine_.kernel;
     guest.firmware = machine_.firmware;
     guest.seed = options_.seed;

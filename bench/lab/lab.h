@@ -31,10 +31,13 @@ class Lab {
     [[nodiscard]] const LabOptions& options() const { return options_; }
     // Whether tables go to stdout.
     [[nodiscard]] bool prints() const { return options_.json_path != "-"; }
+    // Whether guests run under KVM, if nothing else is better for them.
+    [[nodiscard]] bool has_kvm() const { return machine_.kvm; }
     JsonLines& lines() { return lines_; }
     RamMounts& mounts() { return *mounts_; }
-    // `guest` with accelerator, CPU, kernel, firmware and seed of this machine and run.
-    [[nodiscard]] GuestConfig equip(GuestConfig guest) const;
+    // `guest` with CPU, kernel, firmware and seed of this machine and run. `kvm` only where
+    // has_kvm().
+    [[nodiscard]] GuestConfig equip(GuestConfig guest, bool kvm) const;
     // Agents of a directory of their own, on these hosts.
     [[nodiscard]] std::unique_ptr<AgentPair> agents(const std::array<LabHost, 2>& hosts) const;
     [[nodiscard]] LabSetup setup(GuestConfig guest, const std::array<LabHost, 2>& hosts,

@@ -91,7 +91,7 @@ std::optional<int> parse_command_line(CLI::App& app, int argc, char** argv) {
 absl::Status find_machine(LabOptions& options, const std::string& bin_dir, GuestConfig& guest) {
     GODWIT_ASSIGN_OR_RETURN(options.qemu, find_program(options.qemu));
     guest.kvm = options.accel == "kvm" || (options.accel == "auto" && probe_kvm());
-    guest.cpu = guest.kvm ? default_kvm_cpu() : "max";
+    if (guest.kvm) guest.cpu = default_kvm_cpu();
     guest.kernel = bin_dir + "/guest.elf";
     if (std::filesystem::exists(kQboot)) guest.firmware = kQboot;
     if (!std::filesystem::exists(guest.kernel))

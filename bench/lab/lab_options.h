@@ -41,8 +41,8 @@ std::optional<int> parse_command_line(CLI::App& app, int argc, char** argv);
 CLI::Option* add_bytes(CLI::App& app, const char* name, Bytes& value, const char* about);
 CLI::Option* add_duration(CLI::App& app, const char* name, Duration& value, const char* about);
 
-// What `guest` needs of this machine: accelerator, CPU model, kernel, firmware. Also finds QEMU.
-// Error: NotFound.
+// What `guest` needs of this machine: accelerator, CPU model for KVM, kernel, firmware. Also finds
+// QEMU. Error: NotFound.
 absl::Status find_machine(LabOptions& options, const std::string& bin_dir, GuestConfig& guest);
 
 }  // namespace godwit

@@ -11,7 +11,7 @@ namespace godwit {
 // either side two threads, pread and send here, recv and pwrite there; no framing, no check. The
 // source's file is filled before; the time runs from before the connecting to the last byte. Both
 // files are gone afterwards. Returns total_ms, wire_bytes and cpu_s with its parts. Errors: those
-// of files and sockets; Cancelled.
+// of files and sockets; Cancelled; Unimplemented over another link than loopback.
 absl::StatusOr<Metrics> plain_copy(const LabSetup& setup, Bytes size);
 
 }  // namespace godwit

@@ -29,7 +29,7 @@ std::vector<Contender> contenders(const PostcopyOptions& options, const GuestCon
 }
 
 int run_all(const PostcopyOptions& options, Lab& lab) {
-    const GuestConfig guest = lab.equip(options.guest);
+    const GuestConfig guest = lab.equip(options.guest, lab.has_kvm());
     const MeasureOptions measuring{.baseline = options.lab.baseline};
     const std::unique_ptr<AgentPair> agents = lab.agents({});
     Series::Options series_options = lab.series();

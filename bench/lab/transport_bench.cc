@@ -8,6 +8,7 @@
 
 #include "bench/lab/lab.h"
 #include "bench/lab/plain_copy.h"
+#include "bench/lab/shaped_link.h"
 #include "bench/lab/transport_measure.h"
 #include "bench/lab/transport_options.h"
 #include "engine/base/log.h"
@@ -40,17 +41,25 @@ struct CaseOutcome {
 
 absl::StatusOr<CaseOutcome> run_case(const TransportCase& one, Lab& lab) {
     GODWIT_ASSIGN_OR_RETURN(const std::vector<EngineName> engines, parse_engines(one.engines));
-    const std::array<LabHost, 2> hosts;
+    std::unique_ptr<ShapedLink> link;
+    std::array<LabHost, 2> hosts;
+    if (one.link_rate > 0) {
+        GODWIT_ASSIGN_OR_RETURN(link, ShapedLink::create(one.link_rate));
+        hosts = link->hosts();
+    }
     const std::unique_ptr<AgentPair> agents = lab.agents(hosts);
     Series::Options options = lab.series();
-    options.tags["case"] = one.name;
+    const bool kvm = lab.has_kvm() && !(one.prefers_tcg && lab.options().accel == "auto");
+    options.tags = {
+        {"case", one.name}, {"accel", kvm ? "kvm" : "tcg"}, {"link_bytes_per_s", one.link_rate}};
     options.shown = {"total_ms", "cpu_s", "wire_bytes"};
-    const TransportMeasure measure{.baseline = lab.options().baseline,
-                                   .cancel_fd = options.cancel_fd};
+    TransportMeasure measure{
+        .baseline = lab.options().baseline, .tells_guest = kvm, .cancel_fd = options.cancel_fd};
+    if (link) measure.link_bytes = [&link] { return link->bytes(); };
     Series series(
         options, contenders_of(one, engines),
         [&](const Contender& contender) {
-            return move_once(contender, lab.setup(lab.equip(contender.guest), hosts, *agents),
+            return move_once(contender, lab.setup(lab.equip(contender.guest, kvm), hosts, *agents),
                              measure);
         },
         lab.lines());

@@ -55,6 +55,9 @@ std::vector<TransportCase> sparse_cases() {
          .about = "1 TiB beside 4 GiB, of either 200 MiB touched",
          .guests = {idle_guest(4 * kGiB, 200 * kMiB, "fill=random"),
                     idle_guest(kTiB, 200 * kMiB, "fill=random")},
+         // KVM with a shadow MMU clears 2.5 GiB of tables of its own for a slot of 1 TiB: seconds
+         // in one ioctl of the destination's QEMU, which would hide what is asked here.
+         .prefers_tcg = true,
          .engines = kOurs,
          .targets = {{.metric = "total_ms", .ours = one_tib, .peers = {four_gib}, .bound = 1.5}}}};
 }

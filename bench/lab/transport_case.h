@@ -17,6 +17,7 @@ struct TransportCase {
     std::string about;
     std::vector<GuestConfig> guests;  // without files and CPU; each with every engine
     Bytes link_rate = 0;              // bytes per second; 0: loopback
+    bool prefers_tcg = false;         // unless --accel says otherwise
     std::string engines;              // as parse_engines() reads it
     std::vector<Target> targets;
 };

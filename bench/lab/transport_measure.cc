@@ -29,15 +29,13 @@ absl::StatusOr<Reading> read_all(Engine& engine, const TransportMeasure& options
 double seconds(Duration duration) { return to_ms(duration) / 1e3; }
 
 // CPUs that the guest keeps busy by itself.
-absl::StatusOr<CpuSeconds> pace(Engine& engine, const TransportMeasure& options) {
+absl::StatusOr<CpuSeconds> watch_pace(Engine& engine, const TransportMeasure& options) {
     GODWIT_ASSIGN_OR_RETURN(const Reading before, read_all(engine, options));
     const absl::Status waited =
         wait_readable(-1, options.cancel_fd, Clock::system().now() + options.baseline);
     if (absl::IsCancelled(waited)) return waited;
     GODWIT_ASSIGN_OR_RETURN(const Reading after, read_all(engine, options));
-    const CpuSeconds used = after.cpu - before.cpu;
-    const double elapsed_s = seconds(after.at - before.at);
-    return CpuSeconds{.user = used.user / elapsed_s, .system = used.system / elapsed_s};
+    return (1 / seconds(after.at - before.at)) * (after.cpu - before.cpu);
 }
 
 absl::StatusOr<uint64_t> tick_of(Engine& engine) {
@@ -50,7 +48,7 @@ absl::StatusOr<uint64_t> tick_of(Engine& engine) {
 
 absl::StatusOr<Metrics> measure_transport(Engine& engine, const TransportMeasure& options) {
     GODWIT_RETURN_IF_ERROR(engine.start_guest());
-    GODWIT_ASSIGN_OR_RETURN(const CpuSeconds guest, pace(engine, options));
+    GODWIT_ASSIGN_OR_RETURN(const CpuSeconds pace, watch_pace(engine, options));
     GODWIT_RETURN_IF_ERROR(well_before(engine));
     GODWIT_ASSIGN_OR_RETURN(const uint64_t tick, tick_of(engine));
 
@@ -62,14 +60,17 @@ absl::StatusOr<Metrics> measure_transport(Engine& engine, const TransportMeasure
     metrics.insert(details.begin(), details.end());
     GODWIT_RETURN_IF_ERROR(goes_on(engine, tick, kTurnsAfterwards, options.cancel_fd));
 
-    const double elapsed_s = seconds(after.at - before.at);
-    const CpuSeconds used = after.cpu - before.cpu;
-    const CpuSeconds by_guest{.user = guest.user * elapsed_s, .system = guest.system * elapsed_s};
-    const CpuSeconds cpu = used - by_guest;
+    CpuSeconds cpu = after.cpu - before.cpu;
+    double guest_s = cpu.guest;
+    if (!options.tells_guest) {
+        const CpuSeconds by_guest = seconds(after.at - before.at) * pace;
+        cpu = cpu - by_guest;
+        guest_s = by_guest.total();
+    }
     metrics["cpu_s"] = cpu.total();
     metrics["cpu_user_s"] = cpu.user;
     metrics["cpu_system_s"] = cpu.system;
-    metrics["guest_cpu_s"] = by_guest.total();
+    metrics["guest_cpu_s"] = guest_s;
     metrics["host_busy_s"] = after.busy_s - before.busy_s;
     if (options.link_bytes) metrics["link_bytes"] = after.link_bytes - before.link_bytes;
     return metrics;
