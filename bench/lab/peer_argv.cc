@@ -45,7 +45,7 @@ std::vector<std::string> peer_argv(const PeerSetup& setup) {
     add("-serial", "null");
     if (!guest.firmware.empty()) add("-bios", guest.firmware);
     add("-kernel", guest.kernel);
-    add("-append", guest_append(guest));
+    add("-append", guest.append.empty() ? guest_append(guest) : guest.append);
     if (setup.incoming) add("-incoming", "defer");
     if (setup.paused) argv.emplace_back("-S");
     return argv;

@@ -20,6 +20,7 @@ struct GuestConfig {
     std::string cpu;       // QEMU's model
     std::string kernel;    // guest.elf; no spaces in its path
     std::string firmware;  // empty: QEMU's own
+    std::string append;    // the guest's whole command line; empty: guest_append()
 };
 
 // The guest's command line (bench/guest/README.md). One that writes sweeps nothing: that would
