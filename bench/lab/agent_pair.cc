@@ -48,19 +48,24 @@ AgentPair::~AgentPair() {
 }
 
 absl::Status AgentPair::start() {
-    GODWIT_RETURN_IF_ERROR(start(agents_[0], "a"));
-    return start(agents_[1], "b");
+    GODWIT_RETURN_IF_ERROR(start(0, "a"));
+    return start(1, "b");
 }
 
-absl::Status AgentPair::start(Agent& agent, const std::string& name) {
+absl::Status AgentPair::start(int which, const std::string& name) {
+    Agent& agent = agents_[static_cast<size_t>(which)];
     if (agent.process) return absl::OkStatus();
     agent.directory = options_.directory + "/" + name;
     std::error_code error;
     fs::create_directory(agent.directory, error);
-    GODWIT_ASSIGN_OR_RETURN(
-        Child child,
-        Child::start({options_.bin_dir + "/godwitd", "--listen", "127.0.0.1:0", "--state-dir",
-                      agent.directory, "--qemu", options_.qemu, "--log-level", "warn"}));
+    const LabHost& host = options_.hosts[static_cast<size_t>(which)];
+    std::vector<std::string> argv = host.wrapper;
+    argv.insert(argv.end(),
+                {options_.bin_dir + "/godwitd", "--listen", host.address + ":0", "--state-dir",
+                 agent.directory, "--qemu", options_.qemu, "--log-level", "warn", "--overcommit"});
+    // A cable of our own is no place where anybody listens.
+    if (!host.wrapper.empty()) argv.emplace_back("--insecure");
+    GODWIT_ASSIGN_OR_RETURN(Child child, Child::start(argv));
     agent.process.emplace(std::move(child));
     const MonotonicTime deadline = Clock::system().now() + kStartLimit;
     while ((agent.address = first_line(agent.directory + "/address")).empty()) {
@@ -92,10 +97,41 @@ std::string AgentPair::ram_file(int which, const std::string& vm) const {
     return {};
 }
 
+std::vector<std::string> AgentPair::command_line(int which,
+                                                 const std::vector<std::string>& words) const {
+    std::vector<std::string> argv = options_.hosts[static_cast<size_t>(which)].wrapper;
+    argv.insert(argv.end(), {options_.bin_dir + "/godwit", "--agent", address(which)});
+    argv.insert(argv.end(), words.begin(), words.end());
+    return argv;
+}
+
+absl::StatusOr<CpuSeconds> AgentPair::cpu() const {
+    CpuSeconds sum;
+    for (const Agent& agent : agents_) {
+        if (!agent.process) continue;
+        GODWIT_ASSIGN_OR_RETURN(const CpuSeconds cpu, cpu_of_family(agent.process->pid()));
+        sum += cpu;
+    }
+    return sum;
+}
+
+absl::Status AgentPair::wait_childless(int which, Duration limit) const {
+    const MonotonicTime deadline = Clock::system().now() + limit;
+    const auto& process = agents_[static_cast<size_t>(which)].process;
+    while (process && !children_of(process->pid()).empty()) {
+        // Only the agent hears of its children's ends.
+        const absl::Status waited =
+            wait_readable(-1, options_.cancel_fd, Clock::system().now() + kLookAgain);
+        if (absl::IsCancelled(waited)) return waited;
+        if (Clock::system().now() > deadline)
+            return absl::DeadlineExceededError("the source's processes do not end");
+    }
+    return absl::OkStatus();
+}
+
 absl::StatusOr<CommandOutcome> AgentPair::run(int which, const std::vector<std::string>& words,
                                               Duration limit) {
-    std::vector<std::string> argv{options_.bin_dir + "/godwit", "--agent", address(which)};
-    argv.insert(argv.end(), words.begin(), words.end());
+    const std::vector<std::string> argv = command_line(which, words);
     GODWIT_ASSIGN_OR_RETURN(Child child, Child::start(argv));
     const auto status = child.wait(Clock::system().now() + limit, options_.cancel_fd);
     if (!status.ok()) return annotate(status.status(), fmt::format("godwit {}", words.front()));
@@ -103,10 +139,9 @@ absl::StatusOr<CommandOutcome> AgentPair::run(int which, const std::vector<std::
 }
 
 void AgentPair::forget_vm(const std::string& vm) {
-    for (Agent& agent : agents_) {
-        if (!agent.process) continue;
-        auto child = Child::start(
-            {options_.bin_dir + "/godwit", "--agent", agent.address, "vm", "stop", vm, "--force"});
+    for (const int which : {0, 1}) {
+        if (!agents_[static_cast<size_t>(which)].process) continue;
+        auto child = Child::start(command_line(which, {"vm", "stop", vm, "--force"}));
         if (child.ok()) (void)child->wait(Clock::system().now() + kForgetLimit, -1);
     }
 }

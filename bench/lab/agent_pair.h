@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "bench/lab/child.h"
+#include "bench/lab/cpu_time.h"
+#include "bench/lab/lab_host.h"
 #include "engine/base/clock.h"
 #include "engine/base/status.h"
 
@@ -28,6 +30,7 @@ class AgentPair {
         std::string directory;  // short: unix socket paths have 108 bytes
         std::string qemu;
         int cancel_fd = -1;
+        std::array<LabHost, 2> hosts;
     };
     explicit AgentPair(Options options) : options_(std::move(options)) {}
     ~AgentPair();
@@ -52,6 +55,11 @@ class AgentPair {
     // killed.
     absl::StatusOr<CommandOutcome> run(int which, const std::vector<std::string>& words,
                                        Duration limit);
+    // Of both agents and of all that they have started. Errors: those of reading /proc.
+    [[nodiscard]] absl::StatusOr<CpuSeconds> cpu() const;
+    // Waits until the agent has no child: the QEMU that it gave away and its guard have ended.
+    // Error: DeadlineExceeded, Cancelled.
+    [[nodiscard]] absl::Status wait_childless(int which, Duration limit) const;
     // The VM is gone from both agents, whatever it was doing.
     void forget_vm(const std::string& vm);
 
@@ -61,8 +69,10 @@ class AgentPair {
         std::string address;
         std::optional<Child> process;
     };
-    absl::Status start(Agent& agent, const std::string& name);
+    absl::Status start(int which, const std::string& name);
     void end(Agent& agent);
+    [[nodiscard]] std::vector<std::string> command_line(
+        int which, const std::vector<std::string>& words) const;
 
     const Options options_;
     std::array<Agent, 2> agents_;

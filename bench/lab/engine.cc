@@ -19,6 +19,8 @@ absl::StatusOr<std::unique_ptr<Engine>> make_engine(const EngineName& name, cons
     switch (name.kind) {
         case EngineKind::kFloor:
             return std::make_unique<FloorEngine>(setup);
+        case EngineKind::kCopy:
+            return absl::InternalError("a plain copy has no guest");
         case EngineKind::kQemu:
             return std::make_unique<QemuEngine>(name, setup);
         case EngineKind::kGodwit:

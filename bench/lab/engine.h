@@ -2,13 +2,16 @@
 // it once and knows where it is; whoever measures it does everything else.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "bench/guest/mailbox_reader.h"
 #include "bench/guest/tick_source.h"
+#include "bench/lab/cpu_time.h"
 #include "bench/lab/engine_name.h"
+#include "bench/lab/lab_host.h"
 #include "bench/lab/peer_argv.h"
 #include "bench/lab/statistics.h"
 #include "engine/base/clock.h"
@@ -25,9 +28,11 @@ struct LabSetup {
     std::string qemu;     // the program
     Bytes bandwidth = 0;  // bytes per second; 0: unlimited
     Duration downtime_limit{};
-    Duration limit{};     // of one migration
-    std::string tracker;  // Godwit's
-    int cancel_fd = -1;   // ends every wait
+    Duration limit{};                        // of one migration
+    std::string tracker;                     // Godwit's
+    std::vector<std::string> migrate_flags;  // further words of `godwit migrate`
+    std::array<LabHost, 2> hosts;            // source, destination
+    int cancel_fd = -1;                      // ends every wait
     RamMounts* mounts = nullptr;
     AgentPair* agents = nullptr;
 };
@@ -49,6 +54,9 @@ class Engine {
     virtual absl::StatusOr<Metrics> details() { return Metrics{}; }
     // The guest's mailbox where it is now.
     virtual absl::StatusOr<MailboxReader> mailbox() = 0;
+    // What all processes that run and move the guest have used since they began, those that have
+    // ended by now included: only differences mean something.
+    virtual absl::StatusOr<CpuSeconds> cpu() = 0;
 };
 
 // Errors: Unimplemented when this build or machine does not have it.

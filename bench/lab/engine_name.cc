@@ -12,18 +12,25 @@ namespace {
 
 constexpr int kMaxPasses = 100;
 
-constexpr std::array<std::pair<std::string_view, QemuMode>, 4> kModes{
-    {{"precopy", QemuMode::kPrecopy},
-     {"multifd", QemuMode::kMultifd},
-     {"postcopy", QemuMode::kPostcopy},
-     {"preempt", QemuMode::kPreempt}}};
+struct Mode {
+    std::string_view name;
+    QemuMode value;
+    bool in_groups;
+};
+constexpr std::array<Mode, 6> kModes{{{"precopy", QemuMode::kPrecopy, true},
+                                      {"multifd", QemuMode::kMultifd, true},
+                                      {"multifd-zstd", QemuMode::kMultifdZstd, false},
+                                      {"xbzrle", QemuMode::kXbzrle, false},
+                                      {"postcopy", QemuMode::kPostcopy, true},
+                                      {"preempt", QemuMode::kPreempt, true}}};
 
 const std::map<std::string, std::vector<std::string>, std::less<>>& groups() {
     static const std::map<std::string, std::vector<std::string>, std::less<>> kGroups = [] {
         std::map<std::string, std::vector<std::string>, std::less<>> all;
-        for (const auto& [mode, value] : kModes) {
-            all["qemu"].push_back(fmt::format("qemu-{}", mode));
-            all["qemu-shared"].push_back(fmt::format("qemu-{}-shared", mode));
+        for (const Mode& mode : kModes) {
+            if (!mode.in_groups) continue;
+            all["qemu"].push_back(fmt::format("qemu-{}", mode.name));
+            all["qemu-shared"].push_back(fmt::format("qemu-{}-shared", mode.name));
         }
         for (const char* strategy : {"precopy", "postcopy", "hybrid", "stop-and-copy"})
             all["godwit"].push_back(fmt::format("godwit-{}", strategy));
@@ -37,8 +44,9 @@ const std::map<std::string, std::vector<std::string>, std::less<>>& groups() {
 
 absl::Status unknown(std::string_view text) {
     return absl::InvalidArgumentError(fmt::format(
-        "\"{}\" is no engine: floor, qemu-{{precopy,multifd,postcopy,preempt}}[-shared], with "
-        "@PASSES behind a post-copy, or godwit-STRATEGY",
+        "\"{}\" is no engine: floor, copy, "
+        "qemu-{{precopy,multifd,multifd-zstd,xbzrle,postcopy,preempt}}[-shared], with @PASSES "
+        "behind a post-copy, or godwit-STRATEGY",
         text));
 }
 
@@ -66,9 +74,9 @@ absl::StatusOr<EngineName> parse_qemu(std::string_view text, std::string_view re
         rest.remove_suffix(std::string_view("-shared").size());
     }
     const auto* mode = std::find_if(kModes.begin(), kModes.end(),
-                                    [&](const auto& entry) { return entry.first == rest; });
+                                    [&](const Mode& entry) { return entry.name == rest; });
     if (mode == kModes.end()) return unknown(text);
-    name.mode = mode->second;
+    name.mode = mode->value;
     if (with_passes && !is_postcopy(name.mode)) return unknown(text);
     return name;
 }
@@ -77,6 +85,7 @@ absl::StatusOr<EngineName> parse_qemu(std::string_view text, std::string_view re
 
 absl::StatusOr<EngineName> parse_engine(std::string_view text) {
     if (text == "floor") return EngineName{.text = "floor"};
+    if (text == "copy") return EngineName{.text = "copy", .kind = EngineKind::kCopy};
     std::string_view rest = text;
     if (take_prefix(rest, "qemu-")) return parse_qemu(text, rest);
     const auto plain = [](char c) { return (c >= 'a' && c <= 'z') || c == '-'; };

@@ -1,4 +1,4 @@
-// Names of what is compared: "floor", "qemu-MODE[-shared][@PASSES]", "godwit-STRATEGY".
+// Names of what is compared: "floor", "copy", "qemu-MODE[-shared][@PASSES]", "godwit-STRATEGY".
 #pragma once
 
 #include <string>
@@ -9,9 +9,12 @@
 
 namespace godwit {
 
-enum class EngineKind { kFloor, kQemu, kGodwit };
-enum class QemuMode { kPrecopy, kMultifd, kPostcopy, kPreempt };
+enum class EngineKind { kFloor, kCopy, kQemu, kGodwit };
+enum class QemuMode { kPrecopy, kMultifd, kMultifdZstd, kXbzrle, kPostcopy, kPreempt };
 
+inline bool is_multifd(QemuMode mode) {
+    return mode == QemuMode::kMultifd || mode == QemuMode::kMultifdZstd;
+}
 inline bool is_postcopy(QemuMode mode) {
     return mode == QemuMode::kPostcopy || mode == QemuMode::kPreempt;
 }
@@ -28,9 +31,9 @@ struct EngineName {
 // Errors: InvalidArgument, which names what there is.
 absl::StatusOr<EngineName> parse_engine(std::string_view text);
 
-// A comma-separated list of names and groups: "qemu" (private RAM, its best case), "qemu-shared",
-// "godwit", "all". Each engine once, in the order of its first mention. Errors: as above; also when
-// the list is empty.
+// A comma-separated list of names and groups: "qemu" (private RAM, its best case; the modes that
+// compress are named one by one), "qemu-shared", "godwit", "all" (without "copy"). Each engine
+// once, in the order of its first mention. Errors: as above; also when the list is empty.
 absl::StatusOr<std::vector<EngineName>> parse_engines(std::string_view list);
 
 }  // namespace godwit

@@ -19,9 +19,11 @@ absl::Status FloorEngine::start_guest() {
     GODWIT_ASSIGN_OR_RETURN(board_, EventBoard::create(setup_.cancel_fd));
     GODWIT_RETURN_IF_ERROR(
         setup_.mounts->create_file(v1::MEMORY_BACKING_THP, file_, setup_.guest.memory));
-    GODWIT_ASSIGN_OR_RETURN(
-        source_, Peer::start({.program = setup_.qemu, .guest = setup_.guest, .ram_file = file_},
-                             Side::kSource, *board_));
+    GODWIT_ASSIGN_OR_RETURN(source_, Peer::start({.program = setup_.qemu,
+                                                  .wrapper = setup_.hosts[0].wrapper,
+                                                  .guest = setup_.guest,
+                                                  .ram_file = file_},
+                                                 Side::kSource, *board_));
     GODWIT_ASSIGN_OR_RETURN(const MailboxReader reader, mailbox());
     return wait_until_running(reader, setup_.cancel_fd);
 }
@@ -32,6 +34,7 @@ std::vector<std::shared_ptr<TickSource>> FloorEngine::ticks() {
 
 absl::StatusOr<std::string> FloorEngine::prepare() {
     GODWIT_ASSIGN_OR_RETURN(destination_, Peer::start({.program = setup_.qemu,
+                                                       .wrapper = setup_.hosts[1].wrapper,
                                                        .guest = setup_.guest,
                                                        .ram_file = file_,
                                                        .incoming = true,
@@ -39,7 +42,7 @@ absl::StatusOr<std::string> FloorEngine::prepare() {
                                                       Side::kDestination, *board_));
     const std::vector<std::string> both{"events", "x-ignore-shared", "late-block-activate"};
     GODWIT_RETURN_IF_ERROR(destination_->set_capabilities(both));
-    GODWIT_ASSIGN_OR_RETURN(std::string uri, destination_->listen());
+    GODWIT_ASSIGN_OR_RETURN(std::string uri, destination_->listen(setup_.hosts[1].address));
     GODWIT_RETURN_IF_ERROR(source_->set_capabilities(both));
     GODWIT_RETURN_IF_ERROR(source_->set_capabilities({"pause-before-switchover"}));
     // As the agent sets them: neither pacing nor QEMU's own estimate may delay device state.

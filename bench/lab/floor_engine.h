@@ -20,6 +20,7 @@ class FloorEngine : public Engine {
     std::vector<std::shared_ptr<TickSource>> ticks() override;
     absl::StatusOr<Metrics> move() override;
     absl::StatusOr<MailboxReader> mailbox() override;
+    absl::StatusOr<CpuSeconds> cpu() override { return cpu_of_both(source_, destination_); }
 
   private:
     absl::StatusOr<std::string> prepare();

@@ -11,6 +11,7 @@ namespace godwit {
 namespace {
 
 constexpr Duration kCommandLimit = std::chrono::seconds(60);
+constexpr Duration kEndLimit = std::chrono::seconds(10);
 constexpr int kUsage = 2;
 constexpr int kSource = 0;
 constexpr int kDestination = 1;
@@ -89,6 +90,7 @@ std::vector<std::string> GodwitEngine::migrate_words() const {
         "--json"};
     if (setup_.bandwidth > 0)
         words.insert(words.end(), {"--bandwidth", fmt::format("{}B/s", setup_.bandwidth)});
+    words.insert(words.end(), setup_.migrate_flags.begin(), setup_.migrate_flags.end());
     return words;
 }
 
@@ -111,6 +113,12 @@ absl::StatusOr<Metrics> GodwitEngine::details() {
     const auto report = nlohmann::json::parse(told.out, nullptr, false);
     if (!report.is_object()) return failed("report", told);
     return godwit_metrics(report);
+}
+
+absl::StatusOr<CpuSeconds> GodwitEngine::cpu() {
+    // The end of the source's QEMU is part of the migration.
+    if (moved_) GODWIT_RETURN_IF_ERROR(setup_.agents->wait_childless(kSource, kEndLimit));
+    return setup_.agents->cpu();
 }
 
 absl::StatusOr<MailboxReader> GodwitEngine::mailbox() {

@@ -20,6 +20,7 @@ class GodwitEngine : public Engine {
     absl::StatusOr<Metrics> move() override;
     absl::StatusOr<Metrics> details() override;
     absl::StatusOr<MailboxReader> mailbox() override;
+    absl::StatusOr<CpuSeconds> cpu() override;
 
   private:
     absl::StatusOr<std::string> write_vm_file() const;

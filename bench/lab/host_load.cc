@@ -13,12 +13,12 @@ namespace {
 constexpr Duration kWindow = std::chrono::milliseconds(500);
 constexpr Duration kGlance = std::chrono::milliseconds(100);
 
-absl::StatusOr<CpuTimes> cpu_times() {
+}  // namespace
+
+absl::StatusOr<CpuTimes> cpu_times_now() {
     std::ifstream in("/proc/stat");
     return parse_cpu_times({std::istreambuf_iterator<char>(in), {}});
 }
-
-}  // namespace
 
 absl::StatusOr<CpuTimes> parse_cpu_times(const std::string& stat) {
     // cpu user nice system idle iowait irq softirq steal guest guest_nice; the last two are in the
@@ -55,11 +55,11 @@ double load_now() {
 absl::StatusOr<double> wait_until_idle(double percent, Duration patience, int cancel_fd) {
     const MonotonicTime deadline = Clock::system().now() + patience;
     while (true) {
-        GODWIT_ASSIGN_OR_RETURN(const CpuTimes begin, cpu_times());
+        GODWIT_ASSIGN_OR_RETURN(const CpuTimes begin, cpu_times_now());
         const absl::Status waited =
             wait_readable(-1, cancel_fd, Clock::system().now() + (percent > 0 ? kWindow : kGlance));
         if (absl::IsCancelled(waited)) return waited;
-        GODWIT_ASSIGN_OR_RETURN(const CpuTimes end, cpu_times());
+        GODWIT_ASSIGN_OR_RETURN(const CpuTimes end, cpu_times_now());
         const double idle = idle_percent(begin, end);
         if (idle >= percent || Clock::system().now() >= deadline) return idle;
     }

@@ -17,6 +17,9 @@ struct CpuTimes {
 // The first line of /proc/stat. Error: Internal.
 absl::StatusOr<CpuTimes> parse_cpu_times(const std::string& stat);
 
+// From /proc/stat. Error: Internal.
+absl::StatusOr<CpuTimes> cpu_times_now();
+
 // Idle share of all CPUs between two readings, in percent.
 double idle_percent(const CpuTimes& begin, const CpuTimes& end);
 

@@ -1,18 +1,13 @@
 #include "bench/lab/measure.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
+#include "bench/lab/guest_checks.h"
 #include "engine/base/wait.h"
 
 namespace godwit {
 namespace {
 
-constexpr Duration kGoesOnLimit = std::chrono::seconds(20);
-constexpr Duration kLookAgain = std::chrono::milliseconds(5);
-constexpr Duration kLookAgainSoon = std::chrono::milliseconds(1);
-constexpr Duration kCheckLimit = std::chrono::seconds(1);
 constexpr uint64_t kTurnsAfterwards = 2000;
 
 absl::StatusOr<BlackoutSampler> start_sampler(Engine& engine, const MeasureOptions& options) {
@@ -64,62 +59,6 @@ absl::StatusOr<BlackoutReport> watch_baseline(Engine& engine, const MeasureOptio
     return report;
 }
 
-// The guest's own word on its memory, `when`.
-absl::Status well(const Mailbox& mailbox, const char* when) {
-    if (mailbox.state != static_cast<uint64_t>(GuestState::kRunning))
-        return absl::DataLossError(fmt::format("the guest {}: {}", when, mailbox.message));
-    const MailboxVcpu& vcpu = mailbox.vcpus[0];
-    if (vcpu.errors == 0) return absl::OkStatus();
-    return absl::DataLossError(
-        fmt::format("the guest found {} bad pages {}: the first is {}, kind {}", vcpu.errors, when,
-                    vcpu.first_bad_page, vcpu.first_bad_kind));
-}
-
-// It makes turns, and is left to check pages (it checks each that it writes) until it has written
-// as many as it has, or for kCheckLimit.
-absl::Status goes_on(Engine& engine, uint64_t last_tick, int cancel_fd) {
-    GODWIT_ASSIGN_OR_RETURN(const MailboxReader reader, engine.mailbox());
-    GODWIT_ASSIGN_OR_RETURN(const Mailbox first, reader.read());
-    const MonotonicTime begin = Clock::system().now();
-    while (true) {
-        GODWIT_ASSIGN_OR_RETURN(const Mailbox mailbox, reader.read());
-        GODWIT_RETURN_IF_ERROR(well(mailbox, "after the move"));
-        const MailboxVcpu& vcpu = mailbox.vcpus[0];
-        const Duration elapsed = Clock::system().now() - begin;
-        const bool checked = vcpu.checked >= first.vcpus[0].checked + mailbox.ws_pages;
-        if (vcpu.tick > last_tick + kTurnsAfterwards && (checked || elapsed > kCheckLimit))
-            return absl::OkStatus();
-        if (elapsed > kGoesOnLimit)
-            return absl::DeadlineExceededError(fmt::format(
-                "the guest does not go on after the move: tick {} was seen, it is at {}", last_tick,
-                vcpu.tick));
-        const absl::Status waited =
-            wait_readable(-1, cancel_fd, Clock::system().now() + kLookAgain);
-        if (absl::IsCancelled(waited)) return waited;
-    }
-}
-
-// Waits until it was seen to run where it is now, so that what the sampler saw ends with that.
-absl::Status ticks_there(Engine& engine, int cancel_fd) {
-    GODWIT_ASSIGN_OR_RETURN(const MailboxReader reader, engine.mailbox());
-    GODWIT_ASSIGN_OR_RETURN(const Mailbox first, reader.read());
-    const MonotonicTime deadline = Clock::system().now() + kGoesOnLimit;
-    while (Clock::system().now() < deadline) {
-        const absl::Status waited =
-            wait_readable(-1, cancel_fd, Clock::system().now() + kLookAgainSoon);
-        if (absl::IsCancelled(waited)) return waited;
-        GODWIT_ASSIGN_OR_RETURN(const Mailbox mailbox, reader.read());
-        if (mailbox.vcpus[0].tick > first.vcpus[0].tick) return absl::OkStatus();
-    }
-    return absl::DeadlineExceededError("the guest does not run after the move");
-}
-
-absl::Status well_before(Engine& engine) {
-    GODWIT_ASSIGN_OR_RETURN(const MailboxReader reader, engine.mailbox());
-    GODWIT_ASSIGN_OR_RETURN(const Mailbox mailbox, reader.read());
-    return well(mailbox, "before the move");
-}
-
 }  // namespace
 
 Metrics stall_metrics(const BlackoutReport& report, std::chrono::nanoseconds period,
@@ -154,7 +93,7 @@ absl::StatusOr<Metrics> measure(Engine& engine, const MeasureOptions& options, i
     if (!metrics.ok()) return metrics.status();
     GODWIT_RETURN_IF_ERROR(runs);
     GODWIT_ASSIGN_OR_RETURN(const Metrics details, engine.details());
-    GODWIT_RETURN_IF_ERROR(goes_on(engine, during.last_tick, cancel_fd));
+    GODWIT_RETURN_IF_ERROR(goes_on(engine, during.last_tick, kTurnsAfterwards, cancel_fd));
 
     metrics->insert(details.begin(), details.end());
     const double ticks_per_ms = pace(before);

@@ -75,10 +75,22 @@ absl::StatusOr<uint64_t> Peer::host_address(uint64_t guest_address) {
     return parse_host_address(answer.is_string() ? answer.get<std::string>() : "");
 }
 
-absl::StatusOr<std::string> Peer::listen() {
-    GODWIT_RETURN_IF_ERROR(command("migrate-incoming", {{"uri", "tcp:127.0.0.1:0"}}).status());
+absl::StatusOr<std::string> Peer::listen(const std::string& address) {
+    GODWIT_RETURN_IF_ERROR(
+        command("migrate-incoming", {{"uri", fmt::format("tcp:{}:0", address)}}).status());
     GODWIT_ASSIGN_OR_RETURN(const Json migration, command("query-migrate"));
     return parse_listening_uri(migration);
+}
+
+absl::StatusOr<CpuSeconds> cpu_of_both(const std::unique_ptr<Peer>& source,
+                                       const std::unique_ptr<Peer>& destination) {
+    CpuSeconds sum;
+    for (const Peer* peer : {source.get(), destination.get()}) {
+        if (peer == nullptr) continue;
+        GODWIT_ASSIGN_OR_RETURN(const CpuSeconds cpu, cpu_of(peer->pid()));
+        sum += cpu;
+    }
+    return sum;
 }
 
 absl::StatusOr<uint64_t> parse_host_address(std::string_view answer) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bench/lab/child.h"
+#include "bench/lab/cpu_time.h"
 #include "bench/lab/event_board.h"
 #include "bench/lab/peer_argv.h"
 #include "engine/base/status.h"
@@ -29,8 +30,8 @@ class Peer {
     absl::StatusOr<uint64_t> host_address(uint64_t guest_address);
     // What it says of a migration that failed; its stderr's end, too.
     std::string complaint();
-    // Listens on a free port of loopback; returns the URI to migrate to.
-    absl::StatusOr<std::string> listen();
+    // Listens on a free port of `address`; returns the URI to migrate to.
+    absl::StatusOr<std::string> listen(const std::string& address);
 
   private:
     explicit Peer(Child process) : process_(std::move(process)) {}
@@ -39,6 +40,10 @@ class Peer {
     Child process_;
     std::unique_ptr<QmpClient> qmp_;
 };
+
+// Of two of them, the second not yet there perhaps.
+absl::StatusOr<CpuSeconds> cpu_of_both(const std::unique_ptr<Peer>& source,
+                                       const std::unique_ptr<Peer>& destination);
 
 // "Host virtual address for 0x200000 (ram0) is 0x7f12…": HMP's gpa2hva. Error: Internal.
 absl::StatusOr<uint64_t> parse_host_address(std::string_view answer);

@@ -7,23 +7,28 @@
 namespace godwit {
 
 std::string guest_append(const GuestConfig& guest) {
-    return fmt::format("ws={}K rate={} pattern=random sweep=0 seed={}", guest.working_set >> 10,
-                       guest.writes_per_s, guest.seed);
+    return fmt::format("ws={}K rate={} pattern=random{} seed={}{}{}", guest.working_set >> 10,
+                       guest.idle ? "idle" : std::to_string(guest.writes_per_s),
+                       guest.idle ? "" : " sweep=0", guest.seed, guest.content.empty() ? "" : " ",
+                       guest.content);
+}
+
+absl::Status check_guest(const GuestConfig& guest) {
+    if (guest.memory == 0 || guest.memory % kChunkBytes != 0)
+        return absl::InvalidArgumentError("--guest-memory must be a multiple of 2 MiB");
+    if (guest.working_set == 0 || guest.working_set % kPageBytes != 0)
+        return absl::InvalidArgumentError("--ws must be whole pages");
+    return absl::OkStatus();
 }
 
 std::vector<std::string> peer_argv(const PeerSetup& setup) {
     const GuestConfig& guest = setup.guest;
     const bool shared = !setup.ram_file.empty();
-    std::vector<std::string> argv{setup.program,
-                                  "-name",
-                                  "lab,debug-threads=on",
-                                  "-machine",
-                                  fmt::format("q35,accel={}{}", guest.kvm ? "kvm" : "tcg",
-                                              shared ? ",memory-backend=ram0" : ""),
-                                  "-m",
-                                  fmt::format("size={}M", guest.memory >> 20),
-                                  "-smp",
-                                  "1"};
+    std::vector<std::string> argv = setup.wrapper;
+    argv.insert(argv.end(), {setup.program, "-name", "lab,debug-threads=on", "-machine",
+                             fmt::format("q35,accel={}{}", guest.kvm ? "kvm" : "tcg",
+                                         shared ? ",memory-backend=ram0" : ""),
+                             "-m", fmt::format("size={}M", guest.memory >> 20), "-smp", "1"});
     const auto add = [&](const char* option, std::string value) {
         argv.emplace_back(option);
         argv.push_back(std::move(value));

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/base/status.h"
 #include "engine/base/units.h"
 
 namespace godwit {
@@ -12,20 +13,27 @@ struct GuestConfig {
     Bytes memory = 0;
     Bytes working_set = 0;
     uint64_t writes_per_s = 0;  // 0: flat out
+    bool idle = false;          // writes nothing after the first fill
+    std::string content;        // further words, as "fill=text change=64"; may be empty
     uint64_t seed = 1;
     bool kvm = false;
     std::string cpu;       // QEMU's model
     std::string kernel;    // guest.elf; no spaces in its path
     std::string firmware;  // empty: QEMU's own
-    std::string append;    // empty: guest_append()
+    std::string append;    // the guest's whole command line; empty: guest_append()
 };
 
-// The guest's command line (bench/guest/README.md). Nothing is swept: that would fetch all pages
-// soon, which is for the engine to do.
+// The guest's command line (bench/guest/README.md). One that writes sweeps nothing: that would
+// fetch all pages soon, which is for the engine to do. An idle one sweeps a little, and so sees
+// errors.
 std::string guest_append(const GuestConfig& guest);
+
+// Sizes that a guest can have. Error: InvalidArgument.
+absl::Status check_guest(const GuestConfig& guest);
 
 struct PeerSetup {
     std::string program;
+    std::vector<std::string> wrapper;  // in front of it; must become it, so that the pid is QEMU's
     GuestConfig guest;
     std::string ram_file;   // empty: QEMU's own private memory, its default
     int qmp_fd = -1;        // a connected socket

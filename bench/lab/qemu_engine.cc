@@ -32,11 +32,12 @@ absl::StatusOr<std::unique_ptr<Peer>> QemuEngine::start_peer(Side side) {
     if (!file.empty())
         GODWIT_RETURN_IF_ERROR(
             setup_.mounts->create_file(v1::MEMORY_BACKING_THP, file, setup_.guest.memory));
-    GODWIT_ASSIGN_OR_RETURN(
-        auto peer,
-        Peer::start(
-            {.program = setup_.qemu, .guest = setup_.guest, .ram_file = file, .incoming = !source},
-            side, *board_));
+    GODWIT_ASSIGN_OR_RETURN(auto peer, Peer::start({.program = setup_.qemu,
+                                                    .wrapper = setup_.hosts[source ? 0 : 1].wrapper,
+                                                    .guest = setup_.guest,
+                                                    .ram_file = file,
+                                                    .incoming = !source},
+                                                   side, *board_));
     if (!file.empty()) return peer;
     uint64_t& mailbox = source ? source_mailbox_ : destination_mailbox_;
     GODWIT_ASSIGN_OR_RETURN(mailbox, peer->host_address(kMailboxAddress));
@@ -62,9 +63,10 @@ absl::StatusOr<std::string> QemuEngine::prepare() {
     GODWIT_ASSIGN_OR_RETURN(destination_, start_peer(Side::kDestination));
     const auto capabilities = qemu_capabilities(name_.mode);
     GODWIT_RETURN_IF_ERROR(destination_->set_capabilities(capabilities));
-    const Json parameters = qemu_parameters(name_.mode, setup_.bandwidth, setup_.downtime_limit);
+    const Json parameters =
+        qemu_parameters(name_.mode, setup_.bandwidth, setup_.downtime_limit, setup_.guest.memory);
     GODWIT_RETURN_IF_ERROR(destination_->command("migrate-set-parameters", parameters).status());
-    GODWIT_ASSIGN_OR_RETURN(std::string uri, destination_->listen());
+    GODWIT_ASSIGN_OR_RETURN(std::string uri, destination_->listen(setup_.hosts[1].address));
     GODWIT_RETURN_IF_ERROR(source_->set_capabilities(capabilities));
     GODWIT_RETURN_IF_ERROR(source_->command("migrate-set-parameters", parameters).status());
     return uri;

@@ -20,6 +20,7 @@ class QemuEngine : public Engine {
     absl::StatusOr<Metrics> move() override;
     absl::StatusOr<Metrics> details() override;
     absl::StatusOr<MailboxReader> mailbox() override;
+    absl::StatusOr<CpuSeconds> cpu() override { return cpu_of_both(source_, destination_); }
 
   private:
     absl::StatusOr<std::unique_ptr<Peer>> start_peer(Side side);
@@ -40,7 +41,7 @@ class QemuEngine : public Engine {
 // Capabilities of both sides of a mode.
 std::vector<std::string> qemu_capabilities(QemuMode mode);
 // Parameters of the source (migrate-set-parameters).
-Json qemu_parameters(QemuMode mode, Bytes bandwidth, Duration downtime_limit);
+Json qemu_parameters(QemuMode mode, Bytes bandwidth, Duration downtime_limit, Bytes guest_memory);
 // What query-migrate says afterwards, by the lab's names; what a version of QEMU does not say is
 // absent.
 Metrics qemu_metrics(QemuMode mode, const Json& source, const Json& destination);

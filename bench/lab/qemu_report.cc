@@ -1,4 +1,6 @@
 // What QEMU is told, and what it says about itself. Names: QEMU's qapi/migration.json.
+#include <bit>
+
 #include "bench/lab/qemu_engine.h"
 
 namespace godwit {
@@ -17,14 +19,15 @@ void copy_number(const Json& from, const char* key, double scale, const char* na
 
 std::vector<std::string> qemu_capabilities(QemuMode mode) {
     std::vector<std::string> names{"events"};
-    if (mode == QemuMode::kMultifd) names.emplace_back("multifd");
+    if (is_multifd(mode)) names.emplace_back("multifd");
+    if (mode == QemuMode::kXbzrle) names.emplace_back("xbzrle");
     // The second measures what vCPUs wait for pages.
     if (is_postcopy(mode)) names.insert(names.end(), {"postcopy-ram", "postcopy-blocktime"});
     if (mode == QemuMode::kPreempt) names.emplace_back("postcopy-preempt");
     return names;
 }
 
-Json qemu_parameters(QemuMode mode, Bytes bandwidth, Duration downtime_limit) {
+Json qemu_parameters(QemuMode mode, Bytes bandwidth, Duration downtime_limit, Bytes guest_memory) {
     const int64_t limit = bandwidth == 0 ? kUnlimited : static_cast<int64_t>(bandwidth);
     Json parameters{
         {"max-bandwidth", limit},
@@ -32,7 +35,10 @@ Json qemu_parameters(QemuMode mode, Bytes bandwidth, Duration downtime_limit) {
          std::chrono::duration_cast<std::chrono::milliseconds>(downtime_limit).count()}};
     // 0 means unlimited here.
     if (is_postcopy(mode)) parameters["max-postcopy-bandwidth"] = bandwidth;
-    if (mode == QemuMode::kMultifd) parameters["multifd-channels"] = kMultifdChannels;
+    if (is_multifd(mode)) parameters["multifd-channels"] = kMultifdChannels;
+    if (mode == QemuMode::kMultifdZstd) parameters["multifd-compression"] = "zstd";
+    // Room for every page, so that none is ever pushed out of it: its best.
+    if (mode == QemuMode::kXbzrle) parameters["xbzrle-cache-size"] = std::bit_ceil(guest_memory);
     return parameters;
 }
 

@@ -1,7 +1,7 @@
-// The tables that a benchmark prints: what each engine did, and how that compares.
+// Tables that a benchmark prints: what each contender did.
 #pragma once
 
-#include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -9,20 +9,32 @@
 
 namespace godwit {
 
-// All runs of one engine.
+// All runs of one contender.
 struct Results {
-    std::string engine;
+    std::string engine;         // its label
     std::vector<Metrics> runs;  // those that succeeded
     int failed = 0;
     bool missing = false;  // this build or machine does not have it
     std::string last_error;
 };
 
-// Median and 90 % quantile of the main metrics; a dash for what an engine does not report.
-std::string render_table(const std::vector<Results>& all);
+struct Column {
+    const char* heading;
+    const char* metric;
+    double scale;
+    bool with_p90;
+};
 
-// Medians of each engine over those of "floor", "qemu-postcopy" and "qemu-preempt", where these
-// ran.
-std::string render_ratios(const std::vector<Results>& all);
+// Median, and where a column wants it the 90 % quantile; a dash for what an engine does not report.
+std::string render_table(const std::vector<Results>& all, std::span<const Column> columns);
+
+// The median of one contender's metric; nothing where there is none.
+std::optional<double> median_of(const std::vector<Results>& all, const std::string& engine,
+                                const std::string& metric);
+
+// Two digits behind the point below 100, none above; a dash for nothing.
+std::string number_text(std::optional<double> value);
+
+inline constexpr int kNameWidth = 24;
 
 }  // namespace godwit

@@ -3,9 +3,13 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
-// Replaces XXH3_… by functions that use what the CPU has (AVX2: twice as fast as the library's
-// baseline, and a page pass is mostly hashing).
+#if defined(__x86_64__)
+// Takes the widest vectors that this CPU has: two to three times as fast as the library's plain
+// functions, with the same result.
 #include <xxh_x86dispatch.h>
+#else
+#include <xxhash.h>
+#endif
 
 #include <cerrno>
 #include <cstring>
@@ -23,6 +27,10 @@ Hash128 hash_bytes(std::span<const std::byte> bytes) {
 
 uint64_t checksum_bytes(std::span<const std::byte> bytes) {
     return XXH3_64bits(bytes.data(), bytes.size());
+}
+
+uint64_t checksum_hashes(std::span<const Hash128> hashes) {
+    return checksum_bytes(std::as_bytes(hashes));
 }
 
 std::string to_hex(Hash128 hash) { return fmt::format("{:016x}{:016x}", hash.high, hash.low); }

@@ -22,6 +22,9 @@ Hash128 hash_bytes(std::span<const std::byte> bytes);
 // XXH3-64 with seed 0: header and body checksums of frames.
 uint64_t checksum_bytes(std::span<const std::byte> bytes);
 
+// XXH3-64 of hashes one after another, low half first: one checksum of what they stand for.
+uint64_t checksum_hashes(std::span<const Hash128> hashes);
+
 // 32 hexadecimal digits, high half first.
 std::string to_hex(Hash128 hash);
 

@@ -52,13 +52,15 @@ absl::Status IncomingMigration::receive_until_error(Session& session, AcceptedSt
 
 absl::Status IncomingMigration::take_pages(DestinationPhase phase, const Frame& frame,
                                            ChunkCodec& codec, PageOrigin origin) {
-    GODWIT_ASSIGN_OR_RETURN(const PagesBody pages, decode_pages(frame.body, chunk_counts_));
+    // Guest memory that faults is filled by nothing but place().
+    const bool live = phase == DestinationPhase::kLive || phase == DestinationPhase::kArming ||
+                      phase == DestinationPhase::kArmed;
+    GODWIT_ASSIGN_OR_RETURN(const PagesBody pages,
+                            decode_pages(frame.body, chunk_counts_,
+                                         live ? DeltaPages::kAccepted : DeltaPages::kRefused));
     GODWIT_ASSIGN_OR_RETURN(const std::span<const std::byte> raw,
                             codec.decompress(pages.codec, pages.payload, pages.raw_bytes));
-    // Guest memory that faults is filled by nothing but place().
-    if (phase == DestinationPhase::kLive || phase == DestinationPhase::kArming ||
-        phase == DestinationPhase::kArmed)
-        return writer_.write(pages, raw);
+    if (live) return writer_.write(pages, raw);
     return annotate(postcopy_->place(pages, raw, origin), "Cannot put a page in place");
 }
 

@@ -31,6 +31,14 @@ PageSet empty_set(std::span<const RamBlock> blocks) {
     return set;
 }
 
+void add_totals(const RoundTotals& totals, v1::PageCounts& pages) {
+    pages.set_zero(pages.zero() + totals.zero_pages);
+    pages.set_unchanged(pages.unchanged() + totals.unchanged_pages);
+    pages.set_lz4(pages.lz4() + totals.lz4_pages);
+    pages.set_raw(pages.raw() + totals.raw_pages);
+    pages.set_delta(pages.delta() + totals.delta_pages);
+}
+
 void report_progress(SourceContext& context, const v1::Round& round) {
     v1::Progress progress = context.progress;
     progress.set_round(round.index());
@@ -318,11 +326,11 @@ absl::Status send_round(SourceContext& context, const PageSet& set, v1::Round& r
     round.set_duration_ms(seconds * 1e3);
     round.set_rate_bytes_per_s(static_cast<double>(round.dirty_pages() * kPageBytes) / seconds);
     round.set_wire_bytes_per_s(static_cast<double>(round.sent_bytes()) / seconds);
-    v1::PageCounts& pages = *context.report.mutable_pages();
-    pages.set_zero(pages.zero() + totals->zero_pages);
-    pages.set_unchanged(pages.unchanged() + totals->unchanged_pages);
-    pages.set_lz4(pages.lz4() + totals->lz4_pages);
-    pages.set_raw(pages.raw() + totals->raw_pages);
+    add_totals(*totals, *round.mutable_pages());
+    add_totals(*totals, *context.report.mutable_pages());
+    round.mutable_codec()->set_raw_chunks(totals->raw_chunks);
+    round.mutable_codec()->set_lz4_chunks(totals->lz4_chunks);
+    round.mutable_codec()->set_samples(totals->samples);
     return absl::OkStatus();
 }
 

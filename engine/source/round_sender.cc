@@ -2,27 +2,51 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "engine/base/wait.h"
 #include "transport/frame/bodies.h"
 
 namespace godwit {
+namespace {
+
+// What is read at once and then looked at: within any second-level cache.
+constexpr PageIndex kPagesAtOnce = 32;
+
+}  // namespace
 
 void RoundTotals::add(const RoundTotals& other) {
     zero_pages += other.zero_pages;
     unchanged_pages += other.unchanged_pages;
     lz4_pages += other.lz4_pages;
     raw_pages += other.raw_pages;
+    delta_pages += other.delta_pages;
     zero_sent_pages += other.zero_sent_pages;
+    raw_chunks += other.raw_chunks;
+    lz4_chunks += other.lz4_chunks;
+    samples += other.samples;
 }
 
 RoundSender::RoundSender(std::span<const RamBlock> blocks, SourceStreams& streams,
-                         DirtyTracker& tracker)
-    : blocks_(blocks), streams_(streams), tracker_(tracker), hashes_(blocks) {
-    for (const RamBlock& block : blocks) left_out_.emplace_back(block.page_count());
-    results_.resize(streams.data().size(), absl::StatusOr<RoundTotals>(RoundTotals{}));
-    for (size_t i = 0; i < streams.data().size(); ++i)
-        workers_.emplace_back([this, i](const std::stop_token& stop) { work(i, stop); });
+                         DirtyTracker& tracker, Options options)
+    : blocks_(blocks), streams_(streams), tracker_(tracker), options_(options), hashes_(blocks) {
+    for (const RamBlock& block : blocks) {
+        left_out_.emplace_back(block.page_count());
+        sent_chunks_.emplace_back(block.chunk_count());
+    }
+    const size_t count = streams.data().size();
+    results_.resize(count, absl::StatusOr<RoundTotals>(RoundTotals{}));
+    shares_.resize(count);
+    for (size_t i = 0; i < count; ++i) {
+        shares_[i].index = i;
+        shares_[i].stream = &streams.data()[i];
+        if (!options.page_hashes || options.delta_cache_bytes / count < kPageBytes) continue;
+        // Without memory for it everything works, with more bytes.
+        auto cache = DeltaCache::create(options.delta_cache_bytes / count);
+        if (cache.ok()) shares_[i].deltas = *std::move(cache);
+    }
+    for (Share& share : shares_)
+        workers_.emplace_back([this, &share](const std::stop_token& stop) { work(share, stop); });
 }
 
 RoundSender::~RoundSender() {
@@ -59,8 +83,8 @@ absl::StatusOr<RoundTotals> RoundSender::finish() {
     return totals;
 }
 
-void RoundSender::work(size_t stream_index, const std::stop_token& stop) {
-    set_thread_name(("send-" + std::to_string(stream_index)).c_str());
+void RoundSender::work(Share& share, const std::stop_token& stop) {
+    set_thread_name(("send-" + std::to_string(share.index)).c_str());
     uint64_t seen = 0;
     while (true) {
         {
@@ -68,38 +92,51 @@ void RoundSender::work(size_t stream_index, const std::stop_token& stop) {
             if (!changed_.wait(lock, stop, [&] { return generation_ != seen; })) return;
             seen = generation_;
         }
-        absl::StatusOr<RoundTotals> result = send_share(stream_index);
+        absl::StatusOr<RoundTotals> result = send_share(share);
         const std::lock_guard lock(mutex_);
-        results_[stream_index] = std::move(result);
+        results_[share.index] = std::move(result);
         if (--running_ == 0) changed_.notify_all();
     }
 }
 
-absl::StatusOr<RoundTotals> RoundSender::send_share(size_t stream_index) {
-    SourceStreams::DataStream& stream = streams_.data()[stream_index];
-    const size_t stream_count = streams_.data().size();
-    RoundTotals totals;
+absl::StatusOr<RoundTotals> RoundSender::send_share(Share& share) {
+    share.totals = {};
+    if (share.deltas) share.deltas->begin_round();
+    PageSender& sender = *share.stream->sender;
+    const PageSender::Totals pages_before = sender.totals();
+    const CodecGovernor::Choices choices_before = sender.governor().choices();
     for (BlockIndex block = 0; block < blocks_.size(); ++block) {
         const PageBitmap& pages = (*set_)[block];
         for (PageIndex page = pages.next_set(0); page < pages.page_count();) {
             const ChunkIndex chunk = page / kPagesPerChunk;
-            if ((chunk + block) % stream_count == stream_index) {
-                const ChunkMask wanted = chunk_mask(pages, chunk);
-                if (cut_)
-                    leave_out(block, chunk, wanted);
-                else
-                    GODWIT_RETURN_IF_ERROR(
-                        kind_ == RoundKind::kPunches
-                            ? send_punch(*stream.writer, block, chunk, wanted)
-                            : send_chunk(*stream.sender, block, chunk, wanted, totals));
-            }
+            if ((chunk + block) % shares_.size() == share.index)
+                GODWIT_RETURN_IF_ERROR(
+                    send_pages_of(share, block, chunk, chunk_mask(pages, chunk)));
             page = pages.next_set((chunk + 1) * kPagesPerChunk);
         }
     }
-    GODWIT_RETURN_IF_ERROR(stream.sender->flush());
+    GODWIT_RETURN_IF_ERROR(sender.flush());
     const FrameBytes marker = MarkerBody{.round = round_}.encode();
-    GODWIT_RETURN_IF_ERROR(stream.writer->send(FrameKind::kMarker, marker));
-    return totals;
+    GODWIT_RETURN_IF_ERROR(share.stream->writer->send(FrameKind::kMarker, marker));
+    const CodecGovernor::Choices& choices = sender.governor().choices();
+    share.totals.raw_pages = sender.totals().raw_pages - pages_before.raw_pages;
+    share.totals.lz4_pages = sender.totals().lz4_pages - pages_before.lz4_pages;
+    share.totals.delta_pages = sender.totals().delta_pages - pages_before.delta_pages;
+    share.totals.raw_chunks = choices.raw_chunks - choices_before.raw_chunks;
+    share.totals.lz4_chunks = choices.lz4_chunks - choices_before.lz4_chunks;
+    share.totals.samples = choices.samples - choices_before.samples;
+    return share.totals;
+}
+
+absl::Status RoundSender::send_pages_of(Share& share, BlockIndex block, ChunkIndex chunk,
+                                        const ChunkMask& wanted) {
+    if (cut_) {
+        leave_out(block, chunk, wanted);
+        return absl::OkStatus();
+    }
+    if (kind_ == RoundKind::kPunches)
+        return send_punch(*share.stream->writer, block, chunk, wanted);
+    return send_chunk(share, block, chunk, wanted);
 }
 
 void RoundSender::leave_out(BlockIndex block, ChunkIndex chunk, const ChunkMask& wanted) {
@@ -114,57 +151,81 @@ absl::Status RoundSender::send_punch(FrameWriter& writer, BlockIndex block, Chun
     return writer.send(FrameKind::kPunch, encode_chunk_pages(std::span(&punch, 1)));
 }
 
-absl::Status RoundSender::send_chunk(PageSender& sender, BlockIndex block, ChunkIndex chunk,
-                                     const ChunkMask& wanted, RoundTotals& totals) {
-    const std::span<std::byte> area = sender.gather();
-    PageHashTable::Chunk& known = hashes_.chunk(block, chunk);
-    PageSender::Chunk out{.block = block, .chunk = chunk};
-    size_t kept_bytes = 0;
-    uint64_t looked_at = 0;
+// One chunk on its way into a frame. Each run is read right behind what is kept so far; pages that
+// stay move down over those that were dropped. In round 0 nothing moves: one copy from the guest to
+// the wire's buffer.
+struct RoundSender::Gathering {
+    PageSender::Chunk out;
+    std::byte* begin;
+    PageHashTable::Chunk* known;  // null without page hashes
+    bool with_deltas = false;
+    size_t kept = 0;  // pages
+
+    [[nodiscard]] std::byte* end() const { return begin + kept * kPageBytes; }
+};
+
+absl::Status RoundSender::read_run(BlockIndex block, PageRange pages, std::byte* out) {
+    if (guest_ == GuestState::kRuns) GODWIT_RETURN_IF_ERROR(tracker_.rearm(block, pages));
+    return read_fully(blocks_[block].file.get(), out, pages.count() * kPageBytes,
+                      pages.begin * kPageBytes);
+}
+
+// `page` is counted within the chunk; its content lies at or behind the gathering's end.
+void RoundSender::look_at(Share& share, Gathering& gathering, PageIndex page, std::byte* content) {
+    const PageBytes bytes(content, kPageBytes);
+    const Hash128 hash = is_zero(bytes) ? Hash128{} : hash_bytes(bytes);
+    const Hash128 before =
+        gathering.known != nullptr ? std::exchange((*gathering.known)[page], hash) : Hash128{};
+    const bool same = gathering.known != nullptr && before == hash;
+    const uint64_t bit = uint64_t{1} << (page % 64);
+    PageSender::Chunk& out = gathering.out;
+    if (hash == Hash128{}) {
+        ++share.totals.zero_pages;
+        // Without hashes nobody knows whether it ever was anything else; a bit says it either way.
+        if (same) return;
+        ++share.totals.zero_sent_pages;
+        out.zero[page / 64] |= bit;
+    } else if (same) {
+        ++share.totals.unchanged_pages;
+        return;
+    } else {
+        if (gathering.with_deltas &&
+            share.deltas->exchange(out.block, out.chunk * kPagesPerChunk + page,
+                                   {.sent = before, .now = hash}, bytes))
+            out.delta[page / 64] |= bit;
+        if (gathering.end() != content) std::memmove(gathering.end(), content, kPageBytes);
+        share.hashes[gathering.kept++] = hash;
+    }
+    out.present[page / 64] |= bit;
+}
+
+absl::Status RoundSender::send_chunk(Share& share, BlockIndex block, ChunkIndex chunk,
+                                     const ChunkMask& wanted) {
+    PageSender& sender = *share.stream->sender;
+    Gathering gathering{.out = {.block = block, .chunk = chunk},
+                        .begin = sender.gather().data(),
+                        .known = options_.page_hashes ? &hashes_.chunk(block, chunk) : nullptr,
+                        .with_deltas = share.deltas && sender.deltas_pay()};
     absl::Status outcome;
-    // Each run is read right behind what is kept so far; pages that stay move down over those that
-    // were dropped. In round 0 nothing moves: one copy from the guest to the wire's buffer.
+    const PageIndex first = chunk * kPagesPerChunk;
     for_each_run(wanted, [&](PageRange run) {
-        if (!outcome.ok()) return;
-        const PageIndex first = chunk * kPagesPerChunk;
-        if (guest_ == GuestState::kRuns)
-            outcome = tracker_.rearm(block, {first + run.begin, first + run.end});
-        if (!outcome.ok()) return;
-        std::byte* read = area.data() + kept_bytes;
-        outcome = read_fully(blocks_[block].file.get(), read, run.count() * kPageBytes,
-                             chunk * kChunkBytes + run.begin * kPageBytes);
-        if (!outcome.ok()) return;
-        for (PageIndex page = run.begin; page < run.end; ++page, read += kPageBytes) {
-            const std::span<const std::byte> content(read, kPageBytes);
-            const Hash128 hash = is_zero(content) ? Hash128{} : hash_bytes(content);
-            const uint64_t bit = uint64_t{1} << (page % 64);
-            const bool same = known[page] == hash;
-            known[page] = hash;
-            if (hash == Hash128{}) {
-                ++totals.zero_pages;
-                if (same) continue;
-                ++totals.zero_sent_pages;
-                out.zero[page / 64] |= bit;
-            } else if (same) {
-                ++totals.unchanged_pages;
-                continue;
-            } else {
-                if (area.data() + kept_bytes != read)
-                    std::memmove(area.data() + kept_bytes, read, kPageBytes);
-                kept_bytes += kPageBytes;
-            }
-            out.present[page / 64] |= bit;
+        for (PageIndex page = run.begin; page < run.end && outcome.ok();) {
+            // Looked at while it is in the caches still.
+            const PageIndex end = std::min<PageIndex>(run.end, page + kPagesAtOnce);
+            std::byte* content = gathering.end();
+            outcome = read_run(block, {first + page, first + end}, content);
+            for (; outcome.ok() && page < end; ++page, content += kPageBytes)
+                look_at(share, gathering, page, content);
         }
-        looked_at += run.count();
     });
     GODWIT_RETURN_IF_ERROR(annotate(outcome, "Cannot read guest memory"));
-    done_pages_ += looked_at;
-    if (count_pages(out.present) == 0) return absl::OkStatus();
-    const PageSender::Totals before = sender.totals();
-    GODWIT_RETURN_IF_ERROR(sender.send(out));
-    const bool compressed = sender.totals().payload_bytes - before.payload_bytes < kept_bytes;
-    (compressed ? totals.lz4_pages : totals.raw_pages) += kept_bytes / kPageBytes;
-    return absl::OkStatus();
+    done_pages_ += count_pages(wanted);
+    if (count_pages(gathering.out.present) == 0) return absl::OkStatus();
+    sent_chunks_[block][chunk] = 1;
+    // A delta is hashed as it is sent.
+    if (count_pages(gathering.out.delta) == 0)
+        gathering.out.hashes = std::span(share.hashes).first(gathering.kept);
+    return sender.send(gathering.out);
 }
 
 }  // namespace godwit

@@ -1,9 +1,11 @@
 // RoundSender: reads the pages of a set, drops what the destination has already, sends the rest.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <thread>
 #include <vector>
@@ -13,6 +15,7 @@
 #include "engine/base/ram_block.h"
 #include "engine/source/page_hash_table.h"
 #include "engine/source/streams.h"
+#include "transport/codec/delta_cache.h"
 
 namespace godwit {
 
@@ -21,10 +24,17 @@ struct RoundTotals {
     uint64_t unchanged_pages = 0;  // same content as last sent
     uint64_t lz4_pages = 0;
     uint64_t raw_pages = 0;
+    uint64_t delta_pages = 0;  // sent as what changed in them
     uint64_t zero_sent_pages =
         0;  // of zero_pages: sent as a bit, because they were not zero before
+    // Of the frames: how they were packed, and how many samples were taken to decide it.
+    uint64_t raw_chunks = 0;
+    uint64_t lz4_chunks = 0;
+    uint64_t samples = 0;
 
-    [[nodiscard]] uint64_t sent_pages() const { return lz4_pages + raw_pages + zero_sent_pages; }
+    [[nodiscard]] uint64_t sent_pages() const {
+        return lz4_pages + raw_pages + delta_pages + zero_sent_pages;
+    }
     void add(const RoundTotals& other);
 };
 
@@ -38,8 +48,15 @@ enum class RoundKind { kPages, kPunches };
 // so no newer copy of a page is overtaken by an older one.
 class RoundSender {
   public:
+    struct Options {
+        // 16 B per page of each chunk that was touched; without them a page that was written is
+        // sent, whatever was written, and there are no deltas.
+        bool page_hashes = true;
+        Bytes delta_cache_bytes = 0;  // over all streams; 0: no deltas
+    };
     // All three must outlive it.
-    RoundSender(std::span<const RamBlock> blocks, SourceStreams& streams, DirtyTracker& tracker);
+    RoundSender(std::span<const RamBlock> blocks, SourceStreams& streams, DirtyTracker& tracker,
+                Options options);
     // Ends the workers; the streams must be shut down first if a round may be under way.
     ~RoundSender();
 
@@ -56,9 +73,9 @@ class RoundSender {
     [[nodiscard]] const PageSet& left_out() const { return left_out_; }
     // Whether any page of the chunk was ever sent, so that the destination may hold something.
     [[nodiscard]] bool was_sent(BlockIndex block, ChunkIndex chunk) const {
-        return hashes_.has(block, chunk);
+        return sent_chunks_[block][chunk] != 0;
     }
-    // What the destination holds, by hash.
+    // What the destination holds, by hash; empty without page hashes.
     [[nodiscard]] const PageHashTable& hashes() const { return hashes_; }
     // Pages looked at so far in this round.
     [[nodiscard]] uint64_t done_pages() const { return done_pages_; }
@@ -68,18 +85,34 @@ class RoundSender {
     absl::StatusOr<RoundTotals> finish();
 
   private:
-    void work(size_t stream_index, const std::stop_token& stop);
-    absl::StatusOr<RoundTotals> send_share(size_t stream_index);
+    // What belongs to one stream, and so to one worker.
+    struct Share {
+        size_t index = 0;
+        SourceStreams::DataStream* stream = nullptr;
+        std::optional<DeltaCache> deltas;
+        RoundTotals totals;  // of this round
+        // Of the chunk that is gathered: of each page in the payload.
+        std::array<Hash128, kPagesPerChunk> hashes;
+    };
+    void work(Share& share, const std::stop_token& stop);
+    absl::StatusOr<RoundTotals> send_share(Share& share);
+    absl::Status send_pages_of(Share& share, BlockIndex block, ChunkIndex chunk,
+                               const ChunkMask& wanted);
     void leave_out(BlockIndex block, ChunkIndex chunk, const ChunkMask& wanted);
     absl::Status send_punch(FrameWriter& writer, BlockIndex block, ChunkIndex chunk,
                             const ChunkMask& pages);
-    absl::Status send_chunk(PageSender& sender, BlockIndex block, ChunkIndex chunk,
-                            const ChunkMask& wanted, RoundTotals& totals);
+    absl::Status send_chunk(Share& share, BlockIndex block, ChunkIndex chunk,
+                            const ChunkMask& wanted);
+    absl::Status read_run(BlockIndex block, PageRange pages, std::byte* out);
+    struct Gathering;
+    void look_at(Share& share, Gathering& gathering, PageIndex page, std::byte* content);
 
     std::span<const RamBlock> blocks_;
     SourceStreams& streams_;
     DirtyTracker& tracker_;
+    const Options options_;
     PageHashTable hashes_;
+    std::vector<std::vector<uint8_t>> sent_chunks_;  // bytes: each is its own worker's
     std::atomic<uint64_t> done_pages_{0};
     std::atomic<bool> cut_{false};
     PageSet left_out_;  // each chunk's words are its own worker's
@@ -95,6 +128,7 @@ class RoundSender {
     size_t running_ = 0;
     std::vector<absl::StatusOr<RoundTotals>> results_;
 
+    std::vector<Share> shares_;
     std::vector<std::jthread> workers_;
 };
 

@@ -37,6 +37,25 @@ bool may_throttle(const MigrationSettings& settings) {
            (strategy == Strategy::kPrecopy || strategy == Strategy::kHybrid);
 }
 
+std::string_view compression_name(Compression compression) {
+    switch (compression) {
+        case Compression::kOff:
+            return "off";
+        case Compression::kAuto:
+            return "auto";
+        case Compression::kLz4:
+            return "lz4";
+    }
+    return "unknown";
+}
+
+absl::StatusOr<Compression> parse_compression(std::string_view name) {
+    for (const Compression compression : {Compression::kOff, Compression::kAuto, Compression::kLz4})
+        if (compression_name(compression) == name) return compression;
+    return absl::InvalidArgumentError(
+        fmt::format("compression \"{}\" is unknown; there are auto, off and lz4", name));
+}
+
 std::string_view strategy_name(Strategy strategy) {
     for (const auto& [known, name] : kStrategies)
         if (known == strategy) return name;

@@ -9,8 +9,11 @@
 #include "engine/base/units.h"
 #include "engine/model/convergence.h"
 #include "transport/control/peer.h"
+#include "transport/stream/page_sender.h"
 
 namespace godwit {
+
+inline constexpr Bytes kDefaultDeltaCacheBytes = Bytes{64} << 20;
 
 struct MigrationSettings {
     std::string id;
@@ -20,6 +23,10 @@ struct MigrationSettings {
     Duration finish_by{};             // after the start; 0: no deadline
     Bytes bandwidth_bytes_per_s = 0;  // 0: unlimited
     uint16_t streams = 2;
+    Compression compression = Compression::kAuto;
+    // Of RoundSender::Options.
+    Bytes delta_cache_bytes = kDefaultDeltaCacheBytes;
+    bool page_hashes = true;
     bool verify = false;
     // Off only in the test that shows why it is needed: pages that a disk may still be writing are
     // then not read again after the drain.
@@ -35,10 +42,15 @@ bool may_use_postcopy(const MigrationSettings& settings);
 // Whether the vCPUs may come to be held back: somebody must be able to do that.
 bool may_throttle(const MigrationSettings& settings);
 
+std::string_view compression_name(Compression compression);
+// Errors: InvalidArgument, with the names that there are.
+absl::StatusOr<Compression> parse_compression(std::string_view name);
+
 std::string_view strategy_name(Strategy strategy);
 // Errors: InvalidArgument, with the names that there are.
 absl::StatusOr<Strategy> parse_strategy(std::string_view name);
 
+inline constexpr Bytes kMaxDeltaCacheBytes = Bytes{1} << 40;
 inline constexpr uint16_t kMaxDataStreams = 16;
 inline constexpr uint32_t kMaxRounds = 1000;
 

@@ -86,6 +86,7 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     report.set_source(dependencies_.own_address);
     report.set_destination(settings_.destination.to_string());
     report.set_streams(settings_.streams);
+    report.set_compression(std::string(compression_name(settings_.compression)));
     report.set_started_unix_ms(unix_ms());
     report.set_retry_safe(true);
 
@@ -247,10 +248,13 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
                                 .session_token = response.session_token(),
                                 .stream_count = settings_.streams,
                                 .bandwidth_bytes_per_s = settings_.bandwidth_bytes_per_s,
+                                .compression = settings_.compression,
                                 .chunk_counts = std::move(counts)},
                                signals_, Clock::system().now() + kConnectLimit));
-    context.sender =
-        std::make_unique<RoundSender>(vm.ram_blocks(), *context.streams, *context.tracker);
+    context.sender = std::make_unique<RoundSender>(
+        vm.ram_blocks(), *context.streams, *context.tracker,
+        RoundSender::Options{.page_hashes = settings_.page_hashes,
+                             .delta_cache_bytes = settings_.delta_cache_bytes});
     return absl::OkStatus();
 }
 

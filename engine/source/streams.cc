@@ -39,10 +39,11 @@ absl::StatusOr<std::unique_ptr<SourceStreams>> SourceStreams::connect(Target tar
         route.stream = i;
         DataStream& stream = streams->data_.emplace_back();
         GODWIT_ASSIGN_OR_RETURN(stream.channel, open());
+        GODWIT_RETURN_IF_ERROR(fit_tcp_buffers(stream.channel->fd()));
         stream.writer = std::make_unique<FrameWriter>(*stream.channel, route);
         GODWIT_ASSIGN_OR_RETURN(
-            PageSender sender,
-            PageSender::create(*stream.writer, {.compress = true, .limiter = &streams->limiter_}));
+            PageSender sender, PageSender::create(*stream.writer, {.compression = to.compression,
+                                                                   .limiter = &streams->limiter_}));
         stream.sender.emplace(std::move(sender));
     }
     route.stream = to.stream_count;

@@ -94,13 +94,13 @@ TEST_P(SlowDirectDisk, LosesPagesWithoutTheUnsettledSetAndVerifyFindsThem) {
     if (!HasFailure()) expect_disk_goes_on(a);
 }
 
-// Few pages change, but too many are unsettled for the pause (160 MiB are checked in 80 ms): they
+// Few pages change, but too many are unsettled for the pause (100 MiB are checked in 50 ms): they
 // are read again after a drain, while the guest runs.
 TEST_P(SlowDirectDisk, LosesNoPageInASettlingRound) {
     start(kLessSlow, "ws=64M rate=100 disk=on dma=160M diskdepth=32");
     if (IsSkipped() || HasFatalFailure()) return;
     const std::vector<std::string> flags = {
-        "--downtime-limit", "80ms",        "--max-rounds", "40",         "--on-no-converge",
+        "--downtime-limit", "50ms",        "--max-rounds", "40",         "--on-no-converge",
         "stop-and-copy",    "--bandwidth", "60MiB/s",      "--max-data", "1000x"};
     const json there = move_slowed(a, b, flags);
     if (HasFailure()) return;

@@ -1,6 +1,8 @@
 // Kinds of guest memory: huge pages, several blocks, a balloon.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "tests/harness/ending.h"
 #include "tests/harness/guest.h"
@@ -55,6 +57,31 @@ TEST_P(Accelerator, MovesAGuestOfTwoNumaNodes) {
 
 INSTANTIATE_TEST_SUITE_P(Accelerators, Accelerator, ::testing::Values("kvm", "tcg"),
                          [](const auto& test) { return std::string(test.param); });
+
+// More than this host has, in whole GiB; of it the guest touches next to nothing.
+GuestOptions too_large() {
+    const auto pages = static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES));
+    GuestOptions guest = small_guest();
+    guest.memory = fmt::format("{}GiB", 2 * (pages * 4096 >> 30) + 2);
+    return guest;
+}
+
+TEST(LargerThanTheHost, MovesBetweenAgentsThatOvercommit) {
+    const AgentOptions overcommitting{.flags = {"--overcommit"}};
+    TestAgent a(overcommitting), b(overcommitting);
+    const GuestOptions guest = too_large();
+    ASSERT_NO_FATAL_FAILURE(start_guest(a, guest));
+    move_guest(a, b, guest.name);
+    if (::testing::Test::HasFailure()) return;
+    expect_alive_and_well(b, guest.name);
+}
+
+TEST(LargerThanTheHost, IsRefusedByAnAgentThatDoesNotOvercommit) {
+    TestAgent a;
+    const CommandResult started = a.cli({"vm", "start", write_vm_file(a, too_large())});
+    EXPECT_EQ(started.exit_code, 3);
+    EXPECT_THAT(started.err, ::testing::HasSubstr("--overcommit"));
+}
 
 json move_with_balloon(const std::string& extra) {
     TestAgent a, b;

@@ -34,7 +34,8 @@ TEST_F(Hybrid, SurvivesTheSourcesAgent) {
     bring_back(a);
     expect_drained_in_the_end();
     const nlohmann::json postcopy = report()["postcopy"];
-    EXPECT_GT(postcopy["missing_pages"], missing) << "those are what its successor heard of";
+    // At the freeze, by its predecessor's journal; its successor heard of no more than these.
+    EXPECT_GE(postcopy["missing_pages"], missing);
     EXPECT_EQ(postcopy["interruptions"], 1);
     EXPECT_GT(postcopy["drain_ms"], 0);
 }

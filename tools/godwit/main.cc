@@ -40,6 +40,9 @@ struct Words {
     std::string finish_by;
     std::string bandwidth;
     uint32_t streams = 2;
+    std::string compress = "auto";
+    std::string delta_cache = "64MiB";
+    bool no_page_hashes = false;
     bool verify = false;
     bool takes_signals = false;  // the command handles Ctrl-C itself
 };
@@ -128,6 +131,11 @@ absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
     }
     request.set_streams(words.streams);
     request.set_verify(words.verify);
+    request.set_compression(words.compress);
+    const auto delta_cache = parse_bytes(words.delta_cache);
+    if (!delta_cache.ok()) return annotate(delta_cache.status(), "--delta-cache");
+    request.set_delta_cache_bytes(*delta_cache);
+    request.set_no_page_hashes(words.no_page_hashes);
     return request;
 }
 
@@ -301,6 +309,17 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
     migrate->add_option("--streams", words.streams, "TCP streams for pages")
         ->check(CLI::Range(1, 16))
         ->capture_default_str();
+    migrate
+        ->add_option("--compress", words.compress,
+                     "auto: lz4 where link and CPU make it the faster way")
+        ->check(CLI::IsMember({"auto", "off", "lz4"}))
+        ->capture_default_str();
+    migrate
+        ->add_option("--delta-cache", words.delta_cache,
+                     "Memory for pages as last sent, of which only what changed is sent; 0: none")
+        ->capture_default_str();
+    migrate->add_flag("--no-page-hashes", words.no_page_hashes,
+                      "Send what was written, changed or not: spares the source 16 B a page");
     migrate->add_flag("--verify", words.verify, "Compare all RAM before the source lets go of it");
     migrate->add_flag("--detach", words.detach, "Print the migration's id and return at once");
     migrate->callback([&] {

@@ -105,7 +105,8 @@ grpc::Status AgentService::StartVm(grpc::ServerContext*, const v1::StartVmReques
         return api_error(status);
     const absl::StatusOr<HostMemory> memory = read_host_memory();
     if (!memory.ok()) return api_error(memory.status());
-    if (const absl::Status status = check_fits(request->spec().memory_bytes(), *memory);
+    if (const absl::Status status =
+            check_fits(request->spec().memory_bytes(), *memory, facts_.overcommit);
         !status.ok())
         return api_error(status);
     const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.start(request->spec());

@@ -16,6 +16,7 @@ namespace godwit {
 struct AgentFacts {
     Bytes memory_limit_bytes = 0;  // 0: none
     std::string resident_library;  // empty: there is none
+    bool overcommit = false;       // takes VMs that are larger than the host
 };
 
 // Thread-safe, as gRPC calls it.

@@ -22,11 +22,12 @@ absl::StatusOr<HostMemory> read_host_memory() {
     return memory;
 }
 
-absl::Status check_fits(Bytes guest_memory, const HostMemory& host) {
-    if (guest_memory <= host.total) return absl::OkStatus();
-    return absl::ResourceExhaustedError(fmt::format("No room: the VM has {}, and this host {}",
-                                                    format_bytes(guest_memory),
-                                                    format_bytes(host.total)));
+absl::Status check_fits(Bytes guest_memory, const HostMemory& host, bool overcommit) {
+    if (overcommit || guest_memory <= host.total) return absl::OkStatus();
+    return absl::ResourceExhaustedError(
+        fmt::format("No room: the VM has {}, and this host {}; an agent started with --overcommit "
+                    "takes it, for a guest that never uses so much",
+                    format_bytes(guest_memory), format_bytes(host.total)));
 }
 
 }  // namespace godwit

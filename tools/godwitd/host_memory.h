@@ -15,7 +15,7 @@ struct HostMemory {
 absl::StatusOr<HostMemory> read_host_memory();
 
 // Guest memory is kept in RAM: a VM that is larger than the host would meet SIGBUS once it used it.
-// Error: ResourceExhausted.
-absl::Status check_fits(Bytes guest_memory, const HostMemory& host);
+// With `overcommit` that is its operator's affair. Error: ResourceExhausted.
+absl::Status check_fits(Bytes guest_memory, const HostMemory& host, bool overcommit);
 
 }  // namespace godwit

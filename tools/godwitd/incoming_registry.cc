@@ -57,9 +57,9 @@ absl::Status check_boot_files(const v1::PrepareRequest& request) {
     return absl::OkStatus();
 }
 
-absl::Status check_room(const v1::PrepareRequest& request) {
+absl::Status check_room(const v1::PrepareRequest& request, bool overcommit) {
     GODWIT_ASSIGN_OR_RETURN(const HostMemory memory, read_host_memory());
-    GODWIT_RETURN_IF_ERROR(check_fits(request.spec().memory_bytes(), memory));
+    GODWIT_RETURN_IF_ERROR(check_fits(request.spec().memory_bytes(), memory, overcommit));
     if (memory.available >= kQemuBytes && request.touched_bytes() <= memory.available - kQemuBytes)
         return absl::OkStatus();
     return absl::ResourceExhaustedError(
@@ -131,7 +131,7 @@ PrepareRefusal IncomingRegistry::check(const v1::PrepareRequest& request) {
     }
     if (const absl::Status status = check_boot_files(request); !status.ok())
         return refuse("BOOT_FILE_DIFFERS", status);
-    if (const absl::Status status = check_room(request); !status.ok())
+    if (const absl::Status status = check_room(request, options_.overcommit); !status.ok())
         return refuse("NO_ROOM", status);
     return {};
 }

@@ -29,6 +29,7 @@ class IncomingRegistry {
         std::string state_dir;
         std::string listen_host;
         std::string hypervisor_version;
+        bool overcommit = false;  // takes VMs that are larger than the host
         StepHook at_step = no_hook;
     };
     IncomingRegistry(VmRegistry& vms, Hypervisor& hypervisor, Options options)

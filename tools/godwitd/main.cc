@@ -39,6 +39,7 @@ struct Flags {
     std::string log_level = "info";
     std::string guard;
     std::string resident;
+    bool overcommit = false;
     bool insecure = false;
     bool unsafe_no_unsettled = false;
     std::string test_hold_at;
@@ -130,6 +131,7 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit) {
                               {.state_dir = flags.state_dir,
                                .listen_host = listen.host,
                                .hypervisor_version = info->version,
+                               .overcommit = flags.overcommit,
                                .at_step = at_step});
     incoming.recover();
     MigrationRegistry migrations(vms, {.state_dir = flags.state_dir,
@@ -143,7 +145,9 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit) {
                                        .at_step = at_step});
     migrations.recover();
     AgentService agent(hypervisor, vms, migrations, incoming,
-                       {.memory_limit_bytes = memory_limit, .resident_library = flags.resident});
+                       {.memory_limit_bytes = memory_limit,
+                        .resident_library = flags.resident,
+                        .overcommit = flags.overcommit});
     TransferService transfer(incoming);
 
     grpc::EnableDefaultHealthCheckService(true);
@@ -192,6 +196,8 @@ int run(int argc, char** argv) {
     app.add_option("--memory-limit", flags.memory_limit,
                    "Most guest memory for all VMs together, as 64GiB; 0: no limit")
         ->capture_default_str();
+    app.add_flag("--overcommit", flags.overcommit,
+                 "Take VMs with more memory than this host has: for guests that never use it all");
     app.add_option("--log-level", flags.log_level, "debug, info, warn or error")
         ->capture_default_str();
     app.add_option("--guard", flags.guard, "Path of godwit-guard (default: beside godwitd)");

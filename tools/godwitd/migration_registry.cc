@@ -120,6 +120,17 @@ absl::StatusOr<MigrationSettings> MigrationRegistry::settings_of(
     if (request.streams() > 0) settings.streams = static_cast<uint16_t>(request.streams());
     GODWIT_RETURN_IF_ERROR(check_range<uint32_t>("streams", request.streams(), 0, kMaxDataStreams));
     settings.verify = request.verify();
+    if (!request.compression().empty()) {
+        GODWIT_ASSIGN_OR_RETURN(settings.compression, parse_compression(request.compression()));
+    }
+    if (request.has_delta_cache_bytes()) settings.delta_cache_bytes = request.delta_cache_bytes();
+    GODWIT_RETURN_IF_ERROR(check_range<uint64_t>("delta_cache_bytes", request.delta_cache_bytes(),
+                                                 0, kMaxDeltaCacheBytes));
+    settings.page_hashes = !request.no_page_hashes();
+    if (settings.verify && !settings.page_hashes && may_use_postcopy(settings))
+        return absl::InvalidArgumentError(
+            "no_page_hashes: verify compares with them when the guest resumes before its last "
+            "pages are there; take precopy, or do without one of the two");
     settings.track_unsettled = options_.track_unsettled;
     settings.freeze_limit = options_.freeze_limit;
     return settings;

@@ -23,6 +23,11 @@ std::string text_of(const MigrationId& id) {
 
 }  // namespace
 
+bool carries_pages(FrameKind kind) {
+    return kind == FrameKind::kPages || kind == FrameKind::kFaultPages ||
+           kind == FrameKind::kPrepagedPages;
+}
+
 MigrationId frame_migration_id(std::string_view id) {
     const Hash128 hash = hash_bytes(std::as_bytes(std::span(id)));
     MigrationId bytes{};
@@ -233,12 +238,16 @@ absl::Status check_route(const FrameHeader& header, const FrameRoute& route, uin
     return absl::OkStatus();
 }
 
+uint64_t checksum_body(FrameKind kind, std::span<const std::byte> body) {
+    return carries_pages(kind) ? checksum_pages(body) : checksum_bytes(body);
+}
+
 absl::Status check_body(const FrameHeader& header, std::span<const std::byte> body) {
     if (body.size() != header.body_bytes)
         return absl::DataLossError(fmt::format("a {} frame has a body of {} bytes instead of {}",
                                                frame_kind_name(header.kind), body.size(),
                                                header.body_bytes));
-    if (checksum_bytes(body) != header.body_checksum)
+    if (checksum_body(header.kind, body) != header.body_checksum)
         return absl::DataLossError(
             fmt::format("the checksum of the body of {} frame {} does not match",
                         frame_kind_name(header.kind), header.sequence));

@@ -11,6 +11,8 @@
 //       26    2 flags, zero
 //       28    4 generation
 //
+// The checksum of a body that carries pages is made of those of its pieces: checksum_pages.
+//
 // Everything here is a pure function over bytes: no I/O, no state, no allocation.
 #pragma once
 
@@ -75,6 +77,9 @@ enum class FrameKind : uint16_t {
     kGuestGone = 33,  // its QEMU ended after COMMIT
 };
 
+// Whether its body is a PagesBody.
+bool carries_pages(FrameKind kind);
+
 // "kPages" is "pages"; an unknown kind is "unknown".
 std::string_view frame_kind_name(FrameKind kind);
 
@@ -118,6 +123,9 @@ absl::StatusOr<FrameHeader> decode_header(ConstFrameHeaderBytes bytes);
 // Whether the frame belongs here. Errors: PermissionDenied (another migration), InvalidArgument
 // (another stream or generation), DataLoss (sequence gap; the message names both numbers).
 absl::Status check_route(const FrameHeader& header, const FrameRoute& route, uint64_t sequence);
+
+// What a frame's header says of its body.
+uint64_t checksum_body(FrameKind kind, std::span<const std::byte> body);
 
 // Whether `body` is the one that the header announces. Errors: DataLoss.
 absl::Status check_body(const FrameHeader& header, std::span<const std::byte> body);

@@ -11,6 +11,9 @@
 namespace godwit {
 namespace {
 
+constexpr size_t kReservedBytes = 39;
+constexpr size_t kHeadChecksumAt = kPagesHeadBytes - sizeof(uint64_t);
+
 // Index of the first page >= `from` whose bit is `value`, or kPagesPerChunk.
 size_t next_page(const ChunkMask& mask, size_t from, bool value) {
     while (from < kPagesPerChunk) {
@@ -107,9 +110,46 @@ void encode_pages_head(const PagesBody& pages, std::span<std::byte, kPagesHeadBy
     for (const uint64_t word : pages.zero) writer.u64(word);
     for (const uint64_t word : pages.delta) writer.u64(word);
     writer.u8(static_cast<uint8_t>(pages.codec));
-    writer.u8(0);
-    writer.u16(0);
+    for (size_t i = 0; i < kReservedBytes; ++i) writer.u8(0);
+    writer.u64(checksum_bytes(body.first<kHeadChecksumAt>()));
     GODWIT_CHECK(writer.ok() && writer.written() == kPagesHeadBytes);
+}
+
+absl::StatusOr<PagesBody> decode_damaged_pages(std::span<const std::byte> body,
+                                               std::span<const uint64_t> chunk_counts) {
+    if (body.size() < kPagesHeadBytes || ByteReader(body.subspan(kHeadChecksumAt)).u64() !=
+                                             checksum_bytes(body.first(kHeadChecksumAt)))
+        return absl::DataLossError("the head of a pages frame is damaged");
+    ByteReader reader(body);
+    PagesBody pages;
+    pages.block = reader.u32();
+    reader.u32();
+    pages.chunk = reader.u64();
+    for (uint64_t& word : pages.present) word = reader.u64();
+    GODWIT_RETURN_IF_ERROR(check_place(pages, chunk_counts));
+    return pages;
+}
+
+uint64_t checksum_pages(std::span<const std::byte> head, std::span<const Hash128> piece_hashes) {
+    std::array<Hash128, 1 + kPagesPerChunk> all;
+    GODWIT_CHECK(piece_hashes.size() < all.size());
+    all[0] = hash_bytes(head);
+    std::copy(piece_hashes.begin(), piece_hashes.end(), all.begin() + 1);
+    return checksum_hashes(std::span(all).first(1 + piece_hashes.size()));
+}
+
+uint64_t checksum_pages(std::span<const std::byte> body) {
+    GODWIT_CHECK(body.size() <= kMaxPagesBodyBytes);
+    const size_t head_bytes = std::min(body.size(), kPagesHeadBytes);
+    std::array<Hash128, 1 + kPagesPerChunk> all;
+    all[0] = hash_bytes(body.first(head_bytes));
+    size_t count = 1;
+    for (auto rest = body.subspan(head_bytes); !rest.empty(); ++count) {
+        const size_t size = std::min<size_t>(rest.size(), kPageBytes);
+        all[count] = hash_bytes(rest.first(size));
+        rest = rest.subspan(size);
+    }
+    return checksum_hashes(std::span(all).first(count));
 }
 
 absl::StatusOr<PagesBody> decode_pages(std::span<const std::byte> body,
@@ -123,7 +163,9 @@ absl::StatusOr<PagesBody> decode_pages(std::span<const std::byte> body,
     for (uint64_t& word : pages.zero) word = reader.u64();
     for (uint64_t& word : pages.delta) word = reader.u64();
     const uint8_t codec = reader.u8();
-    const unsigned reserved = reader.u8() | unsigned{reader.u16()};
+    unsigned reserved = 0;
+    for (size_t i = 0; i < kReservedBytes; ++i) reserved |= reader.u8();
+    reader.u64();  // the head's checksum: the frame's covers it
     pages.payload = reader.rest();
     if (!reader.ok()) return absl::InvalidArgumentError("a pages frame that is too short");
     if (codec > static_cast<uint8_t>(PageCodec::kLz4))

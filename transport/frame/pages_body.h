@@ -9,8 +9,9 @@
 //      144   64 delta: subset of present, none of them zero; their bytes in the payload are the XOR
 //               of what the destination holds and the new content
 //      208    1 codec
-//      209    3 reserved, zero
-//      212    … payload: the present pages that are not zero, ascending, encoded
+//      209   39 reserved, zero
+//      248    8 XXH3-64 of bytes 0–247: a frame whose payload is damaged still says whose it was
+//      256    … payload: the present pages that are not zero, ascending, encoded
 //
 // A delta means anything only where the destination holds what the source sent last: between two
 // frames of one stream, never in memory that was punched.
@@ -22,13 +23,14 @@
 #include <functional>
 #include <span>
 
+#include "engine/base/hash.h"
 #include "engine/base/page_bitmap.h"
 #include "engine/base/status.h"
 #include "engine/base/units.h"
 
 namespace godwit {
 
-inline constexpr size_t kPagesHeadBytes = 212;
+inline constexpr size_t kPagesHeadBytes = 256;  // with the frame header whole cache lines
 inline constexpr size_t kMaxPagesBodyBytes = kPagesHeadBytes + kChunkBytes;
 
 enum class PageCodec : uint8_t { kRaw = 0, kLz4 = 1 };
@@ -63,6 +65,18 @@ void encode_pages_head(const PagesBody& pages, std::span<std::byte, kPagesHeadBy
 // Whether a frame may have deltas where it arrives. What fills punched memory (kFaultPages,
 // kPrepagedPages, any kPages once pages are missing) has nothing to apply them to.
 enum class DeltaPages { kRefused, kAccepted };
+
+// Which pages the frame is about, when its payload can't be trusted. Errors: DataLoss (the head
+// itself is damaged); decode_pages' of a place that is not there.
+// Of the result only block, chunk and present are set.
+absl::StatusOr<PagesBody> decode_damaged_pages(std::span<const std::byte> body,
+                                               std::span<const uint64_t> chunk_counts);
+
+// The body checksum of a pages frame: XXH3-64 of the XXH3-128 of its head and of each 4 KiB of its
+// payload (the last piece may be shorter). Where the payload is raw pages, their hashes are known
+// to the sender already: it need not read them again.
+uint64_t checksum_pages(std::span<const std::byte> head, std::span<const Hash128> piece_hashes);
+uint64_t checksum_pages(std::span<const std::byte> body);
 
 // Decodes and checks everything that can be checked without decompressing: the chunk exists
 // (`chunk_counts[block]` chunks in each block), at least one page, zero ⊆ present, delta ⊆ filled,

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -51,7 +52,9 @@ class FrameWriter {
     // Begins to send the frame whose first `body_bytes` of body the caller wrote into `buffer`, and
     // waits for the one before it. The buffer must stay unchanged, and the calling thread alive,
     // until the next send_async() or wait() has returned. Errors: as send().
-    absl::Status send_async(const FrameBuffer& buffer, FrameKind kind, size_t body_bytes);
+    // `checksum`: the body's (checksum_body), where the caller knows it.
+    absl::Status send_async(const FrameBuffer& buffer, FrameKind kind, size_t body_bytes,
+                            std::optional<uint64_t> checksum = std::nullopt);
     // Waits until the channel has taken everything.
     absl::Status wait();
 
@@ -59,7 +62,7 @@ class FrameWriter {
 
   private:
     // Writes the next frame's header to the front of `frame`, whose rest is the body.
-    void begin_frame(FrameKind kind, std::span<std::byte> frame);
+    void begin_frame(FrameKind kind, std::span<std::byte> frame, uint64_t checksum);
     // Counts a frame that went out, or remembers why it could not.
     absl::Status end_frame(absl::Status status);
 

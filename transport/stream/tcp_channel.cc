@@ -20,6 +20,14 @@ namespace {
 // One transfer at a time for each ring.
 constexpr unsigned kRingEntries = 2;
 
+// Below this round trip a connection is near: a few megabytes in flight keep any link busy, and
+// what waits in larger buffers only falls out of the CPU's caches.
+constexpr uint32_t kNearMicroseconds = 300;
+constexpr int kNearSendBytes = 512 << 10;
+constexpr int kNearReceiveBytes = 2 << 20;
+// What the kernel may hold that was not sent yet.
+constexpr int kNotSentBytes = 1 << 20;
+
 absl::Status set_option(int socket, int level, int name, int value, const char* what) {
     if (::setsockopt(socket, level, name, &value, sizeof value) == 0) return absl::OkStatus();
     return errno_status(errno, fmt::format("setsockopt {}", what));
@@ -90,6 +98,18 @@ absl::Status apply_tcp_options(int socket, const TcpOptions& options) {
         GODWIT_RETURN_IF_ERROR(set_option(socket, SOL_SOCKET, SO_RCVBUF,
                                           clamp_to_int(options.receive_buffer_bytes), "SO_RCVBUF"));
     return absl::OkStatus();
+}
+
+absl::Status fit_tcp_buffers(int socket) {
+    tcp_info info{};
+    socklen_t size = sizeof info;
+    if (::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
+        return errno_status(errno, "getsockopt TCP_INFO");
+    GODWIT_RETURN_IF_ERROR(
+        set_option(socket, IPPROTO_TCP, TCP_NOTSENT_LOWAT, kNotSentBytes, "TCP_NOTSENT_LOWAT"));
+    if (info.tcpi_rtt > kNearMicroseconds) return absl::OkStatus();
+    GODWIT_RETURN_IF_ERROR(set_option(socket, SOL_SOCKET, SO_SNDBUF, kNearSendBytes, "SO_SNDBUF"));
+    return set_option(socket, SOL_SOCKET, SO_RCVBUF, kNearReceiveBytes, "SO_RCVBUF");
 }
 
 absl::StatusOr<std::unique_ptr<TcpChannel>> connect_tcp(const std::string& host, uint16_t port,

@@ -72,6 +72,11 @@ absl::StatusOr<std::unique_ptr<TcpChannel>> connect_tcp(const std::string& host,
 // Sets only the timeouts, on a connection that may be in use.
 absl::Status set_tcp_timeout(int socket, std::chrono::milliseconds user_timeout);
 
+// For a connection that carries bulk data, after its handshake: bounds what waits unsent, and on a
+// connection with a short round trip also the socket buffers, which the kernel would let grow to
+// many times what is in flight. Elsewhere the kernel sizes them.
+absl::Status fit_tcp_buffers(int socket);
+
 // Sets TCP_NODELAY, timeouts and buffers on a TCP socket.
 absl::Status apply_tcp_options(int socket, const TcpOptions& options);
 

@@ -31,8 +31,18 @@ TEST(EngineName, PassesAnyStrategyOfGodwitThrough) {
     EXPECT_EQ(name->strategy, "stop-and-copy");
 }
 
+TEST(EngineName, KnowsTheModesThatCompressAndThePlainCopy) {
+    const auto zstd = parse_engine("qemu-multifd-zstd-shared");
+    ASSERT_TRUE(zstd.ok()) << zstd.status();
+    EXPECT_EQ(zstd->mode, QemuMode::kMultifdZstd);
+    EXPECT_TRUE(zstd->shared);
+    EXPECT_TRUE(is_multifd(zstd->mode));
+    EXPECT_EQ(parse_engine("qemu-xbzrle")->mode, QemuMode::kXbzrle);
+    EXPECT_EQ(parse_engine("copy")->kind, EngineKind::kCopy);
+}
+
 TEST(EngineName, RefusesWhatIsNone) {
-    for (const char* text : {"", "qemu", "qemu-", "qemu-xbzrle", "qemu-precopy@1", "qemu-postcopy@",
+    for (const char* text : {"", "qemu", "qemu-", "qemu-zstd", "qemu-precopy@1", "qemu-postcopy@",
                              "qemu-postcopy@x", "qemu-postcopy@-1", "qemu-postcopy@1000", "godwit-",
                              "godwit---json", "godwit-a b", "floor-shared"})
         EXPECT_EQ(parse_engine(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
@@ -44,6 +54,8 @@ TEST(EngineName, AGroupIsItsMembersAndNoneComesTwice) {
                                         "qemu-preempt", "floor"}));
     EXPECT_THAT(names("all"), ::testing::IsSupersetOf({"floor", "qemu-preempt", "godwit-hybrid",
                                                        "qemu-multifd-shared"}));
+    EXPECT_THAT(names("all"), ::testing::Not(::testing::Contains("copy")));
+    EXPECT_THAT(names("qemu"), ::testing::Not(::testing::Contains("qemu-xbzrle")));
 }
 
 TEST(EngineName, AnEmptyListIsRefused) {

@@ -62,8 +62,30 @@ TEST(PeerArgv, ADestinationWaitsAndOneThatIsPausedStaysSo) {
     EXPECT_EQ(value_of(argv, "-bios"), "/qboot.rom");
 }
 
-TEST(PeerArgv, TheGuestSweepsNothing) {
+TEST(PeerArgv, AGuestThatWritesSweepsNothing) {
     EXPECT_EQ(guest_append(setup().guest), "ws=262144K rate=20000 pattern=random sweep=0 seed=7");
+}
+
+TEST(PeerArgv, AnIdleGuestSweepsAndMayHaveContent) {
+    GuestConfig guest = setup().guest;
+    guest.idle = true;
+    guest.content = "fill=text";
+    EXPECT_EQ(guest_append(guest), "ws=262144K rate=idle pattern=random seed=7 fill=text");
+}
+
+TEST(PeerArgv, AWrapperComesBeforeQemu) {
+    PeerSetup wrapped = setup();
+    wrapped.wrapper = {"nsenter", "--net=/x"};
+    const auto argv = peer_argv(wrapped);
+    EXPECT_EQ(argv[0], "nsenter");
+    EXPECT_EQ(argv[2], "/usr/bin/qemu");
+}
+
+TEST(PeerArgv, SizesOfAGuestAreChecked) {
+    EXPECT_TRUE(check_guest(setup().guest).ok());
+    EXPECT_FALSE(check_guest({.memory = kPageBytes, .working_set = kPageBytes}).ok());
+    EXPECT_FALSE(check_guest({.memory = kChunkBytes, .working_set = 1}).ok());
+    EXPECT_FALSE(check_guest({}).ok());
 }
 
 TEST(Peer, FindsTheHostAddressInWhatHmpPrints) {

@@ -14,6 +14,8 @@ using ::testing::Contains;
 using ::testing::Key;
 using ::testing::Not;
 
+constexpr Bytes kGiB = Bytes{1} << 30;
+
 TEST(QemuReport, AnOldQemuTellsTheMeanFaultByItsBlockedTime) {
     const Metrics metrics = qemu_metrics(
         QemuMode::kPostcopy,
@@ -44,13 +46,27 @@ TEST(QemuReport, EachModeHasItsCapabilitiesAndLimits) {
     EXPECT_THAT(qemu_capabilities(QemuMode::kPreempt),
                 ::testing::IsSupersetOf({"events", "postcopy-ram", "postcopy-preempt"}));
     EXPECT_THAT(qemu_capabilities(QemuMode::kPrecopy), Not(Contains("postcopy-ram")));
-    const Json limited = qemu_parameters(QemuMode::kPostcopy, 1000, std::chrono::milliseconds(300));
+    const Json limited =
+        qemu_parameters(QemuMode::kPostcopy, 1000, std::chrono::milliseconds(300), kGiB);
     EXPECT_EQ(limited["max-bandwidth"], 1000);
     EXPECT_EQ(limited["max-postcopy-bandwidth"], 1000);
     EXPECT_EQ(limited["downtime-limit"], 300);
-    const Json unlimited = qemu_parameters(QemuMode::kMultifd, 0, std::chrono::milliseconds(300));
+    const Json unlimited =
+        qemu_parameters(QemuMode::kMultifd, 0, std::chrono::milliseconds(300), kGiB);
     EXPECT_GT(unlimited["max-bandwidth"], int64_t{1} << 35);
     EXPECT_EQ(unlimited["multifd-channels"], 2);
+}
+
+TEST(QemuReport, CompressionIsAtItsBest) {
+    const auto parameters = [](QemuMode mode) {
+        return qemu_parameters(mode, 0, std::chrono::milliseconds(300), 3 * kGiB);
+    };
+    EXPECT_THAT(qemu_capabilities(QemuMode::kMultifdZstd), Contains("multifd"));
+    EXPECT_EQ(parameters(QemuMode::kMultifdZstd)["multifd-compression"], "zstd");
+    EXPECT_EQ(parameters(QemuMode::kMultifdZstd)["multifd-channels"], 2);
+    EXPECT_FALSE(parameters(QemuMode::kMultifd).contains("multifd-compression"));
+    EXPECT_THAT(qemu_capabilities(QemuMode::kXbzrle), Contains("xbzrle"));
+    EXPECT_EQ(parameters(QemuMode::kXbzrle)["xbzrle-cache-size"], 4 * kGiB);
 }
 
 TEST(GodwitReport, IsFlattenedAndTheMainFiguresHaveTheLabsNames) {

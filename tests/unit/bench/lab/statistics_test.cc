@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "bench/lab/bench_options.h"
+#include "bench/lab/series.h"
 
 namespace godwit {
 namespace {

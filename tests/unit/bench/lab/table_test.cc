@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "bench/lab/postcopy_table.h"
+
 namespace godwit {
 namespace {
 
@@ -19,13 +21,13 @@ std::vector<Results> results() {
 }
 
 TEST(Table, HasMedianAndP90AndADashForWhatIsNotReported) {
-    const std::string table = render_table(results());
+    const std::string table = render_table(results(), postcopy_columns());
     EXPECT_THAT(table, ContainsRegex("floor +2 +5\\.00 / +5\\.80 +-"));
     EXPECT_THAT(table, ContainsRegex("qemu-postcopy +1 +10\\.00 / +10\\.00"));
 }
 
 TEST(Table, SaysWhatFailedAndWhatIsNotThere) {
-    const std::string table = render_table(results());
+    const std::string table = render_table(results(), postcopy_columns());
     EXPECT_THAT(table, HasSubstr("2 failed: did not end"));
     EXPECT_THAT(table, ContainsRegex("godwit-postcopy +not there: no such strategy"));
 }

@@ -37,7 +37,8 @@ class LoopbackDestination {
     }
 
     // The source's ends, connected to this.
-    SourceStreams& connect(SourceSignals& signals, uint16_t stream_count) {
+    SourceStreams& connect(SourceSignals& signals, uint16_t stream_count,
+                           Compression compression = Compression::kAuto) {
         const std::jthread acceptor([&] { accept(stream_count); });
         streams_ =
             SourceStreams::connect({.migration_id = "loopback",
@@ -45,6 +46,7 @@ class LoopbackDestination {
                                     .port = listener_.port(),
                                     .session_token = std::string(SessionToken{}.size(), '\0'),
                                     .stream_count = stream_count,
+                                    .compression = compression,
                                     .chunk_counts = chunk_counts_},
                                    signals, Clock::system().now() + std::chrono::seconds(20))
                 .value();
@@ -55,6 +57,7 @@ class LoopbackDestination {
         return memory_[block];
     }
     [[nodiscard]] uint64_t filled_pages() const { return filled_pages_; }
+    [[nodiscard]] uint64_t delta_pages() const { return delta_pages_; }  // of these
     [[nodiscard]] uint64_t zero_pages() const { return zero_pages_; }
     // Read it when no round is under way.
     [[nodiscard]] const PageSet& punched() const { return punched_; }
@@ -98,7 +101,7 @@ class LoopbackDestination {
                 drop(punch->front());
                 continue;
             }
-            const auto pages = decode_pages(frame->body, chunk_counts_);
+            const auto pages = decode_pages(frame->body, chunk_counts_, DeltaPages::kAccepted);
             ASSERT_TRUE(pages.ok()) << pages.status();
             note_stream(pages->block, pages->chunk, stream.route.stream);
             apply(*pages, codec.decompress(pages->codec, pages->payload, pages->raw_bytes).value());
@@ -130,7 +133,15 @@ class LoopbackDestination {
         };
         for_each_run(pages.filled(), [&](PageRange run) {
             for (PageIndex page = run.begin; page < run.end; ++page) {
-                put(page, raw.first(kPageBytes));
+                std::array<std::byte, kPageBytes> content;
+                std::ranges::copy(raw.first(kPageBytes), content.begin());
+                if (pages.delta[page / 64] >> (page % 64) & 1) {
+                    const std::byte* there = memory_[pages.block].data() +
+                                             (pages.chunk * kPagesPerChunk + page) * kPageBytes;
+                    for (size_t i = 0; i < kPageBytes; ++i) content[i] ^= there[i];
+                    ++delta_pages_;
+                }
+                put(page, content);
                 raw = raw.subspan(kPageBytes);
                 ++filled_pages_;
             }
@@ -149,6 +160,7 @@ class LoopbackDestination {
     std::vector<std::vector<std::atomic<int>>> streams_of_chunks_;  // + 1; 0: none yet
     std::atomic<uint64_t> strayed_frames_{0};
     std::atomic<uint64_t> filled_pages_{0};
+    std::atomic<uint64_t> delta_pages_{0};
     std::atomic<uint64_t> zero_pages_{0};
     std::vector<AcceptedStream> accepted_;
     std::optional<FrameWriter> urgent_;

@@ -47,10 +47,10 @@ class RoundSenderTest : public ::testing::Test {
         blocks_.push_back(memory_block("ram0", kFirstBlock));
         blocks_.push_back(memory_block("ram1", kSecondBlock));
     }
-    void connect(LoopbackDestination::OnPage on_page = {}) {
+    void connect(LoopbackDestination::OnPage on_page = {}, RoundSender::Options options = {}) {
         destination_.emplace(std::vector<Bytes>{kFirstBlock, kSecondBlock}, std::move(on_page));
-        streams_ = &destination_->connect(signals_, kStreams);
-        sender_.emplace(blocks_, *streams_, tracker_);
+        streams_ = &destination_->connect(signals_, kStreams, compression_);
+        sender_.emplace(blocks_, *streams_, tracker_, options);
     }
     [[nodiscard]] PageSet empty_set() const {
         PageSet set;
@@ -80,6 +80,13 @@ class RoundSenderTest : public ::testing::Test {
         ASSERT_TRUE(
             write_fully(blocks_[block].file.get(), content.data(), kPageBytes, page * kPageBytes)
                 .ok());
+    }
+    // 64 bytes in the middle of a page that is otherwise as it was.
+    void change_word(BlockIndex block, PageIndex page, uint64_t value) {
+        const std::array<uint64_t, 8> words{value, value * 3, value * 5, 1, 2, 3, 4, page};
+        ASSERT_TRUE(write_fully(blocks_[block].file.get(), words.data(), sizeof words,
+                                page * kPageBytes + 2048)
+                        .ok());
     }
     void write_zero(BlockIndex block, PageIndex page) {
         const std::vector<std::byte> zero(kPageBytes);
@@ -116,6 +123,7 @@ class RoundSenderTest : public ::testing::Test {
     SourceStreams* streams_ = nullptr;
     std::optional<RoundSender> sender_;
     uint32_t round_ = 0;
+    Compression compression_ = Compression::kAuto;
 };
 
 TEST_F(RoundSenderTest, SendsThePagesOfTheSetAndNoOthers) {
@@ -131,7 +139,7 @@ TEST_F(RoundSenderTest, SendsThePagesOfTheSetAndNoOthers) {
     EXPECT_EQ(totals.sent_pages(), count_pages(set));
     EXPECT_EQ(destination_->filled_pages(), count_pages(set));
     EXPECT_EQ(destination_->zero_pages(), 0U);
-    EXPECT_GT(totals.lz4_pages, 0U);
+    EXPECT_GT(totals.lz4_pages + totals.raw_pages, 0U);
     EXPECT_EQ(sender_->done_pages(), count_pages(set));
     expect_same_memory();
 
@@ -169,6 +177,61 @@ TEST_F(RoundSenderTest, SendsAPageThatBecameZeroAsABitOnce) {
     EXPECT_EQ(send(set).zero_sent_pages, 1U);
     EXPECT_EQ(send(set).zero_sent_pages, 0U);
     EXPECT_EQ(destination_->zero_pages(), 1U);
+    expect_same_memory();
+}
+
+TEST_F(RoundSenderTest, SendsOnlyWhatChangedInAPageWhereThatPays) {
+    compression_ = Compression::kLz4;
+    connect({}, {.delta_cache_bytes = 1 << 20});
+    PageSet set = empty_set();
+    set[0].set_range({0, 64});
+    for (PageIndex page = 0; page < 64; ++page) write_page(0, page, page + 1, true);
+    EXPECT_EQ(send(set).delta_pages, 0U);
+    for (int round = 0; round < 3; ++round) {
+        for (PageIndex page = 0; page < 64; ++page) change_word(0, page, 100 + round);
+        change_word(0, 7, 100 + round);
+        const RoundTotals totals = send(set);
+        EXPECT_EQ(totals.delta_pages, 64U);
+        EXPECT_EQ(totals.sent_pages(), 64U);
+        expect_same_memory();
+    }
+    EXPECT_EQ(destination_->delta_pages(), 3 * 64U);
+    // What became zero, and then something again, is no delta of what it was before.
+    write_zero(0, 5);
+    send(set);
+    write_page(0, 5, 6, true);
+    change_word(0, 6, 999);
+    const RoundTotals totals = send(set);
+    EXPECT_EQ(totals.delta_pages, 1U);
+    EXPECT_EQ(totals.sent_pages(), 2U);
+    expect_same_memory();
+}
+
+TEST_F(RoundSenderTest, MakesNoDeltasWhereRawPagesAreFaster) {
+    compression_ = Compression::kOff;
+    connect({}, {.delta_cache_bytes = 1 << 20});
+    PageSet set = fill();
+    send(set);
+    change_word(0, 3, 5);
+    const RoundTotals totals = send(set);
+    EXPECT_EQ(totals.delta_pages, 0U);
+    EXPECT_EQ(totals.raw_pages, 1U);
+    expect_same_memory();
+}
+
+TEST_F(RoundSenderTest, WithoutHashesSendsWhatWasWrittenChangedOrNot) {
+    connect({}, {.page_hashes = false, .delta_cache_bytes = 1 << 20});
+    PageSet set = empty_set();
+    set[0].set_range({0, 10});
+    for (PageIndex page = 0; page < 9; ++page) write_page(0, page, 7, true);
+    const RoundTotals first = send(set);
+    EXPECT_EQ(first.sent_pages(), 10U);
+    EXPECT_EQ(first.zero_sent_pages, 1U);
+    EXPECT_TRUE(sender_->was_sent(0, 0));
+    EXPECT_FALSE(sender_->was_sent(0, 1));
+    const RoundTotals second = send(set);
+    EXPECT_EQ(second.unchanged_pages, 0U);
+    EXPECT_EQ(second.sent_pages(), 10U);
     expect_same_memory();
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "tests/unit/transport/random_bytes.h"
+#include "transport/frame/frame_header.h"
 
 namespace godwit {
 namespace {
@@ -144,11 +145,55 @@ TEST(PagesBody, EveryShorterBodyAndEveryReservedBitIsRejected) {
     ASSERT_TRUE(decode_pages(body, kChunkCounts).ok());
     for (size_t size = 0; size < body.size(); ++size)
         EXPECT_FALSE(decode_pages(std::span(body).first(size), kChunkCounts).ok()) << size;
-    for (size_t bit = 209 * 8; bit < 212 * 8; ++bit) {
+    for (size_t bit = 209 * 8; bit < 248 * 8; ++bit) {
         body[bit / 8] ^= std::byte{1} << (bit % 8);
         EXPECT_FALSE(decode_pages(body, kChunkCounts).ok()) << bit;
         body[bit / 8] ^= std::byte{1} << (bit % 8);
     }
+}
+
+TEST(PagesBody, TheChecksumOfRawPagesIsMadeOfTheirHashes) {
+    Random random(3);
+    const auto payload = random_bytes(random, 5 * kPageBytes);
+    PagesBody pages;
+    pages.block = 1;
+    pages.present = {0b11111};
+    pages.raw_bytes = raw_bytes_of(pages);
+    pages.payload = payload;
+    auto body = encode(pages);
+    std::vector<Hash128> hashes;
+    for (size_t i = 0; i < 5; ++i)
+        hashes.push_back(hash_bytes(std::span(payload).subspan(i * kPageBytes, kPageBytes)));
+    const uint64_t checksum = checksum_pages(std::span(body).first(kPagesHeadBytes), hashes);
+    EXPECT_EQ(checksum_pages(body), checksum);
+    EXPECT_EQ(checksum_body(FrameKind::kPages, body), checksum);
+    for (size_t i = 0; i < 200; ++i) {
+        const size_t at = random_below(random, body.size());
+        body[at] ^= std::byte{1};
+        EXPECT_NE(checksum_pages(body), checksum) << at;
+        body[at] ^= std::byte{1};
+    }
+    body.pop_back();
+    EXPECT_NE(checksum_pages(body), checksum) << "a piece that is shorter";
+}
+
+TEST(PagesBody, OfADamagedFrameTheHeadSaysWhoseItWas) {
+    const Example example;
+    auto body = encode(example.pages);
+    body.back() ^= std::byte{1};
+    const auto place = decode_damaged_pages(body, kChunkCounts);
+    ASSERT_TRUE(place.ok()) << place.status();
+    EXPECT_EQ(place->block, example.pages.block);
+    EXPECT_EQ(place->chunk, example.pages.chunk);
+    EXPECT_EQ(place->present, example.pages.present);
+    for (size_t at = 0; at < kPagesHeadBytes; ++at) {
+        body[at] ^= std::byte{4};
+        EXPECT_TRUE(absl::IsDataLoss(decode_damaged_pages(body, kChunkCounts).status())) << at;
+        body[at] ^= std::byte{4};
+    }
+    EXPECT_FALSE(decode_damaged_pages(std::span(body).first(100), kChunkCounts).ok());
+    constexpr std::array<uint64_t, 1> kOneBlock{4};
+    EXPECT_TRUE(absl::IsInvalidArgument(decode_damaged_pages(body, kOneBlock).status()));
 }
 
 TEST(PagesBody, RandomHeadsNeverDescribePagesThatAreNotThere) {

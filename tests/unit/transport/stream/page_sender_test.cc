@@ -124,16 +124,17 @@ absl::Status copy_memory(std::unique_ptr<Channel> near, Channel& far,
 }
 
 TEST(PageSender, ChunksArriveWholeOverTcpRawAndCompressed) {
-    for (const bool compress : {false, true}) {
+    for (const Compression compression :
+         {Compression::kOff, Compression::kAuto, Compression::kLz4}) {
         auto [near, far] = tcp_pair();
-        const auto status = copy_memory(std::move(near), *far, {.compress = compress}, 1);
+        const auto status = copy_memory(std::move(near), *far, {.compression = compression}, 1);
         EXPECT_TRUE(absl::IsOutOfRange(status)) << status;
     }
 }
 
 TEST(PageSender, ChunksArriveWholeThroughSmallSocketBuffers) {
     auto [near, far] = tcp_pair({.send_buffer_bytes = 32768, .receive_buffer_bytes = 65536});
-    const auto status = copy_memory(std::move(near), *far, {.compress = true}, 2);
+    const auto status = copy_memory(std::move(near), *far, {.compression = Compression::kLz4}, 2);
     EXPECT_TRUE(absl::IsOutOfRange(status)) << status;
 }
 
@@ -147,7 +148,9 @@ TEST(PageSender, FaultsOfTheLinkNeverBringAWrongPage) {
                            : ChannelFaults{.flip_byte = place, .flip_bit = unsigned(round / 2)};
         auto faulty = FaultyChannel::create(std::move(near), {.send = fault});
         ASSERT_TRUE(faulty.ok());
-        (void)copy_memory(*std::move(faulty), *far, {.compress = round % 4 < 2}, round);
+        (void)copy_memory(*std::move(faulty), *far,
+                          {.compression = round % 4 < 2 ? Compression::kLz4 : Compression::kAuto},
+                          round);
     }
 }
 

@@ -91,6 +91,20 @@ TEST(TcpChannel, OptionsReachTheSocket) {
     }
 }
 
+TEST(TcpChannel, ANearPeerGetsBoundedBuffers) {
+    const ChannelPair pair = tcp_pair();
+    const int fd = static_cast<TcpChannel*>(pair.first.get())->fd();
+    ASSERT_TRUE(fit_tcp_buffers(fd).ok());
+    int lowat = 0;
+    socklen_t size = sizeof lowat;
+    ASSERT_EQ(::getsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, &size), 0);
+    EXPECT_EQ(lowat, 1 << 20);
+    int bytes = 0;
+    ASSERT_EQ(::getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, &size), 0);
+    EXPECT_LE(bytes, 2 << 20) << "the kernel doubles what it is asked for";
+    EXPECT_FALSE(fit_tcp_buffers(-1).ok());
+}
+
 TEST(TcpChannel, ShutdownEndsABlockedReceive) {
     for (const bool tcp : {true, false}) {
         const ChannelPair pair = tcp ? tcp_pair() : unix_pair();

@@ -16,9 +16,9 @@ using ::testing::HasSubstr;
 
 constexpr Duration kLimit = std::chrono::seconds(100);
 
-TEST(TransportBench, MeasuresEveryStepBesideItsLimit) {
-    auto bench = Child::start({GODWIT_TRANSPORT_BENCH, "--set=4MiB", "--benchmark_min_time=0.001",
-                               "--benchmark_format=json"});
+TEST(TransportMicroBench, MeasuresEveryStepBesideItsLimit) {
+    auto bench = Child::start({GODWIT_TRANSPORT_MICRO_BENCH, "--set=4MiB",
+                               "--benchmark_min_time=0.001", "--benchmark_format=json"});
     ASSERT_TRUE(bench.ok()) << bench.status();
     const auto status = bench->wait(Clock::system().now() + kLimit, -1);
     ASSERT_TRUE(status.ok()) << status.status();
@@ -40,8 +40,8 @@ TEST(TransportBench, MeasuresEveryStepBesideItsLimit) {
                                      "page_pass", "unpack", "zero_test"}));
 }
 
-TEST(TransportBench, ASetThatIsTooSmallIsAUsageError) {
-    auto bench = Child::start({GODWIT_TRANSPORT_BENCH, "--set=1MiB"});
+TEST(TransportMicroBench, ASetThatIsTooSmallIsAUsageError) {
+    auto bench = Child::start({GODWIT_TRANSPORT_MICRO_BENCH, "--set=1MiB"});
     ASSERT_TRUE(bench.ok()) << bench.status();
     EXPECT_EQ(*bench->wait(Clock::system().now() + kLimit, -1), 2);
     EXPECT_THAT(bench->err(), HasSubstr("4 MiB"));

@@ -1,7 +1,7 @@
 // What a page costs on its way into a frame and out of it, each step beside the limit that it can't
 // beat: counters ns_per_B, limit_ns_per_B and ratio.
 //
-//   transport_bench [--set=256MiB] [google-benchmark options]
+//   transport_micro_bench [--set=256MiB] [google-benchmark options]
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
@@ -33,7 +33,7 @@ absl::Status take_set_size(int& argc, char** argv) {
 
 int main(int argc, char** argv) {
     if (const absl::Status status = take_set_size(argc, argv); !status.ok()) {
-        fmt::print(stderr, "transport_bench: {}\n", std::string(status.message()));
+        fmt::print(stderr, "transport_micro_bench: {}\n", std::string(status.message()));
         return 2;
     }
     benchmark::Initialize(&argc, argv);

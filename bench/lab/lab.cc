@@ -1,0 +1,88 @@
+#include "bench/lab/lab.h"
+
+#include <filesystem>
+
+#include "bench/lab/provenance.h"
+
+namespace godwit {
+
+absl::StatusOr<std::unique_ptr<Lab>> Lab::open(LabOptions options) {
+    GODWIT_ASSIGN_OR_RETURN(Interrupt interrupt, Interrupt::create());
+    const std::string bin_dir =
+        std::filesystem::read_symlink("/proc/self/exe").parent_path().string();
+    GuestConfig machine;
+    GODWIT_RETURN_IF_ERROR(find_machine(options, bin_dir, machine));
+    GODWIT_ASSIGN_OR_RETURN(JsonLines lines, JsonLines::open(options.json_path));
+    GODWIT_ASSIGN_OR_RETURN(Scratch scratch, Scratch::create(options.scratch));
+    return std::unique_ptr<Lab>(new Lab(std::move(options), std::move(machine), bin_dir,
+                                        std::move(interrupt), std::move(lines),
+                                        std::move(scratch)));
+}
+
+Lab::Lab(LabOptions options, GuestConfig machine, std::string bin_dir, Interrupt interrupt,
+         JsonLines lines, Scratch scratch)
+    : options_(std::move(options)),
+      machine_(std::move(machine)),
+      bin_dir_(std::move(bin_dir)),
+      interrupt_(std::move(interrupt)),
+      lines_(std::move(lines)),
+      scratch_(std::move(scratch)),
+      mounts_(std::make_unique<RamMounts>(scratch_.path())) {}
+
+Lab::~Lab() { mounts_->release_unused(); }
+
+GuestConfig Lab::equip(GuestConfig guest, bool kvm) const {
+    // What has more memory than 40 bits of address reach needs a CPU that says so.
+    constexpr Bytes kLarge = Bytes{1} << 39;
+    guest.kvm = kvm;
+    guest.cpu =
+        (kvm ? machine_.cpu : "max") + std::string(guest.memory > kLarge ? ",phys-bits=42" : "");
+    guest.kernel = machine_.kernel;
+    guest.firmware = machine_.firmware;
+    guest.seed = options_.seed;
+    return guest;
+}
+
+std::unique_ptr<AgentPair> Lab::agents(const std::array<LabHost, 2>& hosts) const {
+    return std::make_unique<AgentPair>(AgentPair::Options{.bin_dir = bin_dir_,
+                                                          .directory = scratch_.path(),
+                                                          .qemu = options_.qemu,
+                                                          .cancel_fd = interrupt_.fd(),
+                                                          .hosts = hosts});
+}
+
+LabSetup Lab::setup(GuestConfig guest, const std::array<LabHost, 2>& hosts, AgentPair& agents) {
+    return {.guest = std::move(guest),
+            .qemu = options_.qemu,
+            .bandwidth = options_.bandwidth,
+            .downtime_limit = options_.downtime_limit,
+            .limit = options_.limit,
+            .tracker = options_.tracker,
+            .migrate_flags = options_.migrate_flags,
+            .hosts = hosts,
+            .cancel_fd = interrupt_.fd(),
+            .mounts = mounts_.get(),
+            .agents = &agents};
+}
+
+Series::Options Lab::series() const {
+    return {.repeats = options_.repeats,
+            .warm_up = options_.warm_up,
+            .idle_percent = options_.idle_percent,
+            .seed = options_.seed,
+            .cancel_fd = interrupt_.fd()};
+}
+
+nlohmann::json Lab::setting() const {
+    nlohmann::json line = provenance(options_.qemu);
+    line["kind"] = "setting";
+    line["seed"] = options_.seed;
+    line["accel"] = machine_.kvm ? "kvm" : "tcg";
+    line["bandwidth_bytes_per_s"] = options_.bandwidth;
+    line["downtime_limit_ms"] = to_ms(options_.downtime_limit);
+    line["repeats"] = options_.repeats;
+    line["migrate_flags"] = options_.migrate_flags;
+    return line;
+}
+
+}  // namespace godwit

@@ -1,0 +1,62 @@
+// Lab: what a benchmark needs of this machine for as long as it runs.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "bench/lab/agent_pair.h"
+#include "bench/lab/engine.h"
+#include "bench/lab/interrupt.h"
+#include "bench/lab/json_lines.h"
+#include "bench/lab/lab_options.h"
+#include "bench/lab/scratch.h"
+#include "bench/lab/series.h"
+
+namespace godwit {
+
+// An interrupted benchmark ends with this exit code.
+inline constexpr int kInterrupted = 130;
+
+class Lab {
+  public:
+    // Call it before any thread is there (Interrupt). Errors: no QEMU, no guest.elf, no scratch
+    // directory, a JSON file that cannot be written.
+    static absl::StatusOr<std::unique_ptr<Lab>> open(LabOptions options);
+
+    ~Lab();
+    Lab(const Lab&) = delete;
+    Lab& operator=(const Lab&) = delete;
+
+    [[nodiscard]] const LabOptions& options() const { return options_; }
+    // Whether tables go to stdout.
+    [[nodiscard]] bool prints() const { return options_.json_path != "-"; }
+    // Whether guests run under KVM, if nothing else is better for them.
+    [[nodiscard]] bool has_kvm() const { return machine_.kvm; }
+    JsonLines& lines() { return lines_; }
+    RamMounts& mounts() { return *mounts_; }
+    // `guest` with CPU, kernel, firmware and seed of this machine and run. `kvm` only where
+    // has_kvm().
+    [[nodiscard]] GuestConfig equip(GuestConfig guest, bool kvm) const;
+    // Agents of a directory of their own, on these hosts.
+    [[nodiscard]] std::unique_ptr<AgentPair> agents(const std::array<LabHost, 2>& hosts) const;
+    [[nodiscard]] LabSetup setup(GuestConfig guest, const std::array<LabHost, 2>& hosts,
+                                 AgentPair& agents);
+    [[nodiscard]] Series::Options series() const;
+    // The JSON line of the setting, without what is about one guest.
+    [[nodiscard]] nlohmann::json setting() const;
+
+  private:
+    Lab(LabOptions options, GuestConfig machine, std::string bin_dir, Interrupt interrupt,
+        JsonLines lines, Scratch scratch);
+
+    const LabOptions options_;
+    const GuestConfig machine_;
+    const std::string bin_dir_;
+    const Interrupt interrupt_;
+    JsonLines lines_;
+    const Scratch scratch_;
+    std::unique_ptr<RamMounts> mounts_;
+};
+
+}  // namespace godwit

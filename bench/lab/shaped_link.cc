@@ -1,0 +1,108 @@
+#include "bench/lab/shaped_link.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <sstream>
+#include <thread>
+#include <vector>
+
+#include "engine/guest/qemu/process.h"
+
+namespace godwit {
+namespace {
+
+constexpr const char* kDevice = "cable";
+constexpr Duration kCommandLimit = std::chrono::seconds(20);
+// Several of the 64 KiB that TCP hands to a device at once.
+constexpr const char* kBurst = "256kb";
+// What a switch between the two would hold back before it drops.
+constexpr const char* kLatency = "20ms";
+
+std::string address_of(int host) { return fmt::format("10.77.0.{}", host + 1); }
+
+// A new namespace, which nobody is in: the thread that made it is gone at once.
+absl::StatusOr<UniqueFd> make_namespace() {
+    UniqueFd fd;
+    int error = 0;
+    std::thread([&] {
+        if (::unshare(CLONE_NEWNET) == 0)
+            fd.reset(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+        error = errno;
+    }).join();
+    if (!fd.valid()) return errno_status(error, "Cannot make a network namespace");
+    return fd;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ShapedLink>> ShapedLink::create(Bytes bytes_per_s) {
+    std::array<UniqueFd, 2> namespaces;
+    for (UniqueFd& one : namespaces) {
+        GODWIT_ASSIGN_OR_RETURN(one, make_namespace());
+    }
+    std::unique_ptr<ShapedLink> link(new ShapedLink(std::move(namespaces)));
+    GODWIT_RETURN_IF_ERROR(link->lay(bytes_per_s));
+    return link;
+}
+
+std::string ShapedLink::path(int host) const {
+    return fmt::format("/proc/{}/fd/{}", ::getpid(), namespaces_[static_cast<size_t>(host)].get());
+}
+
+std::array<LabHost, 2> ShapedLink::hosts() const {
+    std::array<LabHost, 2> hosts;
+    for (const int host : {0, 1})
+        hosts[static_cast<size_t>(host)] = {.address = address_of(host),
+                                            .wrapper = {"nsenter", "--net=" + path(host)}};
+    return hosts;
+}
+
+absl::StatusOr<std::string> ShapedLink::run(int host, std::vector<std::string> words) const {
+    GODWIT_ASSIGN_OR_RETURN(std::string nsenter, find_program("nsenter"));
+    std::vector<std::string> argv{std::move(nsenter), "--net=" + path(host)};
+    argv.insert(argv.end(), words.begin(), words.end());
+    auto out = run_and_capture(argv, kCommandLimit);
+    if (!out.ok()) return annotate(out.status(), fmt::format("Cannot make a link: {}", words[0]));
+    return out;
+}
+
+absl::Status ShapedLink::lay(Bytes bytes_per_s) const {
+    GODWIT_RETURN_IF_ERROR(run(0, {"ip", "link", "add", kDevice, "type", "veth", "peer", "name",
+                                   kDevice, "netns", path(1)})
+                               .status());
+    for (const int host : {0, 1})
+        for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+                 {"ip", "address", "add", address_of(host) + "/24", "dev", kDevice},
+                 {"ip", "link", "set", "lo", "up"},
+                 {"ip", "link", "set", kDevice, "up"},
+                 {"tc", "qdisc", "add", "dev", kDevice, "root", "tbf", "rate",
+                  fmt::format("{}bit", bytes_per_s * 8), "burst", kBurst, "latency", kLatency}})
+            GODWIT_RETURN_IF_ERROR(run(host, words).status());
+    return absl::OkStatus();
+}
+
+absl::StatusOr<double> ShapedLink::bytes() const {
+    GODWIT_ASSIGN_OR_RETURN(const std::string text, run(0, {"cat", "/proc/net/dev"}));
+    return parse_device_bytes(text, kDevice);
+}
+
+absl::StatusOr<double> parse_device_bytes(const std::string& text, const std::string& device) {
+    constexpr int kBetween = 7;  // packets, errs, drop, fifo, frame, compressed, multicast
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) {
+        std::istringstream in(line);
+        std::string word;
+        double received = 0;
+        if (!(in >> word) || word != device + ":" || !(in >> received)) continue;
+        for (int i = 0; i < kBetween; ++i) in >> word;
+        double sent = 0;
+        if (in >> sent) return received + sent;
+    }
+    return absl::NotFoundError(fmt::format("there is no device {} in /proc/net/dev", device));
+}
+
+}  // namespace godwit
