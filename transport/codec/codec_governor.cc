@@ -153,14 +153,16 @@ void CodecGovernor::learn(const Packing& packing, bool hit) {
     known.known = true;
 }
 
-void CodecGovernor::sent(size_t frame_bytes, Duration wait) {
+void CodecGovernor::sent(size_t frame_bytes, Duration wait, MonotonicTime now) {
     const double wait_ns = ns_of(wait);
-    const double interval_ns = ns_of(chunk_.pass) + pack_ns_ + wait_ns;
-    const bool waited = wait_ns > interval_ns * kHeldUp;
-    measure_link(interval_ns, waited);
+    const double chunk_ns = ns_of(chunk_.pass) + pack_ns_ + wait_ns;
+    const bool waited = wait_ns > chunk_ns * kHeldUp;
+    // More than the chunk's where chunks without a frame came between.
+    measure_link(ns_of(now - sent_at_), waited);
     in_flight_bytes_ = frame_bytes;
+    sent_at_ = now;
 
-    if (lz4_ && !waited) trial_account_ns_ += interval_ns * trial_share_;
+    if (lz4_ && !waited) trial_account_ns_ += chunk_ns * trial_share_;
 
     // Two samples in hand are enough: a long wait is not spent later, in one go.
     const Kind& known = kind();

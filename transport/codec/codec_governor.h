@@ -59,8 +59,9 @@ class CodecGovernor {
     void packed(const Packing& whole);
 
     // The frame of the planned chunk is on its way, and the one before it has been taken: `wait`
-    // is how long this thread stood still for that (limiter included).
-    void sent(size_t frame_bytes, Duration wait);
+    // is how long this thread stood still for that (limiter included). Between two calls the link
+    // has taken one frame, whatever else the thread did.
+    void sent(size_t frame_bytes, Duration wait, MonotonicTime now);
     // The link will have nothing to do until the next chunk: after a flush, between rounds.
     void link_idle() { in_flight_bytes_ = 0; }
 
@@ -121,6 +122,7 @@ class CodecGovernor {
     double link_bytes_ = 256 << 10;
     double link_ns_ = (256 << 10) * 8.0;
     size_t in_flight_bytes_ = 0;
+    MonotonicTime sent_at_{};
 
     // Raw chunks tried while lz4 keeps the link waiting, paid for out of that time.
     double trial_account_ns_ = 0;

@@ -85,8 +85,10 @@ absl::Status PageSender::send(const Chunk& chunk, const std::stop_token& stop) {
         GODWIT_RETURN_IF_ERROR(options_.limiter->acquire(kFrameHeaderBytes + body_bytes, stop));
     GODWIT_RETURN_IF_ERROR(
         writer_->send_async(buffers_[from], FrameKind::kPages, body_bytes, checksum));
-    if (options_.compression == Compression::kAuto && pages.raw_bytes > 0)
-        governor_.sent(kFrameHeaderBytes + body_bytes, options_.clock->now() - ready);
+    if (options_.compression == Compression::kAuto && pages.raw_bytes > 0) {
+        const MonotonicTime now = options_.clock->now();
+        governor_.sent(kFrameHeaderBytes + body_bytes, now - ready, now);
+    }
     // The one that was sent before is free now.
     if (from == gather_) gather_ = sent_;
     sent_ = from;

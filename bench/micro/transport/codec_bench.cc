@@ -147,6 +147,7 @@ void apply_deltas(benchmark::State& state) {
 void govern(benchmark::State& state) {
     const auto set = sample(Kind::kNoise);
     CodecGovernor governor;
+    MonotonicTime now;
     run(state, {.work =
                     [&](size_t) {
                         using std::chrono::microseconds;
@@ -157,7 +158,8 @@ void govern(benchmark::State& state) {
                                 governor.judge({.raw_bytes = CodecGovernor::kSampleBytes,
                                                 .packed_bytes = CodecGovernor::kSampleBytes,
                                                 .time = microseconds(3)}));
-                        governor.sent(kChunkBytes, microseconds(600));
+                        now += microseconds(700);
+                        governor.sent(kChunkBytes, microseconds(600), now);
                     },
                 .limit =
                     [&](size_t n) {

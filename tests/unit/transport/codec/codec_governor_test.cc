@@ -36,6 +36,9 @@ class Stream {
 
     void set_link_rate(double rate) { link_rate_ = rate; }
 
+    // A chunk of which nothing had to be sent.
+    void look_at_unchanged_chunk() { now_ += kPassNs * kChunkBytes; }
+
     bool send(const Data& data, size_t raw_bytes = kChunkBytes) {
         const double pass_ns = kPassNs * static_cast<double>(raw_bytes);
         now_ += pass_ns;
@@ -56,7 +59,8 @@ class Stream {
         const double wait_ns = std::max(0.0, link_free_at_ - now_) + frame_bytes * kSocketNs;
         now_ += wait_ns;
         link_free_at_ = std::max(now_, link_free_at_) + frame_bytes / link_rate_ * 1e9;
-        governor_.sent(static_cast<size_t>(frame_bytes), to_duration(wait_ns));
+        governor_.sent(static_cast<size_t>(frame_bytes), to_duration(wait_ns),
+                       MonotonicTime(to_duration(now_)));
         raw_bytes_ += static_cast<double>(raw_bytes);
         return lz4;
     }
@@ -219,21 +223,39 @@ TEST(CodecGovernor, SmallChunksAreTheirOwnSamples) {
 TEST(CodecGovernor, ChunksWithoutPayloadAreRaw) {
     CodecGovernor governor;
     EXPECT_EQ(governor.plan({.raw_bytes = 0, .pass = std::chrono::microseconds(300)}), Plan::kRaw);
-    governor.sent(300, Duration(0));
+    governor.sent(300, Duration(0), MonotonicTime());
     EXPECT_EQ(governor.choices().raw_chunks, 1U);
+}
+
+TEST(CodecGovernor, ChunksWithoutAFrameDoNotMakeTheLinkLookFaster) {
+    Stream stream(kGigabit);
+    stream.send_all(kText, 50);
+    size_t packed = 0;
+    for (size_t i = 0; i < 200; ++i) {
+        for (size_t k = 0; k < i % 40; ++k) stream.look_at_unchanged_chunk();
+        packed += stream.send(kText) ? 1 : 0;
+    }
+    EXPECT_GT(packed, 185U);  // and a few trials of raw
+    EXPECT_LT(stream.governor().link_rate(), 1.1 * kGigabit);
 }
 
 TEST(CodecGovernor, TheTimeBetweenRoundsSaysNothingAboutTheLink) {
     CodecGovernor governor;
-    const auto send = [&](Duration pass) {
-        (void)governor.plan({.raw_bytes = kChunkBytes, .pass = pass});
-        governor.sent(kChunkBytes, std::chrono::milliseconds(1));
+    MonotonicTime now;
+    const auto send = [&](Duration wait) {
+        now += std::chrono::microseconds(250) + wait;
+        (void)governor.plan({.raw_bytes = kChunkBytes, .pass = std::chrono::microseconds(250)});
+        governor.sent(kChunkBytes, wait, now);
     };
-    for (size_t i = 0; i < 50; ++i) send(std::chrono::microseconds(250));
+    for (size_t i = 0; i < 50; ++i) send(std::chrono::milliseconds(1));
     const double rate = governor.link_rate();
     governor.link_idle();
-    (void)governor.plan({.raw_bytes = kChunkBytes, .pass = std::chrono::microseconds(250)});
-    governor.sent(kChunkBytes, Duration(0));
+    now += std::chrono::seconds(10);
+    send(Duration(0));
+    EXPECT_EQ(governor.link_rate(), rate);
+    governor.link_idle();
+    now += std::chrono::seconds(10);
+    send(std::chrono::milliseconds(1));
     EXPECT_EQ(governor.link_rate(), rate);
 }
 
