@@ -28,7 +28,7 @@ constexpr uint32_t kTrialChunks = 3;
 constexpr double kLastTrialShare = 1.0 / 256;
 
 // XOR, and keeping the page's content for the next one.
-constexpr double kDeltaNs = 0.25;
+constexpr double kDeltaNs = 0.12;
 
 double ns_of(Duration duration) { return static_cast<double>(duration.count()); }
 

@@ -47,13 +47,12 @@ bool DeltaCache::exchange(BlockIndex block, PageIndex page, const Hashes& hashes
     unlink(slot);
     link(slot, true);
     const PageBytes kept = content(slot);
-    if (count_changed_lines(bytes, kept) > kMostChangedLines) {
+    if (exchange_for_xor(bytes, kept) > kMostChangedLines) {
         ++counts_.rewritten;
-        std::memcpy(kept.data(), bytes.data(), kPageBytes);
+        std::memcpy(bytes.data(), kept.data(), kPageBytes);
         return false;
     }
     ++counts_.deltas;
-    exchange_for_xor(bytes, kept);
     return true;
 }
 
