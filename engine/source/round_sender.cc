@@ -27,9 +27,23 @@ void RoundTotals::add(const RoundTotals& other) {
     samples += other.samples;
 }
 
+absl::StatusOr<std::unique_ptr<RoundSender>> RoundSender::create(std::span<const RamBlock> blocks,
+                                                                 SourceStreams& streams,
+                                                                 DirtyTracker& tracker,
+                                                                 Options options) {
+    GODWIT_ASSIGN_OR_RETURN(RamReader reader, RamReader::create(blocks));
+    return std::unique_ptr<RoundSender>(
+        new RoundSender(blocks, streams, tracker, options, std::move(reader)));
+}
+
 RoundSender::RoundSender(std::span<const RamBlock> blocks, SourceStreams& streams,
-                         DirtyTracker& tracker, Options options)
-    : blocks_(blocks), streams_(streams), tracker_(tracker), options_(options), hashes_(blocks) {
+                         DirtyTracker& tracker, Options options, RamReader reader)
+    : blocks_(blocks),
+      streams_(streams),
+      tracker_(tracker),
+      options_(options),
+      reader_(std::move(reader)),
+      hashes_(blocks) {
     for (const RamBlock& block : blocks) {
         left_out_.emplace_back(block.page_count());
         sent_chunks_.emplace_back(block.chunk_count());
@@ -151,71 +165,72 @@ absl::Status RoundSender::send_punch(FrameWriter& writer, BlockIndex block, Chun
     return writer.send(FrameKind::kPunch, encode_chunk_pages(std::span(&punch, 1)));
 }
 
-// One chunk on its way into a frame. Each run is read right behind what is kept so far; pages that
-// stay move down over those that were dropped. In round 0 nothing moves: one copy from the guest to
-// the wire's buffer.
+// One chunk on its way into a frame. Pages that are not sent leave no gap.
 struct RoundSender::Gathering {
     PageSender::Chunk out;
-    std::byte* begin;
+    std::span<std::byte> area;
     PageHashTable::Chunk* known;  // null without page hashes
-    bool with_deltas = false;
-    size_t kept = 0;  // pages
-
-    [[nodiscard]] std::byte* end() const { return begin + kept * kPageBytes; }
+    size_t kept = 0;              // pages
 };
 
-absl::Status RoundSender::read_run(BlockIndex block, PageRange pages, std::byte* out) {
-    if (guest_ == GuestState::kRuns) GODWIT_RETURN_IF_ERROR(tracker_.rearm(block, pages));
-    return read_fully(blocks_[block].file.get(), out, pages.count() * kPageBytes,
-                      pages.begin * kPageBytes);
-}
-
-// `page` is counted within the chunk; its content lies at or behind the gathering's end.
-void RoundSender::look_at(Share& share, Gathering& gathering, PageIndex page, std::byte* content) {
-    const PageBytes bytes(content, kPageBytes);
-    const Hash128 hash = is_zero(bytes) ? Hash128{} : hash_bytes(bytes);
-    const Hash128 before =
-        gathering.known != nullptr ? std::exchange((*gathering.known)[page], hash) : Hash128{};
-    const bool same = gathering.known != nullptr && before == hash;
+bool RoundSender::is_kept(Share& share, Gathering& gathering, PageIndex page, const Hash128& hash) {
+    Hash128 before;
+    bool same = false;
+    if (gathering.known != nullptr) {
+        before = std::exchange((*gathering.known)[page], hash);
+        same = before == hash;
+    }
     const uint64_t bit = uint64_t{1} << (page % 64);
-    PageSender::Chunk& out = gathering.out;
     if (hash == Hash128{}) {
         ++share.totals.zero_pages;
         // Without hashes nobody knows whether it ever was anything else; a bit says it either way.
-        if (same) return;
+        if (same) return false;
         ++share.totals.zero_sent_pages;
-        out.zero[page / 64] |= bit;
-    } else if (same) {
-        ++share.totals.unchanged_pages;
-        return;
-    } else {
-        if (gathering.with_deltas &&
-            share.deltas->exchange(out.block, out.chunk * kPagesPerChunk + page,
-                                   {.sent = before, .now = hash}, bytes))
-            out.delta[page / 64] |= bit;
-        if (gathering.end() != content) std::memmove(gathering.end(), content, kPageBytes);
-        share.hashes[gathering.kept++] = hash;
+        gathering.out.zero[page / 64] |= bit;
+        gathering.out.present[page / 64] |= bit;
+        return false;
     }
-    out.present[page / 64] |= bit;
+    if (same) {
+        ++share.totals.unchanged_pages;
+        return false;
+    }
+    gathering.out.present[page / 64] |= bit;
+    share.hashes[gathering.kept] = hash;
+    share.hashes_before[gathering.kept] = before;
+    share.pages[gathering.kept++] = static_cast<uint16_t>(page);
+    return true;
+}
+
+// `run` is counted within the chunk.
+absl::Status RoundSender::gather_run(Share& share, Gathering& gathering, PageRange run) {
+    const PageSender::Chunk& out = gathering.out;
+    const PageIndex first = out.chunk * kPagesPerChunk;
+    const PageRange pages{first + run.begin, first + run.end};
+    if (guest_ == GuestState::kRuns) GODWIT_RETURN_IF_ERROR(tracker_.rearm(out.block, pages));
+    return reader_
+        .read(out.block, pages, gathering.area.subspan(gathering.kept * kPageBytes),
+              [&](PageIndex page, const Hash128& hash) {
+                  return is_kept(share, gathering, page - first, hash);
+              })
+        .status();
 }
 
 absl::Status RoundSender::send_chunk(Share& share, BlockIndex block, ChunkIndex chunk,
                                      const ChunkMask& wanted) {
     PageSender& sender = *share.stream->sender;
     Gathering gathering{.out = {.block = block, .chunk = chunk},
-                        .begin = sender.gather().data(),
-                        .known = options_.page_hashes ? &hashes_.chunk(block, chunk) : nullptr,
-                        .with_deltas = share.deltas && sender.deltas_pay()};
+                        .area = sender.gather(),
+                        .known = options_.page_hashes ? &hashes_.chunk(block, chunk) : nullptr};
+    const bool with_deltas = share.deltas && sender.deltas_pay();
     absl::Status outcome;
-    const PageIndex first = chunk * kPagesPerChunk;
     for_each_run(wanted, [&](PageRange run) {
-        for (PageIndex page = run.begin; page < run.end && outcome.ok();) {
+        while (run.begin < run.end && outcome.ok()) {
             // Looked at while it is in the caches still.
-            const PageIndex end = std::min<PageIndex>(run.end, page + kPagesAtOnce);
-            std::byte* content = gathering.end();
-            outcome = read_run(block, {first + page, first + end}, content);
-            for (; outcome.ok() && page < end; ++page, content += kPageBytes)
-                look_at(share, gathering, page, content);
+            const PageIndex end = std::min(run.end, run.begin + kPagesAtOnce);
+            const size_t kept_before = gathering.kept;
+            outcome = gather_run(share, gathering, {run.begin, end});
+            if (outcome.ok() && with_deltas) make_deltas(share, gathering, kept_before);
+            run.begin = end;
         }
     });
     GODWIT_RETURN_IF_ERROR(annotate(outcome, "Cannot read guest memory"));
@@ -226,6 +241,19 @@ absl::Status RoundSender::send_chunk(Share& share, BlockIndex block, ChunkIndex 
     if (count_pages(gathering.out.delta) == 0)
         gathering.out.hashes = std::span(share.hashes).first(gathering.kept);
     return sender.send(gathering.out);
+}
+
+// Of the pages that were kept from number `begin` on.
+void RoundSender::make_deltas(Share& share, Gathering& gathering, size_t begin) {
+    PageSender::Chunk& out = gathering.out;
+    for (size_t i = begin; i < gathering.kept; ++i) {
+        const PageIndex page = share.pages[i];
+        const auto content = gathering.area.subspan(i * kPageBytes).first<kPageBytes>();
+        if (share.deltas->exchange(out.block, out.chunk * kPagesPerChunk + page,
+                                   {.sent = share.hashes_before[i], .now = share.hashes[i]},
+                                   content))
+            out.delta[page / 64] |= uint64_t{1} << (page % 64);
+    }
 }
 
 }  // namespace godwit

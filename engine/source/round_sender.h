@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -13,6 +14,7 @@
 #include "dirty-tracking/tracker/tracker.h"
 #include "engine/base/page_bitmap.h"
 #include "engine/base/ram_block.h"
+#include "engine/base/ram_reader.h"
 #include "engine/source/page_hash_table.h"
 #include "engine/source/streams.h"
 #include "transport/codec/delta_cache.h"
@@ -54,9 +56,11 @@ class RoundSender {
         bool page_hashes = true;
         Bytes delta_cache_bytes = 0;  // over all streams; 0: no deltas
     };
-    // All three must outlive it.
-    RoundSender(std::span<const RamBlock> blocks, SourceStreams& streams, DirtyTracker& tracker,
-                Options options);
+    // All three must outlive it. Errors: RamReader's.
+    static absl::StatusOr<std::unique_ptr<RoundSender>> create(std::span<const RamBlock> blocks,
+                                                               SourceStreams& streams,
+                                                               DirtyTracker& tracker,
+                                                               Options options);
     // Ends the workers; the streams must be shut down first if a round may be under way.
     ~RoundSender();
 
@@ -91,9 +95,13 @@ class RoundSender {
         SourceStreams::DataStream* stream = nullptr;
         std::optional<DeltaCache> deltas;
         RoundTotals totals;  // of this round
-        // Of the chunk that is gathered: of each page in the payload.
+        // Of each page in the payload of the chunk that is gathered.
         std::array<Hash128, kPagesPerChunk> hashes;
+        std::array<Hash128, kPagesPerChunk> hashes_before;
+        std::array<uint16_t, kPagesPerChunk> pages;  // within the chunk
     };
+    RoundSender(std::span<const RamBlock> blocks, SourceStreams& streams, DirtyTracker& tracker,
+                Options options, RamReader reader);
     void work(Share& share, const std::stop_token& stop);
     absl::StatusOr<RoundTotals> send_share(Share& share);
     absl::Status send_pages_of(Share& share, BlockIndex block, ChunkIndex chunk,
@@ -103,14 +111,17 @@ class RoundSender {
                             const ChunkMask& pages);
     absl::Status send_chunk(Share& share, BlockIndex block, ChunkIndex chunk,
                             const ChunkMask& wanted);
-    absl::Status read_run(BlockIndex block, PageRange pages, std::byte* out);
     struct Gathering;
-    void look_at(Share& share, Gathering& gathering, PageIndex page, std::byte* content);
+    absl::Status gather_run(Share& share, Gathering& gathering, PageRange run);
+    static void make_deltas(Share& share, Gathering& gathering, size_t begin);
+    [[nodiscard]] static bool is_kept(Share& share, Gathering& gathering, PageIndex page,
+                                      const Hash128& hash);
 
     std::span<const RamBlock> blocks_;
     SourceStreams& streams_;
     DirtyTracker& tracker_;
     const Options options_;
+    RamReader reader_;
     PageHashTable hashes_;
     std::vector<std::vector<uint8_t>> sent_chunks_;  // bytes: each is its own worker's
     std::atomic<uint64_t> done_pages_{0};

@@ -251,10 +251,10 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
                                 .compression = settings_.compression,
                                 .chunk_counts = std::move(counts)},
                                signals_, Clock::system().now() + kConnectLimit));
-    context.sender = std::make_unique<RoundSender>(
-        vm.ram_blocks(), *context.streams, *context.tracker,
-        RoundSender::Options{.page_hashes = settings_.page_hashes,
-                             .delta_cache_bytes = settings_.delta_cache_bytes});
+    GODWIT_ASSIGN_OR_RETURN(
+        context.sender, RoundSender::create(vm.ram_blocks(), *context.streams, *context.tracker,
+                                            {.page_hashes = settings_.page_hashes,
+                                             .delta_cache_bytes = settings_.delta_cache_bytes}));
     return absl::OkStatus();
 }
 

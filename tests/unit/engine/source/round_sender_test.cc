@@ -50,7 +50,9 @@ class RoundSenderTest : public ::testing::Test {
     void connect(LoopbackDestination::OnPage on_page = {}, RoundSender::Options options = {}) {
         destination_.emplace(std::vector<Bytes>{kFirstBlock, kSecondBlock}, std::move(on_page));
         streams_ = &destination_->connect(signals_, kStreams, compression_);
-        sender_.emplace(blocks_, *streams_, tracker_, options);
+        auto sender = RoundSender::create(blocks_, *streams_, tracker_, options);
+        ASSERT_TRUE(sender.ok()) << sender.status();
+        sender_ = *std::move(sender);
     }
     [[nodiscard]] PageSet empty_set() const {
         PageSet set;
@@ -121,7 +123,7 @@ class RoundSenderTest : public ::testing::Test {
     SourceSignals signals_{kStreams};
     std::optional<LoopbackDestination> destination_;
     SourceStreams* streams_ = nullptr;
-    std::optional<RoundSender> sender_;
+    std::unique_ptr<RoundSender> sender_;
     uint32_t round_ = 0;
     Compression compression_ = Compression::kAuto;
 };
