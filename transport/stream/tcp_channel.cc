@@ -107,7 +107,8 @@ absl::Status fit_tcp_buffers(int socket) {
         return errno_status(errno, "getsockopt TCP_INFO");
     GODWIT_RETURN_IF_ERROR(
         set_option(socket, IPPROTO_TCP, TCP_NOTSENT_LOWAT, kNotSentBytes, "TCP_NOTSENT_LOWAT"));
-    if (info.tcpi_rtt > kNearMicroseconds) return absl::OkStatus();
+    // 0: not measured yet.
+    if (info.tcpi_rtt == 0 || info.tcpi_rtt > kNearMicroseconds) return absl::OkStatus();
     GODWIT_RETURN_IF_ERROR(set_option(socket, SOL_SOCKET, SO_SNDBUF, kNearSendBytes, "SO_SNDBUF"));
     return set_option(socket, SOL_SOCKET, SO_RCVBUF, kNearReceiveBytes, "SO_RCVBUF");
 }
