@@ -1,5 +1,4 @@
 // lz4 and deltas by kind of data.
-#include <fmt/format.h>
 #include <lz4.h>
 
 #include <cstring>
@@ -21,8 +20,16 @@ const char* chars(std::span<const std::byte> bytes) {
 }
 char* chars(std::span<std::byte> bytes) { return reinterpret_cast<char*>(bytes.data()); }
 
+Kind kind_of(benchmark::State& state) {
+    const auto kind = static_cast<Kind>(state.range(0));
+    state.SetLabel(kind_name(kind));
+    return kind;
+}
+
 // A whole chunk, or a sample of one as the governor takes it.
-void pack(benchmark::State& state, Kind kind, size_t bytes) {
+void pack(benchmark::State& state) {
+    const Kind kind = kind_of(state);
+    const auto bytes = static_cast<size_t>(state.range(1)) << 10;
     const auto set = sample(kind);
     ChunkCodec codec;
     std::vector<std::byte> out(LZ4_compressBound(static_cast<int>(kChunkBytes)));
@@ -68,7 +75,8 @@ void acceleration(benchmark::State& state) {
         static_cast<double>(packed_bytes) / static_cast<double>(chunks * kChunkBytes);
 }
 
-void unpack(benchmark::State& state, Kind kind) {
+void unpack(benchmark::State& state) {
+    const Kind kind = kind_of(state);
     const auto set = sample(kind);
     ChunkCodec codec;
     std::vector<std::vector<std::byte>> payloads(32, std::vector<std::byte>(kChunkBytes));
@@ -169,21 +177,19 @@ void govern(benchmark::State& state) {
                 .bytes = kChunkBytes});
 }
 
-void register_kinds() {
-    for (const Kind kind : kKinds) {
+void each_kind_packed(benchmark::internal::Benchmark* benchmark) {
+    for (const Kind kind : kKinds)
         for (const size_t bytes : {kChunkBytes, CodecGovernor::kSampleBytes})
-            benchmark::RegisterBenchmark(
-                fmt::format("pack/{}/KiB:{}", kind_name(kind), bytes >> 10).c_str(), pack, kind,
-                bytes)
-                ->UseManualTime();
-        if (kind != Kind::kNoise)
-            benchmark::RegisterBenchmark(fmt::format("unpack/{}", kind_name(kind)).c_str(), unpack,
-                                         kind)
-                ->UseManualTime();
-    }
+            benchmark->Args({static_cast<int64_t>(kind), static_cast<int64_t>(bytes >> 10)});
 }
-[[maybe_unused]] const bool registered = (register_kinds(), true);
 
+void each_kind_unpacked(benchmark::internal::Benchmark* benchmark) {
+    for (const Kind kind : kKinds)
+        if (kind != Kind::kNoise) benchmark->Arg(static_cast<int64_t>(kind));
+}
+
+BENCHMARK(pack)->ArgNames({"kind", "KiB"})->Apply(each_kind_packed)->UseManualTime();
+BENCHMARK(unpack)->ArgName("kind")->Apply(each_kind_unpacked)->UseManualTime();
 BENCHMARK(acceleration)->ArgName("knob")->Arg(2)->Arg(4)->Arg(8)->Arg(16)->UseManualTime();
 BENCHMARK(make_deltas)->UseManualTime();
 BENCHMARK(apply_deltas)->UseManualTime();

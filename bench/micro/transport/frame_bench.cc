@@ -5,7 +5,6 @@
 
 #include "bench/micro/transport/against.h"
 #include "bench/micro/transport/samples.h"
-#include "engine/base/hash.h"
 #include "transport/frame/frame_header.h"
 #include "transport/frame/pages_body.h"
 
@@ -27,7 +26,7 @@ void encode(std::span<std::byte> frame) {
     encode_pages_head(whole_chunk(), body.first<kPagesHeadBytes>());
     encode_header({.kind = FrameKind::kPages,
                    .body_bytes = static_cast<uint32_t>(body.size()),
-                   .body_checksum = checksum_bytes(body)},
+                   .body_checksum = checksum_body(FrameKind::kPages, body)},
                   frame.first<kFrameHeaderBytes>());
 }
 
