@@ -43,6 +43,7 @@ class IncomingMigration final : private Asker {
         Hypervisor* hypervisor = nullptr;
         std::string state_dir;
         std::string listen_host;  // where the data port is opened
+        RingKind ring = RingKind::kIoUring;
         // Called once when the guest will never run here: the VM is dead and reaped.
         std::function<void(const std::string& vm_name)> on_refused;
         // Called once, before on_resumed, when the source is told that the last page came: the VM

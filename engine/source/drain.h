@@ -35,6 +35,7 @@ class Drain final : public PageRequests, private PageSink {
         HostPort destination;
         uint16_t streams = 2;
         Bytes bandwidth_bytes_per_s = 0;   // 0: unlimited; faults are answered at once all the same
+        TcpOptions tcp;                    // of streams that it has to open
         std::span<const RamBlock> blocks;  // must outlive it
         EventLog* log = nullptr;           // must outlive it
     };

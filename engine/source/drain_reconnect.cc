@@ -107,6 +107,7 @@ absl::StatusOr<bool> Drain::try_reconnect(Outcome& outcome, const std::stop_toke
              .session_token = response.session_token(),
              .stream_count = plan_.streams,
              .bandwidth_bytes_per_s = plan_.bandwidth_bytes_per_s,
+             .tcp = plan_.tcp,
              .generation = response.generation(),
              .chunk_counts = chunk_counts(plan_.blocks),
              .phase = resumed ? SourcePhase::kDraining : SourcePhase::kCommittedServed,

@@ -61,6 +61,7 @@ absl::Status Handover::make_ready(LiveResult& live) {
                                            .destination = settings.destination,
                                            .streams = settings.streams,
                                            .bandwidth_bytes_per_s = settings.bandwidth_bytes_per_s,
+                                           .tcp = context_.tcp,
                                            .blocks = context_.vm.ram_blocks(),
                                            .log = &context_.log}));
     for (const RamBlock& block : context_.vm.ram_blocks())

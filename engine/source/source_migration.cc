@@ -125,6 +125,7 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
                           .fixed_cost = dependencies_.fixed_cost,
                           .guard_program = dependencies_.guard_program,
                           .state_dir = dependencies_.state_dir,
+                          .tcp = {.ring = dependencies_.ring},
                           .started_at = Clock::system().now(),
                           .switch_requested = switch_requested_};
     const std::stop_callback on_stop(stop, [this] { static_cast<void>(cancel()); });
@@ -248,6 +249,7 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
                                 .session_token = response.session_token(),
                                 .stream_count = settings_.streams,
                                 .bandwidth_bytes_per_s = settings_.bandwidth_bytes_per_s,
+                                .tcp = context.tcp,
                                 .compression = settings_.compression,
                                 .chunk_counts = std::move(counts)},
                                signals_, Clock::system().now() + kConnectLimit));

@@ -39,6 +39,7 @@ struct SourceDependencies {
     Duration fixed_cost = std::chrono::milliseconds(15);  // DESIGN: 9–12 ms seen
     TrackerFactory make_tracker;
     ThrottleFactory make_throttle;
+    RingKind ring = RingKind::kIoUring;
     StepHook at_step = no_hook;
 };
 

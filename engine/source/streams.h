@@ -43,6 +43,7 @@ class SourceStreams {
         std::string session_token;
         uint16_t stream_count = 1;
         Bytes bandwidth_bytes_per_s = 0;  // 0: unlimited
+        TcpOptions tcp;
         Compression compression = Compression::kAuto;
         uint32_t generation = 0;
         std::vector<uint64_t> chunk_counts;  // by block

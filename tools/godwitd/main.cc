@@ -27,6 +27,7 @@
 #include "tools/godwitd/tracker_choice.h"
 #include "tools/godwitd/transfer_service.h"
 #include "transport/control/peer.h"
+#include "transport/ring/ring_choice.h"
 
 namespace godwit {
 namespace {
@@ -41,6 +42,7 @@ struct Flags {
     std::string resident;
     bool overcommit = false;
     bool insecure = false;
+    bool no_io_uring = false;
     bool unsafe_no_unsettled = false;
     std::string test_hold_at;
     double freeze_limit_s = 10;
@@ -91,6 +93,16 @@ int refuse(const absl::Status& status) {
     return kRefused;
 }
 
+// Chosen once: how all data streams of this agent send and receive.
+RingKind ring_kind(bool no_io_uring) {
+    const RingChoice choice = choose_ring(!no_io_uring);
+    if (choice.reason.empty())
+        spdlog::info("data streams use io_uring");
+    else
+        spdlog::warn("data streams use plain sockets, which cost more CPU: {}", choice.reason);
+    return choice.kind;
+}
+
 // For scripts that let the kernel choose the port: <state>/address holds HOST:PORT.
 void write_address(const std::string& state_dir, const HostPort& address) {
     const std::string path = state_dir + "/address";
@@ -123,6 +135,8 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit) {
     for (const std::string& problem : host_trackers(info->has_kvm, flags.resident).problems)
         spdlog::warn("tracker {}", problem);
 
+    const RingKind ring = ring_kind(flags.no_io_uring);
+
     TestHold hold(flags.test_hold_at, flags.state_dir);
     const StepHook at_step = flags.test_hold_at.empty()
                                  ? StepHook(no_hook)
@@ -130,6 +144,7 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit) {
     IncomingRegistry incoming(vms, hypervisor,
                               {.state_dir = flags.state_dir,
                                .listen_host = listen.host,
+                               .ring = ring,
                                .hypervisor_version = info->version,
                                .overcommit = flags.overcommit,
                                .at_step = at_step});
@@ -142,6 +157,7 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit) {
                                        .track_unsettled = !flags.unsafe_no_unsettled,
                                        .freeze_limit = std::chrono::duration_cast<Duration>(
                                            std::chrono::duration<double>(flags.freeze_limit_s)),
+                                       .ring = ring,
                                        .at_step = at_step});
     migrations.recover();
     AgentService agent(hypervisor, vms, migrations, incoming,
@@ -206,6 +222,9 @@ int run(int argc, char** argv) {
                    "godwitd); \"none\": nothing is loaded into QEMU");
     app.add_flag("--insecure", flags.insecure,
                  "Listen beyond loopback without encryption: only on a network that you trust");
+    app.add_flag("--no-io-uring", flags.no_io_uring,
+                 "Data streams use plain sockets (by itself where the kernel is too old for "
+                 "io_uring, or it is forbidden)");
     app.add_flag("--unsafe-no-unsettled", flags.unsafe_no_unsettled,
                  "For tests: do not read pages again that a disk may still have been writing")
         ->group("");

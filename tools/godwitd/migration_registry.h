@@ -28,6 +28,7 @@ class MigrationRegistry {
         ThrottleFactory make_throttle;
         bool track_unsettled = true;
         Duration freeze_limit = MigrationSettings{}.freeze_limit;
+        RingKind ring = RingKind::kIoUring;
         StepHook at_step = no_hook;
     };
     MigrationRegistry(VmRegistry& vms, Options options);

@@ -229,6 +229,7 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
                        .destination = *address,
                        .streams = static_cast<uint16_t>(record.streams()),
                        .bandwidth_bytes_per_s = record.bandwidth_bytes_per_s(),
+                       .tcp = {.ring = options_.ring},
                        .blocks = blocks,
                        .log = entry->log.get()});
     if (!made.ok()) {

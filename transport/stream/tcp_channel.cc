@@ -17,9 +17,6 @@
 namespace godwit {
 namespace {
 
-// One transfer at a time for each ring.
-constexpr unsigned kRingEntries = 2;
-
 // Below this round trip a connection is near: a few megabytes in flight keep any link busy, and
 // what waits in larger buffers only falls out of the CPU's caches.
 constexpr uint32_t kNearMicroseconds = 300;
@@ -121,21 +118,22 @@ absl::StatusOr<std::unique_ptr<TcpChannel>> connect_tcp(const std::string& host,
     for (const addrinfo* address = addresses.get(); address != nullptr;
          address = address->ai_next) {
         absl::StatusOr<UniqueFd> socket = connect_to(*address, deadline, cancel_fd, options);
-        if (socket.ok()) return TcpChannel::create(*std::move(socket));
+        if (socket.ok()) return TcpChannel::create(*std::move(socket), options.ring);
         failure = socket.status();
         if (absl::IsCancelled(failure) || absl::IsDeadlineExceeded(failure)) break;
     }
     return annotate(failure, fmt::format("Cannot connect to {} port {}", host, port));
 }
 
-TcpChannel::TcpChannel(UniqueFd socket, Ring send_ring, Ring receive_ring)
+TcpChannel::TcpChannel(UniqueFd socket, std::unique_ptr<Ring> send_ring,
+                       std::unique_ptr<Ring> receive_ring)
     : socket_(std::move(socket)),
       send_ring_(std::move(send_ring)),
       receive_ring_(std::move(receive_ring)) {}
 
-absl::StatusOr<std::unique_ptr<TcpChannel>> TcpChannel::create(UniqueFd socket) {
-    GODWIT_ASSIGN_OR_RETURN(Ring send_ring, Ring::create(kRingEntries));
-    GODWIT_ASSIGN_OR_RETURN(Ring receive_ring, Ring::create(kRingEntries));
+absl::StatusOr<std::unique_ptr<TcpChannel>> TcpChannel::create(UniqueFd socket, RingKind ring) {
+    GODWIT_ASSIGN_OR_RETURN(std::unique_ptr<Ring> send_ring, Ring::create(ring));
+    GODWIT_ASSIGN_OR_RETURN(std::unique_ptr<Ring> receive_ring, Ring::create(ring));
     return std::unique_ptr<TcpChannel>(
         new TcpChannel(std::move(socket), std::move(send_ring), std::move(receive_ring)));
 }
@@ -153,13 +151,13 @@ absl::Status TcpChannel::explain(const absl::Status& status, const char* what) c
 
 absl::Status TcpChannel::start_send(std::span<const std::byte> bytes) {
     GODWIT_RETURN_IF_ERROR(finish_send());
-    return explain(send_ring_.start_send(socket_.get(), bytes), "Cannot send");
+    return explain(send_ring_->start_send(socket_.get(), bytes), "Cannot send");
 }
 
 absl::Status TcpChannel::finish_send() {
-    if (!send_ring_.in_flight()) return absl::OkStatus();
-    const absl::Status status = send_ring_.finish();
-    sent_bytes_ += send_ring_.transferred();
+    if (!send_ring_->in_flight()) return absl::OkStatus();
+    const absl::Status status = send_ring_->finish();
+    sent_bytes_ += send_ring_->transferred();
     return explain(status, "Cannot send");
 }
 
@@ -170,9 +168,9 @@ absl::Status TcpChannel::send(std::span<const std::byte> bytes) {
 
 absl::Status TcpChannel::receive(std::span<std::byte> bytes) {
     GODWIT_RETURN_IF_ERROR(
-        explain(receive_ring_.start_receive(socket_.get(), bytes), "Cannot receive"));
-    const absl::Status status = receive_ring_.finish();
-    received_bytes_ += receive_ring_.transferred();
+        explain(receive_ring_->start_receive(socket_.get(), bytes), "Cannot receive"));
+    const absl::Status status = receive_ring_->finish();
+    received_bytes_ += receive_ring_->transferred();
     // After our own shutdown the kernel reports an end like the peer's.
     if (absl::IsOutOfRange(status) && shut_down_)
         return absl::CancelledError("Cannot receive: the channel was shut down");

@@ -1,4 +1,4 @@
-// TcpChannel: a Channel over a connected stream socket, driven by io_uring (a ring per direction).
+// TcpChannel: a Channel over a connected stream socket, driven by a ring per direction.
 #pragma once
 
 #include <atomic>
@@ -26,12 +26,13 @@ struct TcpOptions {
     // net.ipv4.tcp_wmem and tcp_rmem, which is best for bulk data.
     Bytes send_buffer_bytes = 0;
     Bytes receive_buffer_bytes = 0;
+    RingKind ring = RingKind::kIoUring;
 };
 
 class TcpChannel : public Channel {
   public:
     // Takes a connected stream socket in blocking mode (TCP or unix). Errors: Ring::create's.
-    static absl::StatusOr<std::unique_ptr<TcpChannel>> create(UniqueFd socket);
+    static absl::StatusOr<std::unique_ptr<TcpChannel>> create(UniqueFd socket, RingKind ring);
     // Shuts down, waits for what is in flight, closes. What was sent before still goes out, unless
     // received bytes were left unread: then TCP resets the connection.
     ~TcpChannel() override;
@@ -50,12 +51,13 @@ class TcpChannel : public Channel {
     [[nodiscard]] int fd() const { return socket_.get(); }
 
   private:
-    TcpChannel(UniqueFd socket, Ring send_ring, Ring receive_ring);
+    TcpChannel(UniqueFd socket, std::unique_ptr<Ring> send_ring,
+               std::unique_ptr<Ring> receive_ring);
     [[nodiscard]] absl::Status explain(const absl::Status& status, const char* what) const;
 
     UniqueFd socket_;
-    Ring send_ring_;
-    Ring receive_ring_;
+    const std::unique_ptr<Ring> send_ring_;
+    const std::unique_ptr<Ring> receive_ring_;
     std::atomic<bool> shut_down_{false};
     std::atomic<Bytes> sent_bytes_{0};
     std::atomic<Bytes> received_bytes_{0};
