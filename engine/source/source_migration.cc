@@ -155,6 +155,9 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
     absl::StatusOr<LiveResult> live = run_live_rounds(context);
     if (!live.ok()) return undo(context, live.status(), false, stop);
     context.report.set_switch_reason(live->decision.reason);
+    const SourceStreams::ZeroCopy zero_copy = context.streams->zero_copy();
+    context.report.set_zero_copy_streams(zero_copy.streams);
+    spdlog::info("migration {}: zero-copy sends: {}", settings_.id, zero_copy.explanation);
     {
         const std::lock_guard lock(drain_mutex_);
         live_over_ = true;

@@ -39,7 +39,7 @@ absl::StatusOr<std::unique_ptr<SourceStreams>> SourceStreams::connect(Target tar
         route.stream = i;
         DataStream& stream = streams->data_.emplace_back();
         GODWIT_ASSIGN_OR_RETURN(stream.channel, open());
-        GODWIT_RETURN_IF_ERROR(fit_tcp_buffers(stream.channel->fd()));
+        GODWIT_RETURN_IF_ERROR(stream.channel->prepare_for_bulk());
         stream.writer = std::make_unique<FrameWriter>(*stream.channel, route);
         GODWIT_ASSIGN_OR_RETURN(
             PageSender sender, PageSender::create(*stream.writer, {.compression = to.compression,
@@ -83,6 +83,17 @@ Bytes SourceStreams::sent_bytes() const {
     Bytes total = urgent_channel_->sent_bytes();
     for (const DataStream& stream : data_) total += stream.channel->sent_bytes();
     return total;
+}
+
+SourceStreams::ZeroCopy SourceStreams::zero_copy() const {
+    ZeroCopy result;
+    for (const DataStream& stream : data_) {
+        const bool sends = stream.channel->sends_zero_copy();
+        if (sends || result.explanation.empty())
+            result.explanation = stream.channel->explain_zero_copy();
+        result.streams += sends ? 1 : 0;
+    }
+    return result;
 }
 
 void SourceStreams::read_urgent(FrameReader& reader) {

@@ -1,4 +1,12 @@
 // SourceStreams: the source's ends of a migration's connections.
+//
+// Memory of a data stream, whatever the size of the guest and the speed of the link: 6 MiB of
+// staging (three buffers of a frame: one that is sent, one that is filled, one to pack into), its
+// share of the delta cache, and what the kernel holds of its socket, at most 1 MiB where the round
+// trip is short (fit_tcp_buffers), else at most net.ipv4.tcp_wmem (4 MiB by default). Its other end
+// has a frame and an unpacked chunk, 4 MiB, and at most 4 MiB or net.ipv4.tcp_rmem in its socket.
+// A frame that leaves without a copy is read by the kernel until it is acknowledged; the next one
+// begins before that, but the one after it is not filled: the three buffers are enough.
 #pragma once
 
 #include <atomic>
@@ -68,6 +76,13 @@ class SourceStreams {
     [[nodiscard]] std::vector<DataStream>& data() { return data_; }
     [[nodiscard]] FrameWriter& urgent() { return *urgent_writer_; }
     [[nodiscard]] Bytes sent_bytes() const;
+    // On how many data streams large frames leave without a copy, and of one of them why (not).
+    // While none of them sends.
+    struct ZeroCopy {
+        uint32_t streams = 0;
+        std::string explanation;
+    };
+    [[nodiscard]] ZeroCopy zero_copy() const;
 
     // What the destination may answer (phases.h): anything else is a breach of the protocol and
     // ends the connection.

@@ -24,6 +24,7 @@ TEST(PlainSockets, CarryAGuestThereAndBack) {
     move_guest(a, b, kVm);
     if (HasFailure()) return;
     expect_alive_and_well(b, kVm);
+    EXPECT_THAT(a.log(), HasSubstr("zero-copy sends: off: plain sockets"));
     // With pages that are missing when it resumes: faults and the push go the same way.
     move_guest(b, a, kVm, {"--strategy", "postcopy"});
     expect_alive_and_well(a, kVm);
@@ -37,6 +38,16 @@ TEST(PlainSockets, AndIoUringUnderstandEachOther) {
     if (HasFailure()) return;
     move_guest(b, a, kVm);
     expect_alive_and_well(a, kVm);
+}
+
+TEST(ZeroCopy, IsGivenUpWhereTheKernelCopies) {
+    TestAgent a, b;
+    ASSERT_NO_FATAL_FAILURE(
+        start_guest(a, {.accel = accel_here(), .append = "ws=32M rate=1000 pattern=random"}));
+    const json report = move_guest(a, b, kVm);
+    EXPECT_EQ(report["zero_copy_streams"], 0) << "agents of one host";
+    EXPECT_THAT(a.log(), HasSubstr("zero-copy sends: off: the kernel copied all the same"));
+    expect_alive_and_well(b, kVm);
 }
 
 }  // namespace

@@ -62,13 +62,18 @@ absl::StatusOr<size_t> Ring::check(ssize_t result) const {
                                               transferred_, transferred_ + transfer_.left.size()));
 }
 
-absl::Status Ring::finish() {
+absl::Status Ring::complete() {
     while (in_flight()) {
         const absl::StatusOr<ssize_t> result = wait(transfer_);
         GODWIT_RETURN_IF_ERROR(go_on(result.ok() ? check(*result) : result.status()));
         if (in_flight()) GODWIT_RETURN_IF_ERROR(go_on(begin(transfer_)));
     }
     return absl::OkStatus();
+}
+
+absl::Status Ring::finish() {
+    GODWIT_RETURN_IF_ERROR(complete());
+    return release(transfer_.socket);
 }
 
 }  // namespace godwit

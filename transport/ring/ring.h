@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "engine/base/status.h"
+#include "transport/ring/zero_copy_gauge.h"
 
 namespace godwit {
 
@@ -28,15 +29,25 @@ class Ring {
     Ring(const Ring&) = delete;
     Ring& operator=(const Ring&) = delete;
 
-    // Begins to send (receive) all of `bytes`, which must stay where they are until finish(). The
-    // socket must be in blocking mode. A transfer must not be in flight.
+    // Begins to send (receive) all of `bytes`, which must stay where they are, unchanged, until
+    // finish(). The socket must be in blocking mode. A transfer must not be in flight. When a
+    // start_send() returns, the bytes of the sends before it are free again.
     absl::Status start_send(int socket, std::span<const std::byte> bytes);
     absl::Status start_receive(int socket, std::span<std::byte> bytes);
 
-    // Waits until the transfer is complete; ok at once when there is none. Errors: OutOfRange (the
-    // peer closed before the first byte of a receive), Unavailable (closed in the middle, reset,
-    // …). After an error nothing is in flight and the socket is of no more use.
+    // Waits until the transfer is complete: another may begin. Ok at once when there is none.
+    // Errors: OutOfRange (the peer closed before the first byte of a receive), Unavailable (closed
+    // in the middle, reset, …). After an error nothing is in flight and the socket is of no more
+    // use.
+    absl::Status complete();
+    // The same, and nobody reads the bytes any more. Errors: also Unavailable when the socket was
+    // shut down while the kernel still read them; it does so no longer than they are mapped.
     absl::Status finish();
+
+    // Large sends may leave without a copy from now on, as long as the kernel says that they do.
+    // It then reads `bytes` until the peer has acknowledged them.
+    virtual void allow_zero_copy(ZeroCopyGauge::Use) {}
+    [[nodiscard]] virtual const ZeroCopyGauge* zero_copy() const { return nullptr; }
 
     [[nodiscard]] bool in_flight() const { return !transfer_.left.empty(); }
     // Bytes of the last transfer that were carried, also after an error.
@@ -55,6 +66,8 @@ class Ring {
     virtual absl::StatusOr<size_t> begin(const Transfer& transfer) = 0;
     // Waits for more of it: what send(2) or recv(2) would return, or minus an errno.
     virtual absl::StatusOr<ssize_t> wait(const Transfer& transfer) = 0;
+    // Waits until the kernel reads no bytes of earlier sends on that socket any more.
+    virtual absl::Status release(int) { return absl::OkStatus(); }
 
   private:
     absl::Status start(const Transfer& transfer);

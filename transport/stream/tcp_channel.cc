@@ -97,7 +97,7 @@ absl::Status apply_tcp_options(int socket, const TcpOptions& options) {
     return absl::OkStatus();
 }
 
-absl::Status fit_tcp_buffers(int socket) {
+absl::StatusOr<bool> fit_tcp_buffers(int socket) {
     tcp_info info{};
     socklen_t size = sizeof info;
     if (::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
@@ -105,9 +105,11 @@ absl::Status fit_tcp_buffers(int socket) {
     GODWIT_RETURN_IF_ERROR(
         set_option(socket, IPPROTO_TCP, TCP_NOTSENT_LOWAT, kNotSentBytes, "TCP_NOTSENT_LOWAT"));
     // 0: not measured yet.
-    if (info.tcpi_rtt == 0 || info.tcpi_rtt > kNearMicroseconds) return absl::OkStatus();
+    if (info.tcpi_rtt == 0 || info.tcpi_rtt > kNearMicroseconds) return false;
     GODWIT_RETURN_IF_ERROR(set_option(socket, SOL_SOCKET, SO_SNDBUF, kNearSendBytes, "SO_SNDBUF"));
-    return set_option(socket, SOL_SOCKET, SO_RCVBUF, kNearReceiveBytes, "SO_RCVBUF");
+    GODWIT_RETURN_IF_ERROR(
+        set_option(socket, SOL_SOCKET, SO_RCVBUF, kNearReceiveBytes, "SO_RCVBUF"));
+    return true;
 }
 
 absl::StatusOr<std::unique_ptr<TcpChannel>> connect_tcp(const std::string& host, uint16_t port,
@@ -149,16 +151,39 @@ absl::Status TcpChannel::explain(const absl::Status& status, const char* what) c
     return annotate(status, what);
 }
 
+// Without a copy a frame is read until the peer has it, which must not hold the next one up: so
+// that waits for no more than the kernel's having taken this one.
 absl::Status TcpChannel::start_send(std::span<const std::byte> bytes) {
-    GODWIT_RETURN_IF_ERROR(finish_send());
+    GODWIT_RETURN_IF_ERROR(complete_send());
     return explain(send_ring_->start_send(socket_.get(), bytes), "Cannot send");
 }
 
-absl::Status TcpChannel::finish_send() {
+absl::Status TcpChannel::complete_send() {
     if (!send_ring_->in_flight()) return absl::OkStatus();
-    const absl::Status status = send_ring_->finish();
+    const absl::Status status = send_ring_->complete();
     sent_bytes_ += send_ring_->transferred();
     return explain(status, "Cannot send");
+}
+
+absl::Status TcpChannel::finish_send() {
+    GODWIT_RETURN_IF_ERROR(complete_send());
+    return explain(send_ring_->finish(), "Cannot send");
+}
+
+absl::Status TcpChannel::prepare_for_bulk() {
+    GODWIT_ASSIGN_OR_RETURN(const bool near, fit_tcp_buffers(socket_.get()));
+    // Elsewhere two frames in flight would not fill the link.
+    if (near) send_ring_->allow_zero_copy(ZeroCopyGauge::Use::kWhereItPays);
+    return absl::OkStatus();
+}
+
+bool TcpChannel::sends_zero_copy() const {
+    return send_ring_->zero_copy() != nullptr && send_ring_->zero_copy()->pays();
+}
+
+std::string TcpChannel::explain_zero_copy() const {
+    return send_ring_->zero_copy() == nullptr ? "off: plain sockets"
+                                              : send_ring_->zero_copy()->explain();
 }
 
 absl::Status TcpChannel::send(std::span<const std::byte> bytes) {

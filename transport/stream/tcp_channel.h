@@ -45,6 +45,13 @@ class TcpChannel : public Channel {
     absl::Status finish_send() override;
     void shutdown() override;
 
+    // The channel will carry bulk data: fit_tcp_buffers(), and where the round trip is short,
+    // large sends without a copy if that pays. After its handshake.
+    absl::Status prepare_for_bulk();
+    // Whether large sends leave without a copy, and why not. While nobody sends.
+    [[nodiscard]] bool sends_zero_copy() const;
+    [[nodiscard]] std::string explain_zero_copy() const;
+
     // Bytes that the kernel took (gave). Any thread.
     [[nodiscard]] Bytes sent_bytes() const { return sent_bytes_; }
     [[nodiscard]] Bytes received_bytes() const { return received_bytes_; }
@@ -53,6 +60,7 @@ class TcpChannel : public Channel {
   private:
     TcpChannel(UniqueFd socket, std::unique_ptr<Ring> send_ring,
                std::unique_ptr<Ring> receive_ring);
+    absl::Status complete_send();
     [[nodiscard]] absl::Status explain(const absl::Status& status, const char* what) const;
 
     UniqueFd socket_;
@@ -76,8 +84,8 @@ absl::Status set_tcp_timeout(int socket, std::chrono::milliseconds user_timeout)
 
 // For a connection that carries bulk data, after its handshake: bounds what waits unsent, and on a
 // connection with a short round trip also the socket buffers, which the kernel would let grow to
-// many times what is in flight. Elsewhere the kernel sizes them.
-absl::Status fit_tcp_buffers(int socket);
+// many times what is in flight. Elsewhere the kernel sizes them. Returns whether it is short.
+absl::StatusOr<bool> fit_tcp_buffers(int socket);
 
 // Sets TCP_NODELAY, timeouts and buffers on a TCP socket.
 absl::Status apply_tcp_options(int socket, const TcpOptions& options);
