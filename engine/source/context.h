@@ -31,6 +31,7 @@ struct SourceContext {
     v1::JournalRecord& record;
     DecisionWord& word;
     const StepHook& at_step;
+    RateLimiter& limiter;  // of all streams
     TransferClient& peer;
     Duration fixed_cost;  // of a pause, as measured by the agent's last migrations
     std::string guard_program;

@@ -106,7 +106,7 @@ absl::StatusOr<bool> Drain::try_reconnect(Outcome& outcome, const std::stop_toke
              .port = static_cast<uint16_t>(response.data_port()),
              .session_token = response.session_token(),
              .stream_count = plan_.streams,
-             .bandwidth_bytes_per_s = plan_.bandwidth_bytes_per_s,
+             .limiter = plan_.limiter,
              .tcp = plan_.tcp,
              .generation = response.generation(),
              .chunk_counts = chunk_counts(plan_.blocks),

@@ -106,6 +106,7 @@ class RoundSender {
     absl::StatusOr<RoundTotals> send_share(Share& share);
     absl::Status send_pages_of(Share& share, BlockIndex block, ChunkIndex chunk,
                                const ChunkMask& wanted);
+    absl::Status send_in_parts(Share& share, BlockIndex block, ChunkIndex chunk, ChunkMask wanted);
     void leave_out(BlockIndex block, ChunkIndex chunk, const ChunkMask& wanted);
     absl::Status send_punch(FrameWriter& writer, BlockIndex block, ChunkIndex chunk,
                             const ChunkMask& pages);

@@ -42,6 +42,11 @@ bool may_use_postcopy(const MigrationSettings& settings);
 // Whether the vCPUs may come to be held back: somebody must be able to do that.
 bool may_throttle(const MigrationSettings& settings);
 
+// "the bandwidth is limited to 1.00 MiB/s", or that it is not.
+std::string limit_text(Bytes bytes_per_second);
+// Errors: InvalidArgument for a limit with which nothing would ever arrive. 0 is none.
+absl::Status check_bandwidth(Bytes bytes_per_second);
+
 std::string_view compression_name(Compression compression);
 // Errors: InvalidArgument, with the names that there are.
 absl::StatusOr<Compression> parse_compression(std::string_view name);
@@ -50,6 +55,7 @@ std::string_view strategy_name(Strategy strategy);
 // Errors: InvalidArgument, with the names that there are.
 absl::StatusOr<Strategy> parse_strategy(std::string_view name);
 
+inline constexpr Bytes kLeastBandwidth = 1024;  // a second
 inline constexpr Bytes kMaxDeltaCacheBytes = Bytes{1} << 40;
 inline constexpr uint16_t kMaxDataStreams = 16;
 inline constexpr uint32_t kMaxRounds = 1000;

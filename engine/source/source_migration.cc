@@ -64,7 +64,8 @@ SourceMigration::SourceMigration(MigrationSettings settings, SourceDependencies 
     : settings_(std::move(settings)),
       dependencies_(std::move(dependencies)),
       vm_name_(dependencies_.vm->spec().name()),
-      signals_(settings_.streams) {}
+      signals_(settings_.streams),
+      limiter_(settings_.bandwidth_bytes_per_s) {}
 
 absl::Status SourceMigration::cancel() {
     // Held until the cancel is seen too: who finds ABORT in the word learns here whose it is.
@@ -76,6 +77,16 @@ absl::Status SourceMigration::cancel() {
     }
     signals_.update([](SourceSignals::Seen& seen) { seen.cancelled = true; });
     return absl::OkStatus();
+}
+
+void SourceMigration::limit(Bytes bytes_per_second) {
+    limiter_.set_rate(bytes_per_second);
+    const char* phase = nullptr;
+    {
+        const std::lock_guard lock(drain_mutex_);
+        phase = drain_ ? "drain" : live_over_ ? "handover" : "rounds";
+    }
+    log_.message(phase, limit_text(bytes_per_second));
 }
 
 v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
@@ -121,6 +132,7 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
                           .record = record,
                           .word = *word_,
                           .at_step = dependencies_.at_step,
+                          .limiter = limiter_,
                           .peer = peer,
                           .fixed_cost = dependencies_.fixed_cost,
                           .guard_program = dependencies_.guard_program,
@@ -133,6 +145,7 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
         const Listening listening(context.vm, signals_);
         migrate(context, stop);
     }
+    report.set_bandwidth_bytes_per_s(limiter_.rate());
     report.set_total_ms(to_ms(Clock::system().now() - context.started_at));
     context.at_step(step::kConcluded);
     dependencies_.vm.reset();
@@ -251,7 +264,7 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
                                 .port = static_cast<uint16_t>(response.data_port()),
                                 .session_token = response.session_token(),
                                 .stream_count = settings_.streams,
-                                .bandwidth_bytes_per_s = settings_.bandwidth_bytes_per_s,
+                                .limiter = &limiter_,
                                 .tcp = context.tcp,
                                 .compression = settings_.compression,
                                 .chunk_counts = std::move(counts)},

@@ -41,9 +41,9 @@ absl::StatusOr<std::unique_ptr<SourceStreams>> SourceStreams::connect(Target tar
         GODWIT_ASSIGN_OR_RETURN(stream.channel, open());
         GODWIT_RETURN_IF_ERROR(stream.channel->prepare_for_bulk());
         stream.writer = std::make_unique<FrameWriter>(*stream.channel, route);
-        GODWIT_ASSIGN_OR_RETURN(
-            PageSender sender, PageSender::create(*stream.writer, {.compression = to.compression,
-                                                                   .limiter = &streams->limiter_}));
+        GODWIT_ASSIGN_OR_RETURN(PageSender sender,
+                                PageSender::create(*stream.writer, {.compression = to.compression,
+                                                                    .limiter = to.limiter}));
         stream.sender.emplace(std::move(sender));
     }
     route.stream = to.stream_count;
@@ -68,7 +68,7 @@ absl::Status SourceStreams::shorten_timeouts() {
 SourceStreams::~SourceStreams() { shutdown(); }
 
 void SourceStreams::shutdown() {
-    limiter_.stop();
+    stopping_.request_stop();
     for (DataStream& stream : data_)
         if (stream.channel) stream.channel->shutdown();  // not all of them when connect() failed
     if (urgent_channel_) urgent_channel_->shutdown();

@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <thread>
 #include <vector>
 
@@ -50,7 +51,7 @@ class SourceStreams {
         uint16_t port = 0;
         std::string session_token;
         uint16_t stream_count = 1;
-        Bytes bandwidth_bytes_per_s = 0;  // 0: unlimited
+        RateLimiter* limiter = nullptr;  // must outlive it; none: as fast as it goes
         TcpOptions tcp;
         Compression compression = Compression::kAuto;
         uint32_t generation = 0;
@@ -101,7 +102,15 @@ class SourceStreams {
     std::vector<FrameBytes> take_verify_replies();
 
     // Counts bytes against the bandwidth that were sent without waiting for it.
-    void charge(Bytes bytes) { limiter_.charge(bytes); }
+    void charge(Bytes bytes) {
+        if (target_.limiter != nullptr) target_.limiter->charge(bytes);
+    }
+    // What a frame of pages should have at most, so that the limit is kept to within a second.
+    [[nodiscard]] Bytes frame_bytes() const {
+        return target_.limiter == nullptr ? kChunkBytes : target_.limiter->frame_bytes();
+    }
+    // Asked for once it is shut down: for who waits for bandwidth.
+    [[nodiscard]] std::stop_token stopping() const { return stopping_.get_token(); }
 
     // Makes every blocked send and receive fail. Any thread.
     void shutdown();
@@ -110,7 +119,7 @@ class SourceStreams {
 
   private:
     SourceStreams(Target target, SourceSignals& signals)
-        : target_(std::move(target)), signals_(signals), limiter_(target_.bandwidth_bytes_per_s) {}
+        : target_(std::move(target)), signals_(signals) {}
     void read_urgent(FrameReader& reader);
     absl::Status handle(const Frame& frame);
     absl::Status note(const Frame& frame);
@@ -118,7 +127,7 @@ class SourceStreams {
 
     Target target_;
     SourceSignals& signals_;
-    RateLimiter limiter_;
+    std::stop_source stopping_;
     std::vector<DataStream> data_;
     std::unique_ptr<TcpChannel> urgent_channel_;
     std::unique_ptr<FrameWriter> urgent_writer_;

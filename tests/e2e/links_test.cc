@@ -40,6 +40,72 @@ TEST(PlainSockets, AndIoUringUnderstandEachOther) {
     expect_alive_and_well(a, kVm);
 }
 
+// --- godwit limit ---------------------------------------------------------------------------
+
+class Limit : public ::testing::Test {
+  protected:
+    // 32 MiB of noise take half a minute.
+    static constexpr const char* kSlow = "1MiB/s";
+
+    BackgroundCommand begin(const std::string& strategy) {
+        start_guest(a, {.accel = accel_here(), .append = "ws=32M rate=200 sweep=200"});
+        return a.cli_in_background({"migrate", kVm, "--to", b.address(), "--id", "m", "--strategy",
+                                    strategy, "--bandwidth", kSlow, "--verify", "--json"});
+    }
+    void await_event(const std::string& words) {
+        ASSERT_TRUE(eventually(std::chrono::seconds(60), [&] {
+            return a.cli_json({"report", "m"}).dump().find(words) != std::string::npos;
+        })) << words;
+    }
+    // It would take half a minute without a new limit.
+    void expect_done(BackgroundCommand& command) {
+        ASSERT_TRUE(command.wait(std::chrono::seconds(100))) << command.result().err;
+        const json report = json_of(command.result());
+        ASSERT_TRUE(report.is_object()) << command.result().err;
+        EXPECT_EQ(report["outcome"], "done");
+        EXPECT_EQ(report["bandwidth_bytes_per_s"], 0);
+        EXPECT_EQ(report["verify"]["mismatches"], 0);
+        const json last = json_of(a.cli({"limit", "m", "--bandwidth", "1Gbit", "--json"}));
+        EXPECT_THAT(last["error"].get<std::string>(), HasSubstr("has ended already"));
+        expect_alive_and_well(b, kVm, 500);
+        expect_nothing_left(a, kVm);
+    }
+
+    TestAgent a, b;
+};
+
+TEST_F(Limit, IsLiftedInTheMiddleOfALiveRound) {
+    BackgroundCommand command = begin("precopy");
+    if (HasFatalFailure()) return;
+    // By the VM's name, and while it is prepared or in its first round.
+    await_event("running");
+    EXPECT_EQ(a.cli({"limit", kVm, "--bandwidth", "2MiB/s"}).exit_code, 0);
+    EXPECT_EQ(a.cli({"limit", "m", "--bandwidth", "unlimited"}).exit_code, 0);
+    expect_done(command);
+    EXPECT_THAT(a.log(), HasSubstr("migration m: the bandwidth is limited to 2.00 MiB/s"));
+    EXPECT_THAT(a.log(), HasSubstr("migration m: the bandwidth is not limited"));
+}
+
+TEST_F(Limit, IsLiftedInADrain) {
+    BackgroundCommand command = begin("postcopy");
+    if (HasFatalFailure()) return;
+    await_event("\"guest_at\":\"destination\"");
+    EXPECT_EQ(a.cli({"limit", "m", "--bandwidth", "unlimited"}).exit_code, 0);
+    expect_done(command);
+}
+
+TEST_F(Limit, OfNothingOrOfNobodyIsRefused) {
+    for (const char* wrong : {"0", "fast", "10", "-1Gbit"}) {
+        const CommandResult result = a.cli({"limit", "m", "--bandwidth", wrong});
+        EXPECT_EQ(result.exit_code, 2) << wrong;
+        EXPECT_THAT(result.err, HasSubstr("--bandwidth")) << wrong;
+    }
+    EXPECT_EQ(a.cli({"limit", "m"}).exit_code, 2) << "nothing to change";
+    const json unknown = json_of(a.cli({"limit", "m", "--bandwidth", "1Gbit", "--json"}));
+    EXPECT_EQ(unknown["reason"], "NOT_FOUND");
+    EXPECT_THAT(unknown["error"].get<std::string>(), HasSubstr("no migration of that id"));
+}
+
 TEST(ZeroCopy, IsGivenUpWhereTheKernelCopies) {
     TestAgent a, b;
     ASSERT_NO_FATAL_FAILURE(
