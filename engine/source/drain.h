@@ -38,7 +38,8 @@ class Drain final : public PageRequests, private PageSink {
         RateLimiter* limiter = nullptr;
         // Called on run()'s thread when the limit has changed.
         std::function<void(Bytes bytes_per_s)> on_limit;
-        TcpOptions tcp;                    // of streams that it has to open
+        TcpOptions tcp;  // of streams that it has to open
+        std::vector<std::string> source_addresses;
         std::span<const RamBlock> blocks;  // must outlive it
         EventLog* log = nullptr;           // must outlive it
     };

@@ -108,6 +108,7 @@ absl::StatusOr<bool> Drain::try_reconnect(Outcome& outcome, const std::stop_toke
              .stream_count = plan_.streams,
              .limiter = plan_.limiter,
              .tcp = plan_.tcp,
+             .source_addresses = plan_.source_addresses,
              .generation = response.generation(),
              .chunk_counts = chunk_counts(plan_.blocks),
              .phase = resumed ? SourcePhase::kDraining : SourcePhase::kCommittedServed,

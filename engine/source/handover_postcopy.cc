@@ -63,6 +63,7 @@ absl::Status Handover::make_ready(LiveResult& live) {
                                            .limiter = &context_.limiter,
                                            .on_limit = [this](Bytes rate) { note_limit(rate); },
                                            .tcp = context_.tcp,
+                                           .source_addresses = settings.source_addresses,
                                            .blocks = context_.vm.ram_blocks(),
                                            .log = &context_.log}));
     for (const RamBlock& block : context_.vm.ram_blocks())

@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "engine/base/clock.h"
 #include "engine/base/status.h"
@@ -23,6 +24,8 @@ struct MigrationSettings {
     Duration finish_by{};             // after the start; 0: no deadline
     Bytes bandwidth_bytes_per_s = 0;  // 0: unlimited
     uint16_t streams = 2;
+    std::string congestion_control;             // of TcpOptions
+    std::vector<std::string> source_addresses;  // of SourceStreams::Target
     Compression compression = Compression::kAuto;
     // Of RoundSender::Options.
     Bytes delta_cache_bytes = kDefaultDeltaCacheBytes;

@@ -122,24 +122,28 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     record.set_peer(settings_.destination.to_string());
     record.set_streams(settings_.streams);
     record.set_bandwidth_bytes_per_s(settings_.bandwidth_bytes_per_s);
+    record.set_congestion_control(settings_.congestion_control);
+    for (const std::string& address : settings_.source_addresses)
+        record.add_source_addresses(address);
     TransferClient peer(settings_.destination);
-    SourceContext context{.settings = settings_,
-                          .vm = *dependencies_.vm,
-                          .log = log_,
-                          .signals = signals_,
-                          .report = report,
-                          .journal = *journal,
-                          .record = record,
-                          .word = *word_,
-                          .at_step = dependencies_.at_step,
-                          .limiter = limiter_,
-                          .peer = peer,
-                          .fixed_cost = dependencies_.fixed_cost,
-                          .guard_program = dependencies_.guard_program,
-                          .state_dir = dependencies_.state_dir,
-                          .tcp = {.ring = dependencies_.ring},
-                          .started_at = Clock::system().now(),
-                          .switch_requested = switch_requested_};
+    SourceContext context{
+        .settings = settings_,
+        .vm = *dependencies_.vm,
+        .log = log_,
+        .signals = signals_,
+        .report = report,
+        .journal = *journal,
+        .record = record,
+        .word = *word_,
+        .at_step = dependencies_.at_step,
+        .limiter = limiter_,
+        .peer = peer,
+        .fixed_cost = dependencies_.fixed_cost,
+        .guard_program = dependencies_.guard_program,
+        .state_dir = dependencies_.state_dir,
+        .tcp = {.congestion_control = settings_.congestion_control, .ring = dependencies_.ring},
+        .started_at = Clock::system().now(),
+        .switch_requested = switch_requested_};
     const std::stop_callback on_stop(stop, [this] { static_cast<void>(cancel()); });
     {
         const Listening listening(context.vm, signals_);
@@ -266,6 +270,7 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
                                 .stream_count = settings_.streams,
                                 .limiter = &limiter_,
                                 .tcp = context.tcp,
+                                .source_addresses = settings_.source_addresses,
                                 .compression = settings_.compression,
                                 .chunk_counts = std::move(counts)},
                                signals_, Clock::system().now() + kConnectLimit));

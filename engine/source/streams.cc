@@ -31,7 +31,10 @@ absl::StatusOr<std::unique_ptr<SourceStreams>> SourceStreams::connect(Target tar
     FrameRoute route{.migration_id = frame_migration_id(to.migration_id),
                      .generation = to.generation};
     const auto open = [&]() -> absl::StatusOr<std::unique_ptr<TcpChannel>> {
-        GODWIT_ASSIGN_OR_RETURN(auto channel, connect_tcp(to.host, to.port, deadline, -1, to.tcp));
+        TcpOptions options = to.tcp;
+        if (route.stream < to.stream_count && !to.source_addresses.empty())
+            options.source_address = to.source_addresses[route.stream % to.source_addresses.size()];
+        GODWIT_ASSIGN_OR_RETURN(auto channel, connect_tcp(to.host, to.port, deadline, -1, options));
         GODWIT_RETURN_IF_ERROR(client_hello(*channel, route, token, deadline));
         return channel;
     };

@@ -53,6 +53,9 @@ class SourceStreams {
         uint16_t stream_count = 1;
         RateLimiter* limiter = nullptr;  // must outlive it; none: as fast as it goes
         TcpOptions tcp;
+        // Data streams come from these in turn; empty: from where the host's routes say, as the
+        // urgent stream does.
+        std::vector<std::string> source_addresses;
         Compression compression = Compression::kAuto;
         uint32_t generation = 0;
         std::vector<uint64_t> chunk_counts;  // by block

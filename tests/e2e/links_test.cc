@@ -1,6 +1,11 @@
 // What data streams are made of and how they are held: whatever it is, every page arrives.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <set>
+#include <sstream>
+#include <tuple>
 
 #include "tests/harness/ending.h"
 #include "tests/harness/guest.h"
@@ -104,6 +109,66 @@ TEST_F(Limit, OfNothingOrOfNobodyIsRefused) {
     const json unknown = json_of(a.cli({"limit", "m", "--bandwidth", "1Gbit", "--json"}));
     EXPECT_EQ(unknown["reason"], "NOT_FOUND");
     EXPECT_THAT(unknown["error"].get<std::string>(), HasSubstr("no migration of that id"));
+}
+
+// --- where streams come from, and how they share a link --------------------------------------
+
+// Peers of connections to ports of this process, as `ss` has them.
+std::set<std::string> peers_of(const TestAgent& agent) {
+    const CommandResult result = run_command({"ss", "-Htnp", "state", "established"});
+    std::set<std::string> peers;
+    std::istringstream lines(result.out);
+    for (std::string line; std::getline(lines, line);) {
+        std::istringstream words(line);
+        std::string received, sent, here, there, process;
+        words >> received >> sent >> here >> there >> process;
+        if (process.find(fmt::format("pid={},", agent.pid())) != std::string::npos)
+            peers.insert(there.substr(0, there.rfind(':')));
+    }
+    return peers;
+}
+
+TEST(Bind, SpreadsTheStreamsOverTheAddresses) {
+    TestAgent a, b;
+    ASSERT_NO_FATAL_FAILURE(start_guest(a, small_guest(kVm)));
+    std::vector<std::string> words = {"migrate",
+                                      kVm,
+                                      "--to",
+                                      b.address(),
+                                      "--bandwidth",
+                                      "1MiB/s",
+                                      "--bind",
+                                      "127.0.0.2,127.0.0.3",
+                                      "--streams",
+                                      "3",
+                                      "--congestion-control",
+                                      "reno",
+                                      "--json"};
+    BackgroundCommand command = a.cli_in_background(words);
+    EXPECT_TRUE(eventually(std::chrono::seconds(60), [&] {
+        const std::set<std::string> peers = peers_of(b);
+        return peers.count("127.0.0.2") > 0 && peers.count("127.0.0.3") > 0;
+    })) << ::testing::PrintToString(peers_of(b));
+    EXPECT_EQ(a.cli({"limit", kVm, "--bandwidth", "unlimited"}).exit_code, 0);
+    ASSERT_TRUE(command.wait(std::chrono::seconds(100)));
+    EXPECT_EQ(json_of(command.result())["outcome"], "done") << command.result().err;
+    expect_alive_and_well(b, kVm, 100);
+}
+
+TEST(Bind, AndCongestionControlThatThisHostHasNotAreRefusedBeforeAnythingIsTouched) {
+    TestAgent a, b;
+    ASSERT_NO_FATAL_FAILURE(start_guest(a, small_guest(kVm)));
+    const std::vector<std::tuple<std::string, std::string, std::string>> cases = {
+        {"--bind", "127.0.0.2,192.0.2.1", "192.0.2.1 is not an address of this host"},
+        {"--bind", "eth0", "\"eth0\" is no numeric address"},
+        {"--congestion-control", "teleport", "no congestion control \"teleport\"; there are: "}};
+    for (const auto& [flag, value, reason] : cases) {
+        const CommandResult result = a.cli({"migrate", kVm, "--to", b.address(), flag, value});
+        EXPECT_EQ(result.exit_code, 2) << result.err;
+        EXPECT_THAT(result.err, HasSubstr(reason));
+    }
+    expect_alive_and_well(a, kVm, 100);
+    expect_nothing_left(b);
 }
 
 TEST(ZeroCopy, IsGivenUpWhereTheKernelCopies) {

@@ -40,6 +40,8 @@ struct Words {
     std::string finish_by;
     std::string bandwidth = "unlimited";
     uint32_t streams = 2;
+    std::string congestion_control;
+    std::string bind;
     std::string compress = "auto";
     std::string delta_cache = "64MiB";
     bool no_page_hashes = false;
@@ -135,6 +137,10 @@ absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
     GODWIT_ASSIGN_OR_RETURN(const Bytes bandwidth, parse_bandwidth(words.bandwidth));
     request.set_bandwidth_bytes_per_s(bandwidth);
     request.set_streams(words.streams);
+    request.set_congestion_control(words.congestion_control);
+    if (!words.bind.empty())
+        for (const auto address : absl::StrSplit(words.bind, ','))
+            request.add_source_addresses(std::string(address));
     request.set_verify(words.verify);
     request.set_compression(words.compress);
     const auto delta_cache = parse_bytes(words.delta_cache);
@@ -319,6 +325,11 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
     migrate->add_option("--streams", words.streams, "TCP streams for pages")
         ->check(CLI::Range(1, 16))
         ->capture_default_str();
+    migrate->add_option("--congestion-control", words.congestion_control,
+                        "Of the TCP streams, as bbr: one that the source's kernel has");
+    migrate->add_option("--bind", words.bind,
+                        "Addresses of the source that the streams come from in turn, as\n"
+                        "10.0.0.1,10.1.0.1: to use several links at once");
     migrate
         ->add_option("--compress", words.compress,
                      "auto: lz4 where link and CPU make it the faster way")

@@ -120,6 +120,15 @@ absl::StatusOr<MigrationSettings> MigrationRegistry::settings_of(
     GODWIT_RETURN_IF_ERROR(check_bandwidth(settings.bandwidth_bytes_per_s));
     if (request.streams() > 0) settings.streams = static_cast<uint16_t>(request.streams());
     GODWIT_RETURN_IF_ERROR(check_range<uint32_t>("streams", request.streams(), 0, kMaxDataStreams));
+    settings.congestion_control = request.congestion_control();
+    if (!settings.congestion_control.empty())
+        GODWIT_RETURN_IF_ERROR(check_congestion_control(settings.congestion_control));
+    settings.source_addresses = {request.source_addresses().begin(),
+                                 request.source_addresses().end()};
+    GODWIT_RETURN_IF_ERROR(check_range<int>("the number of source_addresses",
+                                            request.source_addresses_size(), 0, kMaxDataStreams));
+    for (const std::string& address : settings.source_addresses)
+        GODWIT_RETURN_IF_ERROR(check_source_address(address));
     settings.verify = request.verify();
     if (!request.compression().empty()) {
         GODWIT_ASSIGN_OR_RETURN(settings.compression, parse_compression(request.compression()));

@@ -229,19 +229,20 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
         if (const auto journal = Journal::open(options_.state_dir, entry->id); journal.ok())
             journal->write(record, Journal::Durability::kPageCache).IgnoreError();
     };
-    absl::StatusOr<std::unique_ptr<Drain>> made =
-        Drain::create({.migration_id = entry->id,
-                       .destination = *address,
-                       .streams = static_cast<uint16_t>(record.streams()),
-                       .limiter = entry->limiter.get(),
-                       .on_limit =
-                           [&](Bytes bytes_per_s) {
-                               record.set_bandwidth_bytes_per_s(bytes_per_s);
-                               write_record();
-                           },
-                       .tcp = {.ring = options_.ring},
-                       .blocks = blocks,
-                       .log = entry->log.get()});
+    absl::StatusOr<std::unique_ptr<Drain>> made = Drain::create(
+        {.migration_id = entry->id,
+         .destination = *address,
+         .streams = static_cast<uint16_t>(record.streams()),
+         .limiter = entry->limiter.get(),
+         .on_limit =
+             [&](Bytes bytes_per_s) {
+                 record.set_bandwidth_bytes_per_s(bytes_per_s);
+                 write_record();
+             },
+         .tcp = {.congestion_control = record.congestion_control(), .ring = options_.ring},
+         .source_addresses = {record.source_addresses().begin(), record.source_addresses().end()},
+         .blocks = blocks,
+         .log = entry->log.get()});
     if (!made.ok()) {
         spdlog::error("migration {}: {}", entry->id, std::string(made.status().message()));
         return;

@@ -3,11 +3,9 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -16,33 +14,6 @@
 
 namespace godwit {
 namespace {
-
-// Below this round trip a connection is near: a few megabytes in flight keep any link busy, and
-// what waits in larger buffers only falls out of the CPU's caches.
-constexpr uint32_t kNearMicroseconds = 300;
-constexpr int kNearSendBytes = 512 << 10;
-constexpr int kNearReceiveBytes = 2 << 20;
-// What the kernel may hold that was not sent yet.
-constexpr int kNotSentBytes = 1 << 20;
-
-absl::Status set_option(int socket, int level, int name, int value, const char* what) {
-    if (::setsockopt(socket, level, name, &value, sizeof value) == 0) return absl::OkStatus();
-    return errno_status(errno, fmt::format("setsockopt {}", what));
-}
-
-absl::Status set_timeouts(int socket, std::chrono::milliseconds timeout) {
-    // Three probes within the timeout; TCP_USER_TIMEOUT then ends the connection.
-    const int seconds = std::max(1, static_cast<int>(timeout.count() / 3000));
-    GODWIT_RETURN_IF_ERROR(set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1, "SO_KEEPALIVE"));
-    GODWIT_RETURN_IF_ERROR(set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, seconds, "TCP_KEEPIDLE"));
-    GODWIT_RETURN_IF_ERROR(
-        set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, seconds, "TCP_KEEPINTVL"));
-    GODWIT_RETURN_IF_ERROR(set_option(socket, IPPROTO_TCP, TCP_KEEPCNT, 3, "TCP_KEEPCNT"));
-    return set_option(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(timeout.count()),
-                      "TCP_USER_TIMEOUT");
-}
-
-int clamp_to_int(Bytes bytes) { return static_cast<int>(std::min<Bytes>(bytes, 1u << 30)); }
 
 // Waits until a connect() that was begun has ended, and says how.
 absl::Status finish_connect(int socket, MonotonicTime deadline, int cancel_fd) {
@@ -66,6 +37,9 @@ absl::StatusOr<UniqueFd> connect_to(const addrinfo& address, MonotonicTime deadl
         ::socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP));
     if (!socket.valid()) return errno_status(errno, "socket");
     GODWIT_RETURN_IF_ERROR(apply_tcp_options(socket.get(), options));
+    if (!options.source_address.empty())
+        GODWIT_RETURN_IF_ERROR(
+            bind_to_source(socket.get(), address.ai_family, options.source_address));
     if (::connect(socket.get(), address.ai_addr, address.ai_addrlen) != 0) {
         if (errno != EINPROGRESS && errno != EINTR)
             return absl::UnavailableError(errno_status(errno, "connect").message());
@@ -79,38 +53,6 @@ absl::StatusOr<UniqueFd> connect_to(const addrinfo& address, MonotonicTime deadl
 }
 
 }  // namespace
-
-absl::Status set_tcp_timeout(int socket, std::chrono::milliseconds user_timeout) {
-    return set_timeouts(socket, user_timeout);
-}
-
-absl::Status apply_tcp_options(int socket, const TcpOptions& options) {
-    GODWIT_RETURN_IF_ERROR(set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY"));
-    if (options.user_timeout.count() > 0)
-        GODWIT_RETURN_IF_ERROR(set_timeouts(socket, options.user_timeout));
-    if (options.send_buffer_bytes > 0)
-        GODWIT_RETURN_IF_ERROR(set_option(socket, SOL_SOCKET, SO_SNDBUF,
-                                          clamp_to_int(options.send_buffer_bytes), "SO_SNDBUF"));
-    if (options.receive_buffer_bytes > 0)
-        GODWIT_RETURN_IF_ERROR(set_option(socket, SOL_SOCKET, SO_RCVBUF,
-                                          clamp_to_int(options.receive_buffer_bytes), "SO_RCVBUF"));
-    return absl::OkStatus();
-}
-
-absl::StatusOr<bool> fit_tcp_buffers(int socket) {
-    tcp_info info{};
-    socklen_t size = sizeof info;
-    if (::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
-        return errno_status(errno, "getsockopt TCP_INFO");
-    GODWIT_RETURN_IF_ERROR(
-        set_option(socket, IPPROTO_TCP, TCP_NOTSENT_LOWAT, kNotSentBytes, "TCP_NOTSENT_LOWAT"));
-    // 0: not measured yet.
-    if (info.tcpi_rtt == 0 || info.tcpi_rtt > kNearMicroseconds) return false;
-    GODWIT_RETURN_IF_ERROR(set_option(socket, SOL_SOCKET, SO_SNDBUF, kNearSendBytes, "SO_SNDBUF"));
-    GODWIT_RETURN_IF_ERROR(
-        set_option(socket, SOL_SOCKET, SO_RCVBUF, kNearReceiveBytes, "SO_RCVBUF"));
-    return true;
-}
 
 absl::StatusOr<std::unique_ptr<TcpChannel>> connect_tcp(const std::string& host, uint16_t port,
                                                         MonotonicTime deadline, int cancel_fd,

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -15,19 +14,9 @@
 #include "engine/base/units.h"
 #include "transport/ring/ring.h"
 #include "transport/stream/channel.h"
+#include "transport/stream/tcp_options.h"
 
 namespace godwit {
-
-struct TcpOptions {
-    // How long sent data may stay unacknowledged, and a silent peer unanswered, before the
-    // connection counts as lost (TCP_USER_TIMEOUT and keepalive); 0: the kernel's own, minutes.
-    std::chrono::milliseconds user_timeout{30'000};
-    // Upper bounds of the kernel's socket buffers; 0: the kernel sizes them itself up to its
-    // net.ipv4.tcp_wmem and tcp_rmem, which is best for bulk data.
-    Bytes send_buffer_bytes = 0;
-    Bytes receive_buffer_bytes = 0;
-    RingKind ring = RingKind::kIoUring;
-};
 
 class TcpChannel : public Channel {
   public:
@@ -78,16 +67,5 @@ class TcpChannel : public Channel {
 absl::StatusOr<std::unique_ptr<TcpChannel>> connect_tcp(const std::string& host, uint16_t port,
                                                         MonotonicTime deadline, int cancel_fd = -1,
                                                         const TcpOptions& options = {});
-
-// Sets only the timeouts, on a connection that may be in use.
-absl::Status set_tcp_timeout(int socket, std::chrono::milliseconds user_timeout);
-
-// For a connection that carries bulk data, after its handshake: bounds what waits unsent, and on a
-// connection with a short round trip also the socket buffers, which the kernel would let grow to
-// many times what is in flight. Elsewhere the kernel sizes them. Returns whether it is short.
-absl::StatusOr<bool> fit_tcp_buffers(int socket);
-
-// Sets TCP_NODELAY, timeouts and buffers on a TCP socket.
-absl::Status apply_tcp_options(int socket, const TcpOptions& options);
 
 }  // namespace godwit
