@@ -36,7 +36,8 @@ struct SourceContext {
     Duration fixed_cost;  // of a pause, as measured by the agent's last migrations
     std::string guard_program;
     std::string state_dir;
-    TcpOptions tcp;  // of every stream
+    TcpOptions tcp;             // of every stream
+    ThreadPlacement placement;  // of threads that move pages
     MonotonicTime started_at;
     // Somebody wants the guest to resume at the destination now, and the rest to follow.
     const std::atomic<bool>& switch_requested;

@@ -202,6 +202,7 @@ Drain::Step Drain::push(Connection connection, const std::stop_token& stop, Outc
     for (size_t i = 0; i < streams.data().size(); ++i)
         workers.emplace_back([&, i](const std::stop_token& ending) {
             set_thread_name(fmt::format("push-{}", i).c_str());
+            plan_.placement.apply();
             const absl::Status status = push_share(streams, i, order.share(i), ending);
             --running;
             signals.update([&](Seen& seen) {

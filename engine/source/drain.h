@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/base/thread_placement.h"
 #include "engine/postcopy/page_server.h"
 #include "engine/postcopy/pending_pages.h"
 #include "engine/postcopy/push_order.h"
@@ -40,6 +41,7 @@ class Drain final : public PageRequests, private PageSink {
         std::function<void(Bytes bytes_per_s)> on_limit;
         TcpOptions tcp;  // of streams that it has to open
         std::vector<std::string> source_addresses;
+        ThreadPlacement placement;         // of the threads that push
         std::span<const RamBlock> blocks;  // must outlive it
         EventLog* log = nullptr;           // must outlive it
     };

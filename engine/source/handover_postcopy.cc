@@ -64,6 +64,7 @@ absl::Status Handover::make_ready(LiveResult& live) {
                                            .on_limit = [this](Bytes rate) { note_limit(rate); },
                                            .tcp = context_.tcp,
                                            .source_addresses = settings.source_addresses,
+                                           .placement = context_.placement,
                                            .blocks = context_.vm.ram_blocks(),
                                            .log = &context_.log}));
     for (const RamBlock& block : context_.vm.ram_blocks())

@@ -99,6 +99,7 @@ absl::StatusOr<RoundTotals> RoundSender::finish() {
 
 void RoundSender::work(Share& share, const std::stop_token& stop) {
     set_thread_name(("send-" + std::to_string(share.index)).c_str());
+    options_.placement.apply();
     uint64_t seen = 0;
     while (true) {
         {

@@ -142,6 +142,7 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
         .guard_program = dependencies_.guard_program,
         .state_dir = dependencies_.state_dir,
         .tcp = {.congestion_control = settings_.congestion_control, .ring = dependencies_.ring},
+        .placement = dependencies_.placement,
         .started_at = Clock::system().now(),
         .switch_requested = switch_requested_};
     const std::stop_callback on_stop(stop, [this] { static_cast<void>(cancel()); });
@@ -274,10 +275,11 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
                                 .compression = settings_.compression,
                                 .chunk_counts = std::move(counts)},
                                signals_, Clock::system().now() + kConnectLimit));
-    GODWIT_ASSIGN_OR_RETURN(
-        context.sender, RoundSender::create(vm.ram_blocks(), *context.streams, *context.tracker,
-                                            {.page_hashes = settings_.page_hashes,
-                                             .delta_cache_bytes = settings_.delta_cache_bytes}));
+    GODWIT_ASSIGN_OR_RETURN(context.sender,
+                            RoundSender::create(vm.ram_blocks(), *context.streams, *context.tracker,
+                                                {.page_hashes = settings_.page_hashes,
+                                                 .delta_cache_bytes = settings_.delta_cache_bytes,
+                                                 .placement = context.placement}));
     return absl::OkStatus();
 }
 

@@ -40,6 +40,7 @@ struct SourceDependencies {
     TrackerFactory make_tracker;
     ThrottleFactory make_throttle;
     RingKind ring = RingKind::kIoUring;
+    ThreadPlacement placement;
     StepHook at_step = no_hook;
 };
 

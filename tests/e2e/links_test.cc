@@ -2,9 +2,13 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <filesystem>
+#include <fstream>
 #include <set>
 #include <sstream>
+#include <thread>
 #include <tuple>
 
 #include "tests/harness/ending.h"
@@ -169,6 +173,53 @@ TEST(Bind, AndCongestionControlThatThisHostHasNotAreRefusedBeforeAnythingIsTouch
     }
     expect_alive_and_well(a, kVm, 100);
     expect_nothing_left(b);
+}
+
+// --- what they leave of the CPUs ------------------------------------------------------------
+
+// Of each thread of a process whose name begins so: its niceness and the CPUs that it may use.
+std::set<std::pair<int, std::string>> placement_of(pid_t pid, const std::string& name) {
+    std::set<std::pair<int, std::string>> found;
+    std::error_code ignored;
+    for (const auto& task :
+         std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid), ignored)) {
+        std::ifstream status(task.path() / "status");
+        std::string cpus, own_name;
+        for (std::string line; std::getline(status, line);) {
+            std::istringstream words(line);
+            std::string key;
+            words >> key;
+            if (key == "Name:") words >> own_name;
+            if (key == "Cpus_allowed_list:") words >> cpus;
+        }
+        const auto thread = static_cast<id_t>(std::stoi(task.path().filename().string()));
+        if (own_name.rfind(name, 0) == 0) found.emplace(::getpriority(PRIO_PROCESS, thread), cpus);
+    }
+    return found;
+}
+
+TEST(Placement, IsOfTheThreadsThatMovePagesAndOfNoOthers) {
+    const AgentOptions placed{.flags = {"--cpus", "0", "--nice", "7"}};
+    TestAgent a(placed), b(placed);
+    const std::set<std::pair<int, std::string>> moved{{7, "0"}};
+    ASSERT_NO_FATAL_FAILURE(start_guest(a, small_guest(kVm)));
+    BackgroundCommand command = a.cli_in_background(
+        {"migrate", kVm, "--to", b.address(), "--bandwidth", "1MiB/s", "--json"});
+    EXPECT_TRUE(eventually(std::chrono::seconds(60), [&] {
+        return placement_of(a.pid(), "send-") == moved && placement_of(b.pid(), "recv-") == moved;
+    }));
+    for (const auto& [agent, thread] : {std::pair(&a, "urgent-reader"), {&b, "incoming"}}) {
+        const auto others = placement_of(agent->pid(), thread);
+        EXPECT_EQ(others.size(), 1U) << thread;
+        for (const auto& [nice, cpus] : others) {
+            EXPECT_EQ(nice, 0) << thread;
+            EXPECT_TRUE(cpus != "0" || std::thread::hardware_concurrency() == 1) << thread;
+        }
+    }
+    EXPECT_EQ(a.cli({"limit", kVm, "--bandwidth", "unlimited"}).exit_code, 0);
+    ASSERT_TRUE(command.wait(std::chrono::seconds(100)));
+    EXPECT_EQ(json_of(command.result())["outcome"], "done") << command.result().err;
+    expect_alive_and_well(b, kVm, 100);
 }
 
 TEST(ZeroCopy, IsGivenUpWhereTheKernelCopies) {

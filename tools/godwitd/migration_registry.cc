@@ -202,6 +202,7 @@ absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& r
                                                 .make_tracker = options_.make_tracker,
                                                 .make_throttle = options_.make_throttle,
                                                 .ring = options_.ring,
+                                                .placement = options_.placement,
                                                 .at_step = options_.at_step});
     entry->thread = std::jthread([this, entry](const std::stop_token& stop) {
         set_thread_name("migration");

@@ -29,6 +29,7 @@ class MigrationRegistry {
         bool track_unsettled = true;
         Duration freeze_limit = MigrationSettings{}.freeze_limit;
         RingKind ring = RingKind::kIoUring;
+        ThreadPlacement placement;  // of threads that move pages
         StepHook at_step = no_hook;
     };
     MigrationRegistry(VmRegistry& vms, Options options);

@@ -241,6 +241,7 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
              },
          .tcp = {.congestion_control = record.congestion_control(), .ring = options_.ring},
          .source_addresses = {record.source_addresses().begin(), record.source_addresses().end()},
+         .placement = options_.placement,
          .blocks = blocks,
          .log = entry->log.get()});
     if (!made.ok()) {
