@@ -14,6 +14,7 @@ constexpr int kMostDamagedInARow = 10;
 
 void IncomingMigration::receive_pages(Session& session, AcceptedStream& stream) {
     set_thread_name(fmt::format("recv-{}", stream.route.stream).c_str());
+    dependencies_.placement.apply();
     const absl::Status status = receive_until_error(session, stream);
     if (absl::IsOutOfRange(status)) return;  // an orderly close is no error
     // A full RAM mount, say. A connection that is lost needs no telling.

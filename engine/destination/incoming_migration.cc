@@ -198,7 +198,9 @@ absl::StatusOr<std::shared_ptr<IncomingMigration::Session>> IncomingMigration::a
         resumed_told_ = reconnect_said_resumed_;
         markers_ = 0;
     }
-    GODWIT_ASSIGN_OR_RETURN(StreamAcceptor acceptor, StreamAcceptor::create(listener_, expected));
+    GODWIT_ASSIGN_OR_RETURN(
+        StreamAcceptor acceptor,
+        StreamAcceptor::create(listener_, expected, {.ring = dependencies_.ring}));
     const MonotonicTime deadline = Clock::system().now() + kAcceptLimit;
     auto session = std::make_shared<Session>();
     session->data.resize(expected.stream_count - 1);

@@ -18,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/base/thread_placement.h"
 #include "engine/base/wait.h"
 #include "engine/destination/device_state_pipe.h"
 #include "engine/destination/incoming_postcopy.h"
@@ -43,6 +44,8 @@ class IncomingMigration final : private Asker {
         Hypervisor* hypervisor = nullptr;
         std::string state_dir;
         std::string listen_host;  // where the data port is opened
+        RingKind ring = RingKind::kIoUring;
+        ThreadPlacement placement;  // of threads that take pages in
         // Called once when the guest will never run here: the VM is dead and reaped.
         std::function<void(const std::string& vm_name)> on_refused;
         // Called once, before on_resumed, when the source is told that the last page came: the VM

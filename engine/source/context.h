@@ -31,10 +31,13 @@ struct SourceContext {
     v1::JournalRecord& record;
     DecisionWord& word;
     const StepHook& at_step;
+    RateLimiter& limiter;  // of all streams
     TransferClient& peer;
     Duration fixed_cost;  // of a pause, as measured by the agent's last migrations
     std::string guard_program;
     std::string state_dir;
+    TcpOptions tcp;             // of every stream
+    ThreadPlacement placement;  // of threads that move pages
     MonotonicTime started_at;
     // Somebody wants the guest to resume at the destination now, and the rest to follow.
     const std::atomic<bool>& switch_requested;

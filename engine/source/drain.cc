@@ -28,6 +28,7 @@ constexpr Duration kAnswerLimit = std::chrono::seconds(3);
 }  // namespace
 
 Drain::Drain(Plan plan) : plan_(std::move(plan)), peer_(plan_.destination), pending_(plan_.blocks) {
+    if (plan_.limiter != nullptr) limit_ = plan_.limiter->rate();
     for (const RamBlock& block : plan_.blocks) {
         to_push_.emplace_back(block.page_count());
         recent_.emplace_back(block.page_count());
@@ -151,8 +152,9 @@ absl::Status Drain::push_chunk(PageSender& sender, const ChunkPlace& place,
     while (page < end) {
         if (stop.stop_requested()) return absl::CancelledError("the drain ends");
         yield_to_faults();
-        const ChunkMask wanted = whole ? pending_.take_chunk(place.block, place.chunk)
-                                       : take_pages(place, page, kPushPages);
+        const uint64_t most = std::min(kPushPages, streams_->frame_bytes() / kPageBytes);
+        const ChunkMask wanted =
+            whole ? pending_.take_chunk(place.block, place.chunk) : take_pages(place, page, most);
         if (count_pages(wanted) > 0)
             GODWIT_RETURN_IF_ERROR(push_pages(sender, place, wanted, stop));
         if (whole) break;
@@ -182,6 +184,13 @@ void Drain::report_progress() {
     plan_.log->progress(progress, "drain");
 }
 
+// For a restarted agent, which goes on with it.
+void Drain::note_limit() {
+    if (plan_.limiter == nullptr) return;
+    const Bytes now = plan_.limiter->rate();
+    if (std::exchange(limit_, now) != now && plan_.on_limit) plan_.on_limit(now);
+}
+
 Drain::Step Drain::push(Connection connection, const std::stop_token& stop, Outcome& outcome) {
     SourceStreams& streams = *connection.streams;
     SourceSignals& signals = *connection.signals;
@@ -193,6 +202,7 @@ Drain::Step Drain::push(Connection connection, const std::stop_token& stop, Outc
     for (size_t i = 0; i < streams.data().size(); ++i)
         workers.emplace_back([&, i](const std::stop_token& ending) {
             set_thread_name(fmt::format("push-{}", i).c_str());
+            plan_.placement.apply();
             const absl::Status status = push_share(streams, i, order.share(i), ending);
             --running;
             signals.update([&](Seen& seen) {
@@ -212,6 +222,7 @@ Drain::Step Drain::push(Connection connection, const std::stop_token& stop, Outc
                          std::min(deadline, Clock::system().now() + kProgressPeriod),
                          [&](const Seen& now) { return over(now) || (!marked && running == 0); });
         report_progress();
+        note_limit();
         if (seen.ok() && !over(*seen) && !marked) {
             // Behind every page that went with a fault.
             marked = true;

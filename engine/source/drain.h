@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/base/thread_placement.h"
 #include "engine/postcopy/page_server.h"
 #include "engine/postcopy/pending_pages.h"
 #include "engine/postcopy/push_order.h"
@@ -34,7 +35,13 @@ class Drain final : public PageRequests, private PageSink {
         std::string migration_id;
         HostPort destination;
         uint16_t streams = 2;
-        Bytes bandwidth_bytes_per_s = 0;   // 0: unlimited; faults are answered at once all the same
+        // Must outlive it; none: unlimited. Faults are answered at once all the same.
+        RateLimiter* limiter = nullptr;
+        // Called on run()'s thread when the limit has changed.
+        std::function<void(Bytes bytes_per_s)> on_limit;
+        TcpOptions tcp;  // of streams that it has to open
+        std::vector<std::string> source_addresses;
+        ThreadPlacement placement;         // of the threads that push
         std::span<const RamBlock> blocks;  // must outlive it
         EventLog* log = nullptr;           // must outlive it
     };
@@ -93,6 +100,7 @@ class Drain final : public PageRequests, private PageSink {
     absl::Status push_pages(PageSender& sender, const ChunkPlace& place, const ChunkMask& wanted,
                             const std::stop_token& stop);
     void report_progress();
+    void note_limit();
     void note_resumed(MonotonicTime at);
     // Until the destination answers; then `outcome` says the end, or there are streams.
     absl::StatusOr<Connection> reconnect(const std::stop_token& stop, Outcome& outcome);
@@ -109,6 +117,7 @@ class Drain final : public PageRequests, private PageSink {
     PageSet to_push_;  // what the order is made of; written before a push begins
     PageSet recent_;
     uint64_t missing_pages_ = 0;
+    Bytes limit_ = 0;  // as on_limit knows it
     std::function<void(MonotonicTime)> on_resumed_;
 
     // The connection in use: streams_ is set while no reader runs.

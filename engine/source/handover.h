@@ -60,6 +60,7 @@ class Handover {
     absl::Status stop_guest();
     absl::Status send_last_set(LiveResult live);
     absl::Status send_last_pages(PageSet last, uint32_t round);
+    void note_limit(Bytes bytes_per_s);
     absl::Status arm_destination();
     absl::Status punch_early(LiveResult& live);
     absl::Status punch_late(PageSet last, const PageSet& recent, uint32_t round);

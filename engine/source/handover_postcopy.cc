@@ -60,13 +60,22 @@ absl::Status Handover::make_ready(LiveResult& live) {
                             Drain::create({.migration_id = settings.id,
                                            .destination = settings.destination,
                                            .streams = settings.streams,
-                                           .bandwidth_bytes_per_s = settings.bandwidth_bytes_per_s,
+                                           .limiter = &context_.limiter,
+                                           .on_limit = [this](Bytes rate) { note_limit(rate); },
+                                           .tcp = context_.tcp,
+                                           .source_addresses = settings.source_addresses,
+                                           .placement = context_.placement,
                                            .blocks = context_.vm.ram_blocks(),
                                            .log = &context_.log}));
     for (const RamBlock& block : context_.vm.ram_blocks())
         missing_.emplace_back(block.page_count());
     if (!with_rest_) return absl::OkStatus();
     return punch_early(live);
+}
+
+void Handover::note_limit(Bytes bytes_per_s) {
+    context_.record.set_bandwidth_bytes_per_s(bytes_per_s);
+    context_.journal.write(context_.record, Journal::Durability::kPageCache).IgnoreError();
 }
 
 absl::Status Handover::arm_destination() {

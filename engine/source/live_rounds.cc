@@ -87,8 +87,12 @@ absl::Status await_workers(SourceContext& context, const v1::Round& round, bool 
 // Page rate and check rate, from the rounds that can tell.
 class Rates {
   public:
-    void add(const v1::Round& round) {
-        const double seconds = std::max(round.duration_ms() / 1e3, 1e-6);
+    // `limit`: of the bandwidth, 0: none. It may have been lowered since the round began.
+    void add(const v1::Round& round, Bytes limit) {
+        double seconds = std::max(round.duration_ms() / 1e3, 1e-6);
+        if (limit > 0)
+            seconds = std::max(
+                seconds, static_cast<double>(round.sent_bytes()) / static_cast<double>(limit));
         if (round.drained() && round.index() > 0) {
             if (round.dirty_pages() >= kMinRatePages) check_rate_ = round.rate_bytes_per_s();
         } else if (round.sent_pages() >= kMinRatePages) {
@@ -160,7 +164,7 @@ class LiveRounds {
         if (context_.settings.limits.strategy == Strategy::kStopAndCopy) {
             decision.step = NextStep::kStopAndCopy;
             decision.reason = "stop-and-copy was asked for";
-            const Bytes rate = context_.settings.bandwidth_bytes_per_s;
+            const Bytes rate = context_.limiter.rate();
             const double seconds =
                 static_cast<double>(count_pages(set) * kPageBytes) /
                 std::min(rate > 0 ? static_cast<double>(rate) : kSlowestCopy, kSlowestCopy);
@@ -220,7 +224,7 @@ class LiveRounds {
             send_round(context_, set, round, GuestState::kRuns, begin + kRoundLimit));
         context_.at_step(step::kRoundSent);
         const bool cut = context_.sender->was_cut();
-        if (!cut) rates_.add(round);
+        if (!cut) rates_.add(round, context_.limiter.rate());
         total_page_bytes_ += round.dirty_pages() * kPageBytes;
 
         clear_pages(dirty_);

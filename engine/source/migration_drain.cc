@@ -40,6 +40,7 @@ void SourceMigration::note_resumed(SourceContext& context, Handover& handover, M
     // For a successor's report: it knows only what is missing when it comes.
     context.report.mutable_postcopy()->set_missing_pages(count_pages(handover.missing()));
     context.record.set_phase(v1::JOURNAL_PHASE_DRAINING);
+    context.record.set_bandwidth_bytes_per_s(limiter_.rate());
     context.record.set_resumed_unix_ms(std::chrono::duration_cast<std::chrono::milliseconds>(
                                            std::chrono::system_clock::now().time_since_epoch())
                                            .count());

@@ -110,6 +110,7 @@ void RoundSender::forget(const ChunkPages& pages) {
 
 void RoundSender::work(Share& share, const std::stop_token& stop) {
     set_thread_name(("send-" + std::to_string(share.index)).c_str());
+    options_.placement.apply();
     uint64_t seen = 0;
     while (true) {
         {
@@ -155,13 +156,23 @@ absl::StatusOr<RoundTotals> RoundSender::send_share(Share& share) {
 
 absl::Status RoundSender::send_pages_of(Share& share, BlockIndex block, ChunkIndex chunk,
                                         const ChunkMask& wanted) {
-    if (cut_) {
-        leave_out(block, chunk, wanted);
-        return absl::OkStatus();
-    }
-    if (kind_ == RoundKind::kPunches)
+    if (kind_ == RoundKind::kPunches && !cut_)
         return send_punch(*share.stream->writer, block, chunk, wanted);
-    return send_chunk(share, block, chunk, wanted);
+    return send_in_parts(share, block, chunk, wanted);
+}
+
+// Where the bandwidth is limited, a frame of a whole chunk may be more than a second has room for.
+absl::Status RoundSender::send_in_parts(Share& share, BlockIndex block, ChunkIndex chunk,
+                                        ChunkMask wanted) {
+    while (count_pages(wanted) > 0) {
+        if (cut_) {
+            leave_out(block, chunk, wanted);
+            break;
+        }
+        const ChunkMask part = take_pages(wanted, streams_.frame_bytes() / kPageBytes);
+        GODWIT_RETURN_IF_ERROR(send_chunk(share, block, chunk, part));
+    }
+    return absl::OkStatus();
 }
 
 void RoundSender::leave_out(BlockIndex block, ChunkIndex chunk, const ChunkMask& wanted) {
@@ -251,7 +262,7 @@ absl::Status RoundSender::send_chunk(Share& share, BlockIndex block, ChunkIndex 
     // A delta is hashed as it is sent.
     if (count_pages(gathering.out.delta) == 0)
         gathering.out.hashes = std::span(share.hashes).first(gathering.kept);
-    return sender.send(gathering.out);
+    return sender.send(gathering.out, streams_.stopping());
 }
 
 // Of the pages that were kept from number `begin` on.

@@ -15,6 +15,7 @@
 #include "engine/base/page_bitmap.h"
 #include "engine/base/ram_block.h"
 #include "engine/base/ram_reader.h"
+#include "engine/base/thread_placement.h"
 #include "engine/source/page_hash_table.h"
 #include "engine/source/streams.h"
 #include "transport/codec/delta_cache.h"
@@ -55,6 +56,7 @@ class RoundSender {
         // sent, whatever was written, and there are no deltas.
         bool page_hashes = true;
         Bytes delta_cache_bytes = 0;  // over all streams; 0: no deltas
+        ThreadPlacement placement;    // of the workers
     };
     // All three must outlive it. Errors: RamReader's.
     static absl::StatusOr<std::unique_ptr<RoundSender>> create(std::span<const RamBlock> blocks,
@@ -109,6 +111,7 @@ class RoundSender {
     absl::StatusOr<RoundTotals> send_share(Share& share);
     absl::Status send_pages_of(Share& share, BlockIndex block, ChunkIndex chunk,
                                const ChunkMask& wanted);
+    absl::Status send_in_parts(Share& share, BlockIndex block, ChunkIndex chunk, ChunkMask wanted);
     void leave_out(BlockIndex block, ChunkIndex chunk, const ChunkMask& wanted);
     absl::Status send_punch(FrameWriter& writer, BlockIndex block, ChunkIndex chunk,
                             const ChunkMask& pages);

@@ -37,6 +37,18 @@ bool may_throttle(const MigrationSettings& settings) {
            (strategy == Strategy::kPrecopy || strategy == Strategy::kHybrid);
 }
 
+std::string limit_text(Bytes bytes_per_second) {
+    if (bytes_per_second == 0) return "the bandwidth is not limited";
+    return fmt::format("the bandwidth is limited to {}/s", format_bytes(bytes_per_second));
+}
+
+absl::Status check_bandwidth(Bytes bytes_per_second) {
+    if (bytes_per_second == 0 || bytes_per_second >= kLeastBandwidth) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        fmt::format("bandwidth_bytes_per_s is {}; it must be at least {}, or 0 for no limit",
+                    bytes_per_second, kLeastBandwidth));
+}
+
 std::string_view compression_name(Compression compression) {
     switch (compression) {
         case Compression::kOff:

@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "engine/base/clock.h"
 #include "engine/base/status.h"
@@ -23,6 +24,8 @@ struct MigrationSettings {
     Duration finish_by{};             // after the start; 0: no deadline
     Bytes bandwidth_bytes_per_s = 0;  // 0: unlimited
     uint16_t streams = 2;
+    std::string congestion_control;             // of TcpOptions
+    std::vector<std::string> source_addresses;  // of SourceStreams::Target
     Compression compression = Compression::kAuto;
     // Of RoundSender::Options.
     Bytes delta_cache_bytes = kDefaultDeltaCacheBytes;
@@ -42,6 +45,11 @@ bool may_use_postcopy(const MigrationSettings& settings);
 // Whether the vCPUs may come to be held back: somebody must be able to do that.
 bool may_throttle(const MigrationSettings& settings);
 
+// "the bandwidth is limited to 1.00 MiB/s", or that it is not.
+std::string limit_text(Bytes bytes_per_second);
+// Errors: InvalidArgument for a limit with which nothing would ever arrive. 0 is none.
+absl::Status check_bandwidth(Bytes bytes_per_second);
+
 std::string_view compression_name(Compression compression);
 // Errors: InvalidArgument, with the names that there are.
 absl::StatusOr<Compression> parse_compression(std::string_view name);
@@ -50,6 +58,7 @@ std::string_view strategy_name(Strategy strategy);
 // Errors: InvalidArgument, with the names that there are.
 absl::StatusOr<Strategy> parse_strategy(std::string_view name);
 
+inline constexpr Bytes kLeastBandwidth = 1024;  // a second
 inline constexpr Bytes kMaxDeltaCacheBytes = Bytes{1} << 40;
 inline constexpr uint16_t kMaxDataStreams = 16;
 inline constexpr uint32_t kMaxRounds = 1000;

@@ -64,7 +64,8 @@ SourceMigration::SourceMigration(MigrationSettings settings, SourceDependencies 
     : settings_(std::move(settings)),
       dependencies_(std::move(dependencies)),
       vm_name_(dependencies_.vm->spec().name()),
-      signals_(settings_.streams) {}
+      signals_(settings_.streams),
+      limiter_(settings_.bandwidth_bytes_per_s) {}
 
 absl::Status SourceMigration::cancel() {
     // Held until the cancel is seen too: who finds ABORT in the word learns here whose it is.
@@ -76,6 +77,16 @@ absl::Status SourceMigration::cancel() {
     }
     signals_.update([](SourceSignals::Seen& seen) { seen.cancelled = true; });
     return absl::OkStatus();
+}
+
+void SourceMigration::limit(Bytes bytes_per_second) {
+    limiter_.set_rate(bytes_per_second);
+    const char* phase = nullptr;
+    {
+        const std::lock_guard lock(drain_mutex_);
+        phase = drain_ ? "drain" : live_over_ ? "handover" : "rounds";
+    }
+    log_.message(phase, limit_text(bytes_per_second));
 }
 
 v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
@@ -111,27 +122,35 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     record.set_peer(settings_.destination.to_string());
     record.set_streams(settings_.streams);
     record.set_bandwidth_bytes_per_s(settings_.bandwidth_bytes_per_s);
+    record.set_congestion_control(settings_.congestion_control);
+    for (const std::string& address : settings_.source_addresses)
+        record.add_source_addresses(address);
     TransferClient peer(settings_.destination);
-    SourceContext context{.settings = settings_,
-                          .vm = *dependencies_.vm,
-                          .log = log_,
-                          .signals = signals_,
-                          .report = report,
-                          .journal = *journal,
-                          .record = record,
-                          .word = *word_,
-                          .at_step = dependencies_.at_step,
-                          .peer = peer,
-                          .fixed_cost = dependencies_.fixed_cost,
-                          .guard_program = dependencies_.guard_program,
-                          .state_dir = dependencies_.state_dir,
-                          .started_at = Clock::system().now(),
-                          .switch_requested = switch_requested_};
+    SourceContext context{
+        .settings = settings_,
+        .vm = *dependencies_.vm,
+        .log = log_,
+        .signals = signals_,
+        .report = report,
+        .journal = *journal,
+        .record = record,
+        .word = *word_,
+        .at_step = dependencies_.at_step,
+        .limiter = limiter_,
+        .peer = peer,
+        .fixed_cost = dependencies_.fixed_cost,
+        .guard_program = dependencies_.guard_program,
+        .state_dir = dependencies_.state_dir,
+        .tcp = {.congestion_control = settings_.congestion_control, .ring = dependencies_.ring},
+        .placement = dependencies_.placement,
+        .started_at = Clock::system().now(),
+        .switch_requested = switch_requested_};
     const std::stop_callback on_stop(stop, [this] { static_cast<void>(cancel()); });
     {
         const Listening listening(context.vm, signals_);
         migrate(context, stop);
     }
+    report.set_bandwidth_bytes_per_s(limiter_.rate());
     report.set_total_ms(to_ms(Clock::system().now() - context.started_at));
     context.at_step(step::kConcluded);
     dependencies_.vm.reset();
@@ -154,6 +173,9 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
     absl::StatusOr<LiveResult> live = run_live_rounds(context);
     if (!live.ok()) return undo(context, live.status(), false, stop);
     context.report.set_switch_reason(live->decision.reason);
+    const SourceStreams::ZeroCopy zero_copy = context.streams->zero_copy();
+    context.report.set_zero_copy_streams(zero_copy.streams);
+    spdlog::info("migration {}: zero-copy sends: {}", settings_.id, zero_copy.explanation);
     {
         const std::lock_guard lock(drain_mutex_);
         live_over_ = true;
@@ -247,14 +269,17 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
                                 .port = static_cast<uint16_t>(response.data_port()),
                                 .session_token = response.session_token(),
                                 .stream_count = settings_.streams,
-                                .bandwidth_bytes_per_s = settings_.bandwidth_bytes_per_s,
+                                .limiter = &limiter_,
+                                .tcp = context.tcp,
+                                .source_addresses = settings_.source_addresses,
                                 .compression = settings_.compression,
                                 .chunk_counts = std::move(counts)},
                                signals_, Clock::system().now() + kConnectLimit));
-    GODWIT_ASSIGN_OR_RETURN(
-        context.sender, RoundSender::create(vm.ram_blocks(), *context.streams, *context.tracker,
-                                            {.page_hashes = settings_.page_hashes,
-                                             .delta_cache_bytes = settings_.delta_cache_bytes}));
+    GODWIT_ASSIGN_OR_RETURN(context.sender,
+                            RoundSender::create(vm.ram_blocks(), *context.streams, *context.tracker,
+                                                {.page_hashes = settings_.page_hashes,
+                                                 .delta_cache_bytes = settings_.delta_cache_bytes,
+                                                 .placement = context.placement}));
     return absl::OkStatus();
 }
 

@@ -39,6 +39,8 @@ struct SourceDependencies {
     Duration fixed_cost = std::chrono::milliseconds(15);  // DESIGN: 9–12 ms seen
     TrackerFactory make_tracker;
     ThrottleFactory make_throttle;
+    RingKind ring = RingKind::kIoUring;
+    ThreadPlacement placement;
     StepHook at_step = no_hook;
 };
 
@@ -64,6 +66,9 @@ class SourceMigration {
     absl::Status switch_to_postcopy();
     // Ok: an interrupted drain is tried again at once. Errors: FailedPrecondition when none is.
     absl::Status resume();
+
+    // Limits all streams together from now on; 0: no limit. Of no effect once it has ended.
+    void limit(Bytes bytes_per_second);
 
     // The guest runs at the destination, and its last pages follow.
     [[nodiscard]] bool resumed_there() const { return resumed_there_; }
@@ -95,6 +100,7 @@ class SourceMigration {
     const std::string vm_name_;
     EventLog log_;
     SourceSignals signals_;
+    RateLimiter limiter_;
     std::mutex word_mutex_;
     std::optional<DecisionWord> word_;  // guarded by word_mutex_ until run() has opened it
     bool cancelled_early_ = false;      // guarded by word_mutex_

@@ -32,7 +32,10 @@ absl::StatusOr<std::unique_ptr<SourceStreams>> SourceStreams::connect(Target tar
     FrameRoute route{.migration_id = frame_migration_id(to.migration_id),
                      .generation = to.generation};
     const auto open = [&]() -> absl::StatusOr<std::unique_ptr<TcpChannel>> {
-        GODWIT_ASSIGN_OR_RETURN(auto channel, connect_tcp(to.host, to.port, deadline));
+        TcpOptions options = to.tcp;
+        if (route.stream < to.stream_count && !to.source_addresses.empty())
+            options.source_address = to.source_addresses[route.stream % to.source_addresses.size()];
+        GODWIT_ASSIGN_OR_RETURN(auto channel, connect_tcp(to.host, to.port, deadline, -1, options));
         GODWIT_RETURN_IF_ERROR(client_hello(*channel, route, token, deadline));
         return channel;
     };
@@ -40,11 +43,11 @@ absl::StatusOr<std::unique_ptr<SourceStreams>> SourceStreams::connect(Target tar
         route.stream = i;
         DataStream& stream = streams->data_.emplace_back();
         GODWIT_ASSIGN_OR_RETURN(stream.channel, open());
-        GODWIT_RETURN_IF_ERROR(fit_tcp_buffers(stream.channel->fd()));
+        GODWIT_RETURN_IF_ERROR(stream.channel->prepare_for_bulk());
         stream.writer = std::make_unique<FrameWriter>(*stream.channel, route);
-        GODWIT_ASSIGN_OR_RETURN(
-            PageSender sender, PageSender::create(*stream.writer, {.compression = to.compression,
-                                                                   .limiter = &streams->limiter_}));
+        GODWIT_ASSIGN_OR_RETURN(PageSender sender,
+                                PageSender::create(*stream.writer, {.compression = to.compression,
+                                                                    .limiter = to.limiter}));
         stream.sender.emplace(std::move(sender));
     }
     route.stream = to.stream_count;
@@ -69,7 +72,7 @@ absl::Status SourceStreams::shorten_timeouts() {
 SourceStreams::~SourceStreams() { shutdown(); }
 
 void SourceStreams::shutdown() {
-    limiter_.stop();
+    stopping_.request_stop();
     for (DataStream& stream : data_)
         if (stream.channel) stream.channel->shutdown();  // not all of them when connect() failed
     if (urgent_channel_) urgent_channel_->shutdown();
@@ -84,6 +87,17 @@ Bytes SourceStreams::sent_bytes() const {
     Bytes total = urgent_channel_->sent_bytes();
     for (const DataStream& stream : data_) total += stream.channel->sent_bytes();
     return total;
+}
+
+SourceStreams::ZeroCopy SourceStreams::zero_copy() const {
+    ZeroCopy result;
+    for (const DataStream& stream : data_) {
+        const bool sends = stream.channel->sends_zero_copy();
+        if (sends || result.explanation.empty())
+            result.explanation = stream.channel->explain_zero_copy();
+        result.streams += sends ? 1 : 0;
+    }
+    return result;
 }
 
 void SourceStreams::read_urgent(FrameReader& reader) {

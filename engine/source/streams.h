@@ -1,4 +1,12 @@
 // SourceStreams: the source's ends of a migration's connections.
+//
+// Memory of a data stream, whatever the size of the guest and the speed of the link: 6 MiB of
+// staging (three buffers of a frame: one that is sent, one that is filled, one to pack into), its
+// share of the delta cache, and what the kernel holds of its socket, at most 1 MiB where the round
+// trip is short (fit_tcp_buffers), else at most net.ipv4.tcp_wmem (4 MiB by default). Its other end
+// has a frame and an unpacked chunk, 4 MiB, and at most 4 MiB or net.ipv4.tcp_rmem in its socket.
+// A frame that leaves without a copy is read by the kernel until it is acknowledged; the next one
+// begins before that, but the one after it is not filled: the three buffers are enough.
 #pragma once
 
 #include <atomic>
@@ -6,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <thread>
 #include <vector>
 
@@ -43,7 +52,11 @@ class SourceStreams {
         uint16_t port = 0;
         std::string session_token;
         uint16_t stream_count = 1;
-        Bytes bandwidth_bytes_per_s = 0;  // 0: unlimited
+        RateLimiter* limiter = nullptr;  // must outlive it; none: as fast as it goes
+        TcpOptions tcp;
+        // Data streams come from these in turn; empty: from where the host's routes say, as the
+        // urgent stream does.
+        std::vector<std::string> source_addresses;
         Compression compression = Compression::kAuto;
         uint32_t generation = 0;
         std::vector<uint64_t> chunk_counts;  // by block
@@ -68,6 +81,13 @@ class SourceStreams {
     [[nodiscard]] std::vector<DataStream>& data() { return data_; }
     [[nodiscard]] FrameWriter& urgent() { return *urgent_writer_; }
     [[nodiscard]] Bytes sent_bytes() const;
+    // On how many data streams large frames leave without a copy, and of one of them why (not).
+    // While none of them sends.
+    struct ZeroCopy {
+        uint32_t streams = 0;
+        std::string explanation;
+    };
+    [[nodiscard]] ZeroCopy zero_copy() const;
 
     // What the destination may answer (phases.h): anything else is a breach of the protocol and
     // ends the connection.
@@ -94,7 +114,15 @@ class SourceStreams {
     Damage take_damage();
 
     // Counts bytes against the bandwidth that were sent without waiting for it.
-    void charge(Bytes bytes) { limiter_.charge(bytes); }
+    void charge(Bytes bytes) {
+        if (target_.limiter != nullptr) target_.limiter->charge(bytes);
+    }
+    // What a frame of pages should have at most, so that the limit is kept to within a second.
+    [[nodiscard]] Bytes frame_bytes() const {
+        return target_.limiter == nullptr ? kChunkBytes : target_.limiter->frame_bytes();
+    }
+    // Asked for once it is shut down: for who waits for bandwidth.
+    [[nodiscard]] std::stop_token stopping() const { return stopping_.get_token(); }
 
     // Makes every blocked send and receive fail. Any thread.
     void shutdown();
@@ -103,7 +131,7 @@ class SourceStreams {
 
   private:
     SourceStreams(Target target, SourceSignals& signals)
-        : target_(std::move(target)), signals_(signals), limiter_(target_.bandwidth_bytes_per_s) {}
+        : target_(std::move(target)), signals_(signals) {}
     void read_urgent(FrameReader& reader);
     absl::Status handle(const Frame& frame);
     absl::Status note(const Frame& frame);
@@ -112,7 +140,7 @@ class SourceStreams {
 
     Target target_;
     SourceSignals& signals_;
-    RateLimiter limiter_;
+    std::stop_source stopping_;
     std::vector<DataStream> data_;
     std::unique_ptr<TcpChannel> urgent_channel_;
     std::unique_ptr<FrameWriter> urgent_writer_;

@@ -106,6 +106,9 @@ TEST(Daemon, RefusesWrongFlagsWithExitCode2AndTheReason) {
         {{"--memory-limit", "much"}, "--memory-limit"},
         {{"--log-level", "loud"}, "--log-level"},
         {{"--guard", "/nonexistent"}, "godwit-guard"},
+        {{"--cpus", "all"}, "--cpus: \"all\" is no CPU"},
+        {{"--cpus", "0,9999"}, "--cpus: there is no CPU 9999"},
+        {{"--nice", "20"}, "--nice"},
         {{"--colour"}, "--colour"}};
     for (const auto& [flags, reason] : cases) {
         std::vector<std::string> words = {program("godwitd"), "--state-dir", "/nonexistent/godwit"};

@@ -427,6 +427,30 @@ TEST_F(DrainTest, CancelIsTooLateInARestartedAgentToo) {
     expect_drained_in_the_end();
 }
 
+// A guest that asks for little: what is missing comes as the limit lets it.
+class PatientDrainTest : public DrainTest {
+  protected:
+    [[nodiscard]] std::string guest_words() const override {
+        return "ws=8M rate=50 pattern=random sweep=250 dma=512K diskrate=10";
+    }
+};
+
+TEST_F(PatientDrainTest, ALimitOutlivesTheSourceAgentAndIsLiftedInItsSuccessor) {
+    BackgroundCommand command =
+        begin_migration({"--strategy", "postcopy", "--bandwidth", "64KiB/s"});
+    ASSERT_TRUE(
+        eventually(std::chrono::seconds(30), [&] { return witness->ran_at_destination(); }));
+    ASSERT_EQ(a.cli({"limit", kId, "--bandwidth", "65000B/s"}).exit_code, 0);
+    ASSERT_TRUE(eventually(std::chrono::seconds(30), [&] { return journal_says("65000"); }));
+    a.end(SIGKILL);
+    expect_lost(command);
+    bring_back(a);
+    EXPECT_GT(missing_at_b(), 0U);
+    EXPECT_EQ(a.cli({"limit", kId, "--bandwidth", "unlimited"}).exit_code, 0);
+    expect_drained_in_the_end();
+    EXPECT_EQ(report()["bandwidth_bytes_per_s"], 0);
+}
+
 TEST_F(DrainTest, ResumeTriesAtOnceWhenInterruptedAndIsRefusedWhenNot) {
     BackgroundCommand command = begin_postcopy();
     ASSERT_TRUE(await_drained(0.1)) << "too fast to be caught";

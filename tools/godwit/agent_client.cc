@@ -136,6 +136,13 @@ absl::Status AgentClient::switch_to_postcopy(const std::string& migration) {
     return call<v1::SwitchResponse>(&v1::Agent::Stub::Switch, request, kCallLimit).status();
 }
 
+absl::Status AgentClient::limit(const std::string& migration, Bytes bandwidth_bytes_per_s) {
+    v1::LimitRequest request;
+    request.set_migration(migration);
+    request.set_bandwidth_bytes_per_s(bandwidth_bytes_per_s);
+    return call<v1::LimitResponse>(&v1::Agent::Stub::Limit, request, kCallLimit).status();
+}
+
 absl::Status AgentClient::resume(const std::string& migration) {
     v1::ResumeRequest request;
     request.set_migration(migration);

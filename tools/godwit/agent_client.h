@@ -34,6 +34,7 @@ class AgentClient {
                        const std::function<bool(const v1::MigrationEvent&)>& visit);
     absl::Status cancel(const std::string& migration);
     absl::Status switch_to_postcopy(const std::string& migration);
+    absl::Status limit(const std::string& migration, Bytes bandwidth_bytes_per_s);
     absl::Status resume(const std::string& migration);
     absl::StatusOr<v1::MigrationReport> report(const std::string& migration);
     absl::StatusOr<v1::ListMigrationsResponse> list_migrations();

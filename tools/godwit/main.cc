@@ -38,8 +38,10 @@ struct Words {
     std::string max_data;
     std::string on_no_converge = "default";
     std::string finish_by;
-    std::string bandwidth;
+    std::string bandwidth = "unlimited";
     uint32_t streams = 2;
+    std::string congestion_control;
+    std::string bind;
     std::string compress = "auto";
     std::string delta_cache = "64MiB";
     bool no_page_hashes = false;
@@ -84,6 +86,16 @@ absl::StatusOr<double> parse_factor(std::string text) {
     return factor;
 }
 
+// 0: no limit.
+absl::StatusOr<Bytes> parse_bandwidth(const std::string& text) {
+    if (text == "unlimited") return Bytes{0};
+    const auto bandwidth = parse_rate(text);
+    if (!bandwidth.ok()) return annotate(bandwidth.status(), "--bandwidth");
+    if (*bandwidth < 1024)
+        return absl::InvalidArgumentError("--bandwidth: it must be at least 1KiB/s");
+    return *bandwidth;
+}
+
 absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
     v1::MigrateRequest request;
     request.set_vm(words.name);
@@ -122,14 +134,13 @@ absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
         if (ms < 1) return absl::InvalidArgumentError("--finish-by: it must be at least 1ms");
         request.set_finish_by_ms(static_cast<uint64_t>(ms));
     }
-    if (!words.bandwidth.empty()) {
-        const auto bandwidth = parse_rate(words.bandwidth);
-        if (!bandwidth.ok()) return annotate(bandwidth.status(), "--bandwidth");
-        if (*bandwidth < 1024)
-            return absl::InvalidArgumentError("--bandwidth: it must be at least 1KiB/s");
-        request.set_bandwidth_bytes_per_s(*bandwidth);
-    }
+    GODWIT_ASSIGN_OR_RETURN(const Bytes bandwidth, parse_bandwidth(words.bandwidth));
+    request.set_bandwidth_bytes_per_s(bandwidth);
     request.set_streams(words.streams);
+    request.set_congestion_control(words.congestion_control);
+    if (!words.bind.empty())
+        for (const auto address : absl::StrSplit(words.bind, ','))
+            request.add_source_addresses(std::string(address));
     request.set_verify(words.verify);
     request.set_compression(words.compress);
     const auto delta_cache = parse_bytes(words.delta_cache);
@@ -160,6 +171,11 @@ void add_tracker_option(CLI::App& command, Words& words) {
     command.add_option("--tracker", words.tracker, "How written pages are found")
         ->check(CLI::IsMember({"auto", "uffd-wp", "kvm-dirty-log"}))
         ->capture_default_str();
+}
+
+CLI::Option* add_bandwidth_option(CLI::App& command, Words& words) {
+    return command.add_option("--bandwidth", words.bandwidth,
+                              "Limit of all streams together, as 2Gbit or 100MiB/s");
 }
 
 void add_vm_commands(CLI::App& app, Words& words, Action& action) {
@@ -305,10 +321,15 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
         ->capture_default_str();
     migrate->add_option("--finish-by", words.finish_by,
                         "Resume before the last pages are there, so that all is over by then: 30s");
-    migrate->add_option("--bandwidth", words.bandwidth, "Limit, as 1Gbit or 100MiB/s");
+    add_bandwidth_option(*migrate, words)->capture_default_str();
     migrate->add_option("--streams", words.streams, "TCP streams for pages")
         ->check(CLI::Range(1, 16))
         ->capture_default_str();
+    migrate->add_option("--congestion-control", words.congestion_control,
+                        "Of the TCP streams, as bbr: one that the source's kernel has");
+    migrate->add_option("--bind", words.bind,
+                        "Addresses of the source that the streams come from in turn, as\n"
+                        "10.0.0.1,10.1.0.1: to use several links at once");
     migrate
         ->add_option("--compress", words.compress,
                      "auto: lz4 where link and CPU make it the faster way")
@@ -367,6 +388,19 @@ void add_migration_commands(CLI::App& app, Words& words, Action& action) {
     add("resume", "Try at once to go on with a drain that was interrupted")->callback([&] {
         action = [&words](AgentClient& agent) {
             return print_done(agent.resume(words.migration), words.json);
+        };
+    });
+    CLI::App* limit = add("limit", "Change the bandwidth of a migration that runs");
+    limit->footer("Example:\n  godwit limit web --bandwidth 2Gbit");
+    add_bandwidth_option(*limit, words)->required();
+    limit->callback([&] {
+        action = [&words](AgentClient& agent) {
+            const absl::StatusOr<Bytes> bandwidth = parse_bandwidth(words.bandwidth);
+            if (!bandwidth.ok()) {
+                print_error(bandwidth.status(), words.json);
+                return ExitCode::kUsage;
+            }
+            return print_done(agent.limit(words.migration, *bandwidth), words.json);
         };
     });
     add("report", "What happened in a migration")->callback([&] {

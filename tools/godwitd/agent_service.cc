@@ -237,6 +237,13 @@ grpc::Status AgentService::Resume(grpc::ServerContext*, const v1::ResumeRequest*
     return api_error(migrations_.resume(request->migration()));
 }
 
+grpc::Status AgentService::Limit(grpc::ServerContext*, const v1::LimitRequest* request,
+                                 v1::LimitResponse*) {
+    if (!request->has_bandwidth_bytes_per_s())
+        return api_error(absl::InvalidArgumentError("Nothing is to be changed: say a bandwidth"));
+    return api_error(migrations_.limit(request->migration(), request->bandwidth_bytes_per_s()));
+}
+
 grpc::Status AgentService::GetReport(grpc::ServerContext*, const v1::GetReportRequest* request,
                                      v1::MigrationReport* report) {
     absl::StatusOr<v1::MigrationReport> found = migrations_.report(request->migration());

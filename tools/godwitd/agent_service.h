@@ -57,6 +57,8 @@ class AgentService final : public v1::Agent::Service {
                         v1::SwitchResponse*) override;
     grpc::Status Resume(grpc::ServerContext*, const v1::ResumeRequest* request,
                         v1::ResumeResponse*) override;
+    grpc::Status Limit(grpc::ServerContext*, const v1::LimitRequest* request,
+                       v1::LimitResponse*) override;
     grpc::Status GetReport(grpc::ServerContext*, const v1::GetReportRequest* request,
                            v1::MigrationReport* report) override;
     grpc::Status ListMigrations(grpc::ServerContext*, const v1::ListMigrationsRequest*,

@@ -198,6 +198,8 @@ IncomingMigration::Dependencies IncomingRegistry::dependencies_of(const std::str
     return {.hypervisor = &hypervisor_,
             .state_dir = options_.state_dir,
             .listen_host = options_.listen_host,
+            .ring = options_.ring,
+            .placement = options_.placement,
             .on_refused = [this, id](const std::string& vm) { vms_.settle(vm, id, nullptr); },
             .on_settling = [this, id](const std::string& vm) { vms_.release_soon(vm, id); },
             .on_resumed = [this, id](const std::string& vm) { vms_.release(vm, id); },

@@ -28,6 +28,8 @@ class IncomingRegistry {
     struct Options {
         std::string state_dir;
         std::string listen_host;
+        RingKind ring = RingKind::kIoUring;
+        ThreadPlacement placement;
         std::string hypervisor_version;
         bool overcommit = false;  // takes VMs that are larger than the host
         StepHook at_step = no_hook;

@@ -19,6 +19,7 @@
 
 #include "dirty-tracking/resident/vcpu_throttle.h"
 #include "engine/base/log.h"
+#include "engine/base/thread_placement.h"
 #include "engine/base/wait.h"
 #include "engine/guest/qemu/qemu_hypervisor.h"
 #include "tools/godwitd/agent_service.h"
@@ -27,6 +28,7 @@
 #include "tools/godwitd/tracker_choice.h"
 #include "tools/godwitd/transfer_service.h"
 #include "transport/control/peer.h"
+#include "transport/ring/ring_choice.h"
 
 namespace godwit {
 namespace {
@@ -41,6 +43,9 @@ struct Flags {
     std::string resident;
     bool overcommit = false;
     bool insecure = false;
+    bool no_io_uring = false;
+    std::string cpus;
+    int nice = 0;
     bool unsafe_no_unsettled = false;
     std::string test_hold_at;
     double freeze_limit_s = 10;
@@ -91,6 +96,16 @@ int refuse(const absl::Status& status) {
     return kRefused;
 }
 
+// Chosen once: how all data streams of this agent send and receive.
+RingKind ring_kind(bool no_io_uring) {
+    const RingChoice choice = choose_ring(!no_io_uring);
+    if (choice.reason.empty())
+        spdlog::info("data streams use io_uring");
+    else
+        spdlog::warn("data streams use plain sockets, which cost more CPU: {}", choice.reason);
+    return choice.kind;
+}
+
 // For scripts that let the kernel choose the port: <state>/address holds HOST:PORT.
 void write_address(const std::string& state_dir, const HostPort& address) {
     const std::string path = state_dir + "/address";
@@ -100,7 +115,8 @@ void write_address(const std::string& state_dir, const HostPort& address) {
     if (error) spdlog::warn("cannot write {}: {}", path, error.message());
 }
 
-int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit) {
+int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit,
+          const ThreadPlacement& placement) {
     const absl::StatusOr<UniqueFd> lock = lock_state_dir(flags.state_dir);
     if (!lock.ok()) return refuse(lock.status());
     // Threads made from here on must not take the signals that signalfd waits for.
@@ -123,6 +139,8 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit) {
     for (const std::string& problem : host_trackers(info->has_kvm, flags.resident).problems)
         spdlog::warn("tracker {}", problem);
 
+    const RingKind ring = ring_kind(flags.no_io_uring);
+
     TestHold hold(flags.test_hold_at, flags.state_dir);
     const StepHook at_step = flags.test_hold_at.empty()
                                  ? StepHook(no_hook)
@@ -130,6 +148,8 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit) {
     IncomingRegistry incoming(vms, hypervisor,
                               {.state_dir = flags.state_dir,
                                .listen_host = listen.host,
+                               .ring = ring,
+                               .placement = placement,
                                .hypervisor_version = info->version,
                                .overcommit = flags.overcommit,
                                .at_step = at_step});
@@ -142,6 +162,8 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit) {
                                        .track_unsettled = !flags.unsafe_no_unsettled,
                                        .freeze_limit = std::chrono::duration_cast<Duration>(
                                            std::chrono::duration<double>(flags.freeze_limit_s)),
+                                       .ring = ring,
+                                       .placement = placement,
                                        .at_step = at_step});
     migrations.recover();
     AgentService agent(hypervisor, vms, migrations, incoming,
@@ -184,11 +206,7 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit) {
     return 0;
 }
 
-int run(int argc, char** argv) {
-    CLI::App app(
-        "The Godwit agent: runs VMs, and moves them to and from other agents.\n\n"
-        "Example:\n  godwitd --listen 127.0.0.1:7654 --state-dir /var/lib/godwit");
-    Flags flags;
+void add_options(CLI::App& app, Flags& flags) {
     app.add_option("--listen", flags.listen, "HOST:PORT to listen on")->capture_default_str();
     app.add_option("--state-dir", flags.state_dir, "Where VMs, RAM mounts and journals are kept")
         ->capture_default_str();
@@ -206,6 +224,15 @@ int run(int argc, char** argv) {
                    "godwitd); \"none\": nothing is loaded into QEMU");
     app.add_flag("--insecure", flags.insecure,
                  "Listen beyond loopback without encryption: only on a network that you trust");
+    app.add_flag("--no-io-uring", flags.no_io_uring,
+                 "Data streams use plain sockets (by itself where the kernel is too old for "
+                 "io_uring, or it is forbidden)");
+    app.add_option("--cpus", flags.cpus,
+                   "CPUs for the threads that move pages, as 0-3,6 (default: all). What answers "
+                   "page faults is not bound");
+    app.add_option("--nice", flags.nice, "Niceness of the threads that move pages")
+        ->check(CLI::Range(0, ThreadPlacement::kMostNice))
+        ->capture_default_str();
     app.add_flag("--unsafe-no-unsettled", flags.unsafe_no_unsettled,
                  "For tests: do not read pages again that a disk may still have been writing")
         ->group("");
@@ -217,6 +244,23 @@ int run(int argc, char** argv) {
                    "For tests: seconds after which a freeze is undone by the guard")
         ->check(CLI::Range(0.1, 60.0))
         ->group("");
+}
+
+absl::StatusOr<ThreadPlacement> placement_of(const Flags& flags) {
+    ThreadPlacement placement{.nice = flags.nice};
+    if (flags.cpus.empty()) return placement;
+    absl::StatusOr<std::vector<int>> cpus = parse_cpus(flags.cpus);
+    if (!cpus.ok()) return annotate(cpus.status(), "--cpus");
+    placement.cpus = *std::move(cpus);
+    return placement;
+}
+
+int run(int argc, char** argv) {
+    CLI::App app(
+        "The Godwit agent: runs VMs, and moves them to and from other agents.\n\n"
+        "Example:\n  godwitd --listen 127.0.0.1:7654 --state-dir /var/lib/godwit");
+    Flags flags;
+    add_options(app, flags);
     app.set_version_flag("--version", GODWIT_VERSION);
     try {
         app.parse(argc, argv);
@@ -240,6 +284,8 @@ int run(int argc, char** argv) {
             flags.listen)));
     const absl::StatusOr<Bytes> limit = parse_bytes(flags.memory_limit);
     if (!limit.ok()) return usage(annotate(limit.status(), "--memory-limit"));
+    const absl::StatusOr<ThreadPlacement> placement = placement_of(flags);
+    if (!placement.ok()) return usage(placement.status());
     std::error_code error;
     flags.state_dir = std::filesystem::absolute(flags.state_dir, error).lexically_normal().string();
     while (flags.state_dir.size() > 1 && flags.state_dir.back() == '/') flags.state_dir.pop_back();
@@ -255,7 +301,7 @@ int run(int argc, char** argv) {
         return usage(errno_status(errno, "--resident " + flags.resident));
     else
         flags.resident = std::filesystem::absolute(flags.resident, error).string();
-    return serve(flags, *listen, *limit);
+    return serve(flags, *listen, *limit, *placement);
 }
 
 }  // namespace

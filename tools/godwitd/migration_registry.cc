@@ -117,8 +117,18 @@ absl::StatusOr<MigrationSettings> MigrationRegistry::settings_of(
         return absl::InvalidArgumentError(
             "finish_by_ms: stop-and-copy has no live rounds that could be ended for it");
     settings.bandwidth_bytes_per_s = request.bandwidth_bytes_per_s();
+    GODWIT_RETURN_IF_ERROR(check_bandwidth(settings.bandwidth_bytes_per_s));
     if (request.streams() > 0) settings.streams = static_cast<uint16_t>(request.streams());
     GODWIT_RETURN_IF_ERROR(check_range<uint32_t>("streams", request.streams(), 0, kMaxDataStreams));
+    settings.congestion_control = request.congestion_control();
+    if (!settings.congestion_control.empty())
+        GODWIT_RETURN_IF_ERROR(check_congestion_control(settings.congestion_control));
+    settings.source_addresses = {request.source_addresses().begin(),
+                                 request.source_addresses().end()};
+    GODWIT_RETURN_IF_ERROR(check_range<int>("the number of source_addresses",
+                                            request.source_addresses_size(), 0, kMaxDataStreams));
+    for (const std::string& address : settings.source_addresses)
+        GODWIT_RETURN_IF_ERROR(check_source_address(address));
     settings.verify = request.verify();
     if (!request.compression().empty()) {
         GODWIT_ASSIGN_OR_RETURN(settings.compression, parse_compression(request.compression()));
@@ -191,6 +201,8 @@ absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& r
                                                 .fixed_cost = fixed,
                                                 .make_tracker = options_.make_tracker,
                                                 .make_throttle = options_.make_throttle,
+                                                .ring = options_.ring,
+                                                .placement = options_.placement,
                                                 .at_step = options_.at_step});
     entry->thread = std::jthread([this, entry](const std::stop_token& stop) {
         set_thread_name("migration");
@@ -321,6 +333,31 @@ absl::Status MigrationRegistry::resume(const std::string& name) {
     if (drain && drain->retry_now()) return absl::OkStatus();
     return absl::FailedPreconditionError(
         "nothing is interrupted: there is no drain that waits for its destination");
+}
+
+absl::Status MigrationRegistry::limit(const std::string& name, Bytes bytes_per_second) {
+    GODWIT_RETURN_IF_ERROR(check_bandwidth(bytes_per_second));
+    const std::shared_ptr<Entry> entry = find(name);
+    if (!entry) return unknown(name);
+    std::shared_ptr<RateLimiter> limiter;
+    {
+        const std::lock_guard lock(mutex_);
+        if (entry->ended)
+            return absl::FailedPreconditionError(
+                fmt::format("Migration {} has ended already", entry->id));
+        limiter = entry->limiter;
+    }
+    spdlog::info("migration {}: {}", entry->id, limit_text(bytes_per_second));
+    if (entry->migration) {
+        entry->migration->limit(bytes_per_second);
+        return absl::OkStatus();
+    }
+    if (!limiter)
+        return absl::FailedPreconditionError(
+            fmt::format("Migration {} sends nothing any more", entry->id));
+    limiter->set_rate(bytes_per_second);
+    entry->log->message("drain", limit_text(bytes_per_second));
+    return absl::OkStatus();
 }
 
 v1::MigrationReport MigrationRegistry::report_of(const Entry& entry) {

@@ -28,6 +28,8 @@ class MigrationRegistry {
         ThrottleFactory make_throttle;
         bool track_unsettled = true;
         Duration freeze_limit = MigrationSettings{}.freeze_limit;
+        RingKind ring = RingKind::kIoUring;
+        ThreadPlacement placement;  // of threads that move pages
         StepHook at_step = no_hook;
     };
     MigrationRegistry(VmRegistry& vms, Options options);
@@ -49,6 +51,9 @@ class MigrationRegistry {
     // As SourceMigration's.
     absl::Status switch_to_postcopy(const std::string& name);
     absl::Status resume(const std::string& name);
+    // Limits the bandwidth of a migration from now on; 0: no limit. Errors: also InvalidArgument,
+    // FailedPrecondition when it has ended, or sends nothing any more.
+    absl::Status limit(const std::string& name, Bytes bytes_per_second);
     absl::StatusOr<v1::MigrationReport> report(const std::string& name);
     std::vector<v1::MigrationReport> list();
     // Joins the threads of migrations that were forgotten.
@@ -73,7 +78,8 @@ class MigrationRegistry {
         bool in_doubt = false;
         bool committed = false;  // COMMIT was sent
         std::string pending;
-        std::shared_ptr<EventLog> log;  // of what this agent does about it
+        std::shared_ptr<EventLog> log;         // of what this agent does about it
+        std::shared_ptr<RateLimiter> limiter;  // of that
         std::shared_ptr<Drain> drain;
         std::jthread thread;
     };

@@ -145,6 +145,7 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
             entry->in_doubt = froze;
             entry->committed = true;
             entry->log = std::make_shared<EventLog>();
+            entry->limiter = std::make_shared<RateLimiter>(record.bandwidth_bytes_per_s());
             if (!froze) entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
             entry->pending = "the agent was restarted; the guest's last pages follow";
             entry->thread = std::jthread([this, entry, record, vm, kept = *std::move(blocks)](
@@ -224,13 +225,25 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
     report.mutable_postcopy()->set_interruptions(report.postcopy().interruptions() + 1);
     const absl::StatusOr<HostPort> address = parse_host_port(record.peer());
     if (!address.ok()) return;
-    absl::StatusOr<std::unique_ptr<Drain>> made =
-        Drain::create({.migration_id = entry->id,
-                       .destination = *address,
-                       .streams = static_cast<uint16_t>(record.streams()),
-                       .bandwidth_bytes_per_s = record.bandwidth_bytes_per_s(),
-                       .blocks = blocks,
-                       .log = entry->log.get()});
+    const auto write_record = [&] {
+        if (const auto journal = Journal::open(options_.state_dir, entry->id); journal.ok())
+            journal->write(record, Journal::Durability::kPageCache).IgnoreError();
+    };
+    absl::StatusOr<std::unique_ptr<Drain>> made = Drain::create(
+        {.migration_id = entry->id,
+         .destination = *address,
+         .streams = static_cast<uint16_t>(record.streams()),
+         .limiter = entry->limiter.get(),
+         .on_limit =
+             [&](Bytes bytes_per_s) {
+                 record.set_bandwidth_bytes_per_s(bytes_per_s);
+                 write_record();
+             },
+         .tcp = {.congestion_control = record.congestion_control(), .ring = options_.ring},
+         .source_addresses = {record.source_addresses().begin(), record.source_addresses().end()},
+         .placement = options_.placement,
+         .blocks = blocks,
+         .log = entry->log.get()});
     if (!made.ok()) {
         spdlog::error("migration {}: {}", entry->id, std::string(made.status().message()));
         return;
@@ -247,8 +260,7 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
         if (record.resumed_unix_ms() == 0) record.set_resumed_unix_ms(unix_ms());
         report.set_guest_at(v1::GUEST_AT_DESTINATION);
         *record.mutable_report() = report;
-        if (const auto journal = Journal::open(options_.state_dir, entry->id); journal.ok())
-            journal->write(record, Journal::Durability::kPageCache).IgnoreError();
+        write_record();
         const std::lock_guard lock(mutex_);
         entry->in_doubt = false;
         entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
@@ -259,6 +271,7 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
         entry->drain.reset();
     }
     report.set_wire_bytes(report.wire_bytes() + drain->sent_bytes());
+    report.set_bandwidth_bytes_per_s(entry->limiter->rate());
     switch (outcome.end) {
         case Drain::End::kStopped:
             return;  // the next agent goes on

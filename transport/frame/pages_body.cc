@@ -86,6 +86,19 @@ ChunkMask chunk_mask(const PageBitmap& bitmap, ChunkIndex chunk) {
     return mask;
 }
 
+ChunkMask take_pages(ChunkMask& from, uint64_t most) {
+    ChunkMask taken{};
+    uint64_t left = std::max<uint64_t>(most, 1);
+    for (size_t i = 0; i < from.size() && left > 0; ++i) {
+        taken[i] = from[i];
+        for (auto count = static_cast<uint64_t>(std::popcount(taken[i])); count > left; --count)
+            taken[i] &= ~std::bit_floor(taken[i]);
+        from[i] &= ~taken[i];
+        left -= static_cast<uint64_t>(std::popcount(taken[i]));
+    }
+    return taken;
+}
+
 void for_each_run(const ChunkMask& mask, const std::function<void(PageRange)>& visit) {
     for (size_t end = 0;;) {
         const size_t begin = next_page(mask, end, true);

@@ -41,6 +41,8 @@ using ChunkMask = std::array<uint64_t, kPagesPerChunk / 64>;
 uint32_t count_pages(const ChunkMask& mask);
 // The eight words of `bitmap` that belong to `chunk` (bits past its end are zero).
 ChunkMask chunk_mask(const PageBitmap& bitmap, ChunkIndex chunk);
+// Moves the first `most` pages (at least one) out of `from`.
+ChunkMask take_pages(ChunkMask& from, uint64_t most);
 // Calls visit for each maximal run of set pages, ascending; indices are within the chunk.
 void for_each_run(const ChunkMask& mask, const std::function<void(PageRange)>& visit);
 

@@ -11,6 +11,6 @@ namespace godwit {
 
 // What one end sends the other receives (a unix socketpair). Errors: socketpair's, Ring::create's.
 absl::StatusOr<std::pair<std::unique_ptr<TcpChannel>, std::unique_ptr<TcpChannel>>>
-loopback_channel_pair();
+loopback_channel_pair(RingKind ring = RingKind::kIoUring);
 
 }  // namespace godwit

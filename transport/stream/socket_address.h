@@ -21,4 +21,7 @@ using AddressList = std::unique_ptr<addrinfo, AddressListDeleter>;
 // Errors: NotFound with the resolver's reason.
 absl::StatusOr<AddressList> resolve_address(const std::string& host, uint16_t port, bool passive);
 
+// One, if it is written as a number; an empty one is none. Errors: NotFound.
+absl::StatusOr<AddressList> resolve_numeric(const std::string& address);
+
 }  // namespace godwit

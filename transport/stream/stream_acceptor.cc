@@ -103,9 +103,9 @@ absl::StatusOr<AcceptedStream> StreamAcceptor::greet(UniqueFd socket) {
         return errno_status(errno, "epoll_ctl");
     GODWIT_RETURN_IF_ERROR(set_low_water(socket.get(), 1));
     GODWIT_RETURN_IF_ERROR(apply_tcp_options(socket.get(), options_));
-    GODWIT_RETURN_IF_ERROR(fit_tcp_buffers(socket.get()));
+    GODWIT_RETURN_IF_ERROR(fit_tcp_buffers(socket.get()).status());
     const FrameRoute route{expected_.migration_id, *stream, expected_.generation};
-    GODWIT_ASSIGN_OR_RETURN(auto channel, TcpChannel::create(std::move(socket)));
+    GODWIT_ASSIGN_OR_RETURN(auto channel, TcpChannel::create(std::move(socket), options_.ring));
     const absl::Status answered = acknowledge_hello(*channel, route);
     if (!answered.ok()) return refuse(answered);
     taken_[*stream] = true;

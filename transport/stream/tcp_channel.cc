@@ -3,11 +3,9 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -16,36 +14,6 @@
 
 namespace godwit {
 namespace {
-
-// One transfer at a time for each ring.
-constexpr unsigned kRingEntries = 2;
-
-// Below this round trip a connection is near: a few megabytes in flight keep any link busy, and
-// what waits in larger buffers only falls out of the CPU's caches.
-constexpr uint32_t kNearMicroseconds = 300;
-constexpr int kNearSendBytes = 512 << 10;
-constexpr int kNearReceiveBytes = 2 << 20;
-// What the kernel may hold that was not sent yet.
-constexpr int kNotSentBytes = 1 << 20;
-
-absl::Status set_option(int socket, int level, int name, int value, const char* what) {
-    if (::setsockopt(socket, level, name, &value, sizeof value) == 0) return absl::OkStatus();
-    return errno_status(errno, fmt::format("setsockopt {}", what));
-}
-
-absl::Status set_timeouts(int socket, std::chrono::milliseconds timeout) {
-    // Three probes within the timeout; TCP_USER_TIMEOUT then ends the connection.
-    const int seconds = std::max(1, static_cast<int>(timeout.count() / 3000));
-    GODWIT_RETURN_IF_ERROR(set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1, "SO_KEEPALIVE"));
-    GODWIT_RETURN_IF_ERROR(set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, seconds, "TCP_KEEPIDLE"));
-    GODWIT_RETURN_IF_ERROR(
-        set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, seconds, "TCP_KEEPINTVL"));
-    GODWIT_RETURN_IF_ERROR(set_option(socket, IPPROTO_TCP, TCP_KEEPCNT, 3, "TCP_KEEPCNT"));
-    return set_option(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(timeout.count()),
-                      "TCP_USER_TIMEOUT");
-}
-
-int clamp_to_int(Bytes bytes) { return static_cast<int>(std::min<Bytes>(bytes, 1u << 30)); }
 
 // Waits until a connect() that was begun has ended, and says how.
 absl::Status finish_connect(int socket, MonotonicTime deadline, int cancel_fd) {
@@ -69,6 +37,9 @@ absl::StatusOr<UniqueFd> connect_to(const addrinfo& address, MonotonicTime deadl
         ::socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP));
     if (!socket.valid()) return errno_status(errno, "socket");
     GODWIT_RETURN_IF_ERROR(apply_tcp_options(socket.get(), options));
+    if (!options.source_address.empty())
+        GODWIT_RETURN_IF_ERROR(
+            bind_to_source(socket.get(), address.ai_family, options.source_address));
     if (::connect(socket.get(), address.ai_addr, address.ai_addrlen) != 0) {
         if (errno != EINPROGRESS && errno != EINTR)
             return absl::UnavailableError(errno_status(errno, "connect").message());
@@ -83,36 +54,6 @@ absl::StatusOr<UniqueFd> connect_to(const addrinfo& address, MonotonicTime deadl
 
 }  // namespace
 
-absl::Status set_tcp_timeout(int socket, std::chrono::milliseconds user_timeout) {
-    return set_timeouts(socket, user_timeout);
-}
-
-absl::Status apply_tcp_options(int socket, const TcpOptions& options) {
-    GODWIT_RETURN_IF_ERROR(set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY"));
-    if (options.user_timeout.count() > 0)
-        GODWIT_RETURN_IF_ERROR(set_timeouts(socket, options.user_timeout));
-    if (options.send_buffer_bytes > 0)
-        GODWIT_RETURN_IF_ERROR(set_option(socket, SOL_SOCKET, SO_SNDBUF,
-                                          clamp_to_int(options.send_buffer_bytes), "SO_SNDBUF"));
-    if (options.receive_buffer_bytes > 0)
-        GODWIT_RETURN_IF_ERROR(set_option(socket, SOL_SOCKET, SO_RCVBUF,
-                                          clamp_to_int(options.receive_buffer_bytes), "SO_RCVBUF"));
-    return absl::OkStatus();
-}
-
-absl::Status fit_tcp_buffers(int socket) {
-    tcp_info info{};
-    socklen_t size = sizeof info;
-    if (::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
-        return errno_status(errno, "getsockopt TCP_INFO");
-    GODWIT_RETURN_IF_ERROR(
-        set_option(socket, IPPROTO_TCP, TCP_NOTSENT_LOWAT, kNotSentBytes, "TCP_NOTSENT_LOWAT"));
-    // 0: not measured yet.
-    if (info.tcpi_rtt == 0 || info.tcpi_rtt > kNearMicroseconds) return absl::OkStatus();
-    GODWIT_RETURN_IF_ERROR(set_option(socket, SOL_SOCKET, SO_SNDBUF, kNearSendBytes, "SO_SNDBUF"));
-    return set_option(socket, SOL_SOCKET, SO_RCVBUF, kNearReceiveBytes, "SO_RCVBUF");
-}
-
 absl::StatusOr<std::unique_ptr<TcpChannel>> connect_tcp(const std::string& host, uint16_t port,
                                                         MonotonicTime deadline, int cancel_fd,
                                                         const TcpOptions& options) {
@@ -121,21 +62,22 @@ absl::StatusOr<std::unique_ptr<TcpChannel>> connect_tcp(const std::string& host,
     for (const addrinfo* address = addresses.get(); address != nullptr;
          address = address->ai_next) {
         absl::StatusOr<UniqueFd> socket = connect_to(*address, deadline, cancel_fd, options);
-        if (socket.ok()) return TcpChannel::create(*std::move(socket));
+        if (socket.ok()) return TcpChannel::create(*std::move(socket), options.ring);
         failure = socket.status();
         if (absl::IsCancelled(failure) || absl::IsDeadlineExceeded(failure)) break;
     }
     return annotate(failure, fmt::format("Cannot connect to {} port {}", host, port));
 }
 
-TcpChannel::TcpChannel(UniqueFd socket, Ring send_ring, Ring receive_ring)
+TcpChannel::TcpChannel(UniqueFd socket, std::unique_ptr<Ring> send_ring,
+                       std::unique_ptr<Ring> receive_ring)
     : socket_(std::move(socket)),
       send_ring_(std::move(send_ring)),
       receive_ring_(std::move(receive_ring)) {}
 
-absl::StatusOr<std::unique_ptr<TcpChannel>> TcpChannel::create(UniqueFd socket) {
-    GODWIT_ASSIGN_OR_RETURN(Ring send_ring, Ring::create(kRingEntries));
-    GODWIT_ASSIGN_OR_RETURN(Ring receive_ring, Ring::create(kRingEntries));
+absl::StatusOr<std::unique_ptr<TcpChannel>> TcpChannel::create(UniqueFd socket, RingKind ring) {
+    GODWIT_ASSIGN_OR_RETURN(std::unique_ptr<Ring> send_ring, Ring::create(ring));
+    GODWIT_ASSIGN_OR_RETURN(std::unique_ptr<Ring> receive_ring, Ring::create(ring));
     return std::unique_ptr<TcpChannel>(
         new TcpChannel(std::move(socket), std::move(send_ring), std::move(receive_ring)));
 }
@@ -151,16 +93,39 @@ absl::Status TcpChannel::explain(const absl::Status& status, const char* what) c
     return annotate(status, what);
 }
 
+// Without a copy a frame is read until the peer has it, which must not hold the next one up: so
+// that waits for no more than the kernel's having taken this one.
 absl::Status TcpChannel::start_send(std::span<const std::byte> bytes) {
-    GODWIT_RETURN_IF_ERROR(finish_send());
-    return explain(send_ring_.start_send(socket_.get(), bytes), "Cannot send");
+    GODWIT_RETURN_IF_ERROR(complete_send());
+    return explain(send_ring_->start_send(socket_.get(), bytes), "Cannot send");
+}
+
+absl::Status TcpChannel::complete_send() {
+    if (!send_ring_->in_flight()) return absl::OkStatus();
+    const absl::Status status = send_ring_->complete();
+    sent_bytes_ += send_ring_->transferred();
+    return explain(status, "Cannot send");
 }
 
 absl::Status TcpChannel::finish_send() {
-    if (!send_ring_.in_flight()) return absl::OkStatus();
-    const absl::Status status = send_ring_.finish();
-    sent_bytes_ += send_ring_.transferred();
-    return explain(status, "Cannot send");
+    GODWIT_RETURN_IF_ERROR(complete_send());
+    return explain(send_ring_->finish(), "Cannot send");
+}
+
+absl::Status TcpChannel::prepare_for_bulk() {
+    GODWIT_ASSIGN_OR_RETURN(const bool near, fit_tcp_buffers(socket_.get()));
+    // Elsewhere two frames in flight would not fill the link.
+    if (near) send_ring_->allow_zero_copy(ZeroCopyGauge::Use::kWhereItPays);
+    return absl::OkStatus();
+}
+
+bool TcpChannel::sends_zero_copy() const {
+    return send_ring_->zero_copy() != nullptr && send_ring_->zero_copy()->pays();
+}
+
+std::string TcpChannel::explain_zero_copy() const {
+    return send_ring_->zero_copy() == nullptr ? "off: plain sockets"
+                                              : send_ring_->zero_copy()->explain();
 }
 
 absl::Status TcpChannel::send(std::span<const std::byte> bytes) {
@@ -170,9 +135,9 @@ absl::Status TcpChannel::send(std::span<const std::byte> bytes) {
 
 absl::Status TcpChannel::receive(std::span<std::byte> bytes) {
     GODWIT_RETURN_IF_ERROR(
-        explain(receive_ring_.start_receive(socket_.get(), bytes), "Cannot receive"));
-    const absl::Status status = receive_ring_.finish();
-    received_bytes_ += receive_ring_.transferred();
+        explain(receive_ring_->start_receive(socket_.get(), bytes), "Cannot receive"));
+    const absl::Status status = receive_ring_->finish();
+    received_bytes_ += receive_ring_->transferred();
     // After our own shutdown the kernel reports an end like the peer's.
     if (absl::IsOutOfRange(status) && shut_down_)
         return absl::CancelledError("Cannot receive: the channel was shut down");

@@ -1,8 +1,7 @@
-// TcpChannel: a Channel over a connected stream socket, driven by io_uring (a ring per direction).
+// TcpChannel: a Channel over a connected stream socket, driven by a ring per direction.
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -15,23 +14,14 @@
 #include "engine/base/units.h"
 #include "transport/ring/ring.h"
 #include "transport/stream/channel.h"
+#include "transport/stream/tcp_options.h"
 
 namespace godwit {
-
-struct TcpOptions {
-    // How long sent data may stay unacknowledged, and a silent peer unanswered, before the
-    // connection counts as lost (TCP_USER_TIMEOUT and keepalive); 0: the kernel's own, minutes.
-    std::chrono::milliseconds user_timeout{30'000};
-    // Upper bounds of the kernel's socket buffers; 0: the kernel sizes them itself up to its
-    // net.ipv4.tcp_wmem and tcp_rmem, which is best for bulk data.
-    Bytes send_buffer_bytes = 0;
-    Bytes receive_buffer_bytes = 0;
-};
 
 class TcpChannel : public Channel {
   public:
     // Takes a connected stream socket in blocking mode (TCP or unix). Errors: Ring::create's.
-    static absl::StatusOr<std::unique_ptr<TcpChannel>> create(UniqueFd socket);
+    static absl::StatusOr<std::unique_ptr<TcpChannel>> create(UniqueFd socket, RingKind ring);
     // Shuts down, waits for what is in flight, closes. What was sent before still goes out, unless
     // received bytes were left unread: then TCP resets the connection.
     ~TcpChannel() override;
@@ -44,18 +34,27 @@ class TcpChannel : public Channel {
     absl::Status finish_send() override;
     void shutdown() override;
 
+    // The channel will carry bulk data: fit_tcp_buffers(), and where the round trip is short,
+    // large sends without a copy if that pays. After its handshake.
+    absl::Status prepare_for_bulk();
+    // Whether large sends leave without a copy, and why not. While nobody sends.
+    [[nodiscard]] bool sends_zero_copy() const;
+    [[nodiscard]] std::string explain_zero_copy() const;
+
     // Bytes that the kernel took (gave). Any thread.
     [[nodiscard]] Bytes sent_bytes() const { return sent_bytes_; }
     [[nodiscard]] Bytes received_bytes() const { return received_bytes_; }
     [[nodiscard]] int fd() const { return socket_.get(); }
 
   private:
-    TcpChannel(UniqueFd socket, Ring send_ring, Ring receive_ring);
+    TcpChannel(UniqueFd socket, std::unique_ptr<Ring> send_ring,
+               std::unique_ptr<Ring> receive_ring);
+    absl::Status complete_send();
     [[nodiscard]] absl::Status explain(const absl::Status& status, const char* what) const;
 
     UniqueFd socket_;
-    Ring send_ring_;
-    Ring receive_ring_;
+    const std::unique_ptr<Ring> send_ring_;
+    const std::unique_ptr<Ring> receive_ring_;
     std::atomic<bool> shut_down_{false};
     std::atomic<Bytes> sent_bytes_{0};
     std::atomic<Bytes> received_bytes_{0};
@@ -68,16 +67,5 @@ class TcpChannel : public Channel {
 absl::StatusOr<std::unique_ptr<TcpChannel>> connect_tcp(const std::string& host, uint16_t port,
                                                         MonotonicTime deadline, int cancel_fd = -1,
                                                         const TcpOptions& options = {});
-
-// Sets only the timeouts, on a connection that may be in use.
-absl::Status set_tcp_timeout(int socket, std::chrono::milliseconds user_timeout);
-
-// For a connection that carries bulk data, after its handshake: bounds what waits unsent, and on a
-// connection with a short round trip also the socket buffers, which the kernel would let grow to
-// many times what is in flight. Elsewhere the kernel sizes them.
-absl::Status fit_tcp_buffers(int socket);
-
-// Sets TCP_NODELAY, timeouts and buffers on a TCP socket.
-absl::Status apply_tcp_options(int socket, const TcpOptions& options);
 
 }  // namespace godwit

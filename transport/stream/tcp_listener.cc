@@ -83,7 +83,7 @@ absl::StatusOr<std::unique_ptr<TcpChannel>> TcpListener::accept(
         GODWIT_ASSIGN_OR_RETURN(UniqueFd socket, try_accept());
         if (!socket.valid()) continue;
         GODWIT_RETURN_IF_ERROR(apply_tcp_options(socket.get(), options));
-        return TcpChannel::create(std::move(socket));
+        return TcpChannel::create(std::move(socket), options.ring);
     }
 }
 

@@ -38,7 +38,8 @@ class LoopbackDestination {
 
     // The source's ends, connected to this.
     SourceStreams& connect(SourceSignals& signals, uint16_t stream_count,
-                           Compression compression = Compression::kAuto) {
+                           Compression compression = Compression::kAuto,
+                           RateLimiter* limiter = nullptr) {
         const std::jthread acceptor([&] { accept(stream_count); });
         streams_ =
             SourceStreams::connect({.migration_id = "loopback",
@@ -46,6 +47,7 @@ class LoopbackDestination {
                                     .port = listener_.port(),
                                     .session_token = std::string(SessionToken{}.size(), '\0'),
                                     .stream_count = stream_count,
+                                    .limiter = limiter,
                                     .compression = compression,
                                     .chunk_counts = chunk_counts_},
                                    signals, Clock::system().now() + std::chrono::seconds(20))

@@ -49,7 +49,7 @@ class RoundSenderTest : public ::testing::Test {
     }
     void connect(LoopbackDestination::OnPage on_page = {}, RoundSender::Options options = {}) {
         destination_.emplace(std::vector<Bytes>{kFirstBlock, kSecondBlock}, std::move(on_page));
-        streams_ = &destination_->connect(signals_, kStreams, compression_);
+        streams_ = &destination_->connect(signals_, kStreams, compression_, limiter_.get());
         auto sender = RoundSender::create(blocks_, *streams_, tracker_, options);
         ASSERT_TRUE(sender.ok()) << sender.status();
         sender_ = *std::move(sender);
@@ -121,6 +121,7 @@ class RoundSenderTest : public ::testing::Test {
     std::vector<RamBlock> blocks_;
     FakeTracker tracker_;
     SourceSignals signals_{kStreams};
+    std::unique_ptr<RateLimiter> limiter_;
     std::optional<LoopbackDestination> destination_;
     SourceStreams* streams_ = nullptr;
     std::unique_ptr<RoundSender> sender_;
@@ -447,6 +448,41 @@ TEST_F(RoundSenderTest, SendsInFullWhatCameDamaged) {
     EXPECT_EQ(destination_->delta_pages(), deltas);
     expect_same_memory();
     EXPECT_EQ(streams_->take_damage().frames, 0u);
+}
+
+TEST_F(RoundSenderTest, SendsSmallerFramesWhereTheBandwidthIsLimited) {
+    // 8 ms of it: 1.6 MB, so that a chunk takes two frames.
+    limiter_ = std::make_unique<RateLimiter>(200'000'000);
+    connect();
+    const RoundTotals totals = send(fill());
+    EXPECT_EQ(totals.raw_chunks + totals.lz4_chunks, 2U * 7);
+    expect_same_memory();
+    EXPECT_EQ(destination_->strayed_frames(), 0U);
+}
+
+TEST_F(RoundSenderTest, ANewLimitReachesTheRoundThatIsUnderWay) {
+    limiter_ = std::make_unique<RateLimiter>(1);  // a frame, and then nothing for hours
+    connect();
+    const PageSet set = fill();
+    streams_->expect_acks_up_to(round_);
+    sender_->begin(set, round_, GuestState::kRuns);
+    EXPECT_FALSE(sender_->wait(Clock::system().now()));
+    limiter_->set_rate(0);
+    EXPECT_TRUE(sender_->wait(Clock::system().now() + kLimit));
+    EXPECT_TRUE(sender_->finish().ok());
+    send(empty_set());  // a round later all of it has been applied
+    expect_same_memory();
+}
+
+TEST_F(RoundSenderTest, ShutdownEndsAWaitForBandwidth) {
+    limiter_ = std::make_unique<RateLimiter>(1);
+    connect();
+    const PageSet set = fill();
+    streams_->expect_acks_up_to(round_);
+    sender_->begin(set, round_, GuestState::kRuns);
+    streams_->shutdown();
+    EXPECT_TRUE(sender_->wait(Clock::system().now() + kLimit));
+    EXPECT_FALSE(sender_->finish().ok());
 }
 
 }  // namespace

@@ -28,6 +28,21 @@ uint32_t raw_bytes_of(const PagesBody& pages) {
     return count_pages(pages.filled()) * static_cast<uint32_t>(kPageBytes);
 }
 
+TEST(ChunkMask, GivesItsFirstPagesAway) {
+    ChunkMask mask{};
+    mask[0] = 0b1011;
+    mask[2] = uint64_t{3} << 62;
+    mask[7] = 1;
+    const ChunkMask all = mask;
+    EXPECT_EQ(take_pages(mask, 2), (ChunkMask{0b11}));
+    EXPECT_EQ(take_pages(mask, 2), (ChunkMask{0b1000, 0, uint64_t{1} << 62}));
+    EXPECT_EQ(take_pages(mask, 0), (ChunkMask{0, 0, uint64_t{1} << 63})) << "never nothing";
+    EXPECT_EQ(take_pages(mask, 1000), (ChunkMask{0, 0, 0, 0, 0, 0, 0, 1}));
+    EXPECT_EQ(mask, ChunkMask{});
+    mask = all;
+    EXPECT_EQ(take_pages(mask, kPagesPerChunk), all);
+}
+
 // Two pages present, one of them zero, raw.
 struct Example {
     std::vector<std::byte> payload = std::vector<std::byte>(kPageBytes, std::byte{7});

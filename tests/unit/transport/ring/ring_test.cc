@@ -1,6 +1,8 @@
 #include "transport/ring/ring.h"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -9,20 +11,21 @@
 
 #include "engine/base/unique_fd.h"
 #include "tests/unit/transport/random_bytes.h"
+#include "tests/unit/transport/ring_kinds.h"
 
 namespace godwit {
 namespace {
 
-class RingTest : public testing::Test {
+class RingTest : public testing::TestWithParam<RingKind> {
   protected:
     void SetUp() override {
         std::array<int, 2> sockets{};
         ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets.data()), 0);
         near_.reset(sockets[0]);
         far_.reset(sockets[1]);
-        auto ring = Ring::create(2);
+        auto ring = Ring::create(GetParam());
         ASSERT_TRUE(ring.ok()) << ring.status();
-        ring_ = std::make_unique<Ring>(*std::move(ring));
+        ring_ = *std::move(ring);
     }
 
     UniqueFd near_;
@@ -30,7 +33,7 @@ class RingTest : public testing::Test {
     std::unique_ptr<Ring> ring_;
 };
 
-TEST_F(RingTest, ATransferLargerThanTheSocketBufferArrivesWhole) {
+TEST_P(RingTest, ATransferLargerThanTheSocketBufferArrivesWhole) {
     Random random(1);
     const auto sent = random_bytes(random, size_t{8} << 20);
     std::vector<std::byte> received(sent.size());
@@ -52,7 +55,7 @@ TEST_F(RingTest, ATransferLargerThanTheSocketBufferArrivesWhole) {
     EXPECT_EQ(received, sent);
 }
 
-TEST_F(RingTest, AReceiveWaitsForItsLastByte) {
+TEST_P(RingTest, AReceiveWaitsForItsLastByte) {
     std::array<std::byte, 3> bytes{};
     ASSERT_TRUE(ring_->start_receive(near_.get(), bytes).ok());
     std::jthread peer([&] {
@@ -63,7 +66,7 @@ TEST_F(RingTest, AReceiveWaitsForItsLastByte) {
     EXPECT_EQ(bytes[2], std::byte{'c'});
 }
 
-TEST_F(RingTest, AnEndBeforeTheFirstByteIsOutOfRangeAndInTheMiddleUnavailable) {
+TEST_P(RingTest, AnEndBeforeTheFirstByteIsOutOfRangeAndInTheMiddleUnavailable) {
     std::array<std::byte, 4> bytes{};
     ASSERT_EQ(::send(far_.get(), "ab", 2, 0), 2);
     far_.reset();
@@ -74,20 +77,20 @@ TEST_F(RingTest, AnEndBeforeTheFirstByteIsOutOfRangeAndInTheMiddleUnavailable) {
     EXPECT_TRUE(absl::IsOutOfRange(ring_->finish()));
 }
 
-TEST_F(RingTest, SendingToAPeerThatHasGoneIsAnErrorAndNoSignal) {
+TEST_P(RingTest, SendingToAPeerThatHasGoneIsAnErrorAndNoSignal) {
     far_.reset();
     const std::vector<std::byte> bytes(100);
     ASSERT_TRUE(ring_->start_send(near_.get(), bytes).ok());
     EXPECT_TRUE(absl::IsUnavailable(ring_->finish()));
 }
 
-TEST_F(RingTest, NothingToCarryIsDoneAtOnce) {
+TEST_P(RingTest, NothingToCarryIsDoneAtOnce) {
     ASSERT_TRUE(ring_->start_send(near_.get(), {}).ok());
     EXPECT_FALSE(ring_->in_flight());
     EXPECT_TRUE(ring_->finish().ok());
 }
 
-TEST_F(RingTest, ShutdownOfTheSocketEndsATransferThatIsInFlight) {
+TEST_P(RingTest, ShutdownOfTheSocketEndsATransferThatIsInFlight) {
     const std::vector<std::byte> bytes(size_t{8} << 20);
     ASSERT_TRUE(ring_->start_send(near_.get(), bytes).ok());
     ASSERT_TRUE(ring_->in_flight());
@@ -95,6 +98,27 @@ TEST_F(RingTest, ShutdownOfTheSocketEndsATransferThatIsInFlight) {
     EXPECT_FALSE(ring_->finish().ok());
     EXPECT_FALSE(ring_->in_flight());
 }
+
+TEST_P(RingTest, WorksOnAfterASignal) {
+    struct sigaction nothing {};
+    struct sigaction before {};
+    nothing.sa_handler = [](int) {};  // without SA_RESTART: system calls end with EINTR
+    ASSERT_EQ(::sigaction(SIGUSR1, &nothing, &before), 0);
+    std::array<std::byte, 2> bytes{};
+    ASSERT_TRUE(ring_->start_receive(near_.get(), bytes).ok());
+    std::jthread peer([&, waiter = ::pthread_self()] {
+        for (const char* byte : {"a", "b"}) {
+            EXPECT_EQ(::pthread_kill(waiter, SIGUSR1), 0);
+            ASSERT_EQ(::send(far_.get(), byte, 1, 0), 1);
+        }
+    });
+    EXPECT_TRUE(ring_->finish().ok());
+    EXPECT_EQ(bytes[1], std::byte{'b'});
+    peer.join();
+    ::sigaction(SIGUSR1, &before, nullptr);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, RingTest, kRingKinds, name_of_kind);
 
 }  // namespace
 }  // namespace godwit

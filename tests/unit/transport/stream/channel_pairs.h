@@ -29,8 +29,8 @@ inline ChannelPair tcp_pair(const TcpOptions& options = {}) {
     return {*std::move(client), *std::move(server)};
 }
 
-inline ChannelPair unix_pair() {
-    auto pair = loopback_channel_pair();
+inline ChannelPair unix_pair(RingKind ring = RingKind::kIoUring) {
+    auto pair = loopback_channel_pair(ring);
     EXPECT_TRUE(pair.ok()) << pair.status();
     return *std::move(pair);
 }

@@ -177,14 +177,15 @@ TEST(PageSender, AControlFrameBetweenChunksKeepsItsPlace) {
     }
 }
 
-TEST(PageSender, AStoppedLimiterEndsTheSendBeforeTheFrameLeaves) {
+TEST(PageSender, AStopEndsTheWaitForBandwidthBeforeTheFrameLeaves) {
     auto [near, far] = tcp_pair();
     FrameWriter writer(*near, kRoute);
     RateLimiter limiter(1);
-    limiter.stop();
+    std::stop_source stop;
+    stop.request_stop();
     auto sender = PageSender::create(writer, {.limiter = &limiter});
     ASSERT_TRUE(sender.ok());
-    EXPECT_TRUE(absl::IsCancelled(sender->send({.present = {1}, .zero = {1}})));
+    EXPECT_TRUE(absl::IsCancelled(sender->send({.present = {1}, .zero = {1}}, stop.get_token())));
     EXPECT_EQ(writer.frame_count(), 0u);
 }
 

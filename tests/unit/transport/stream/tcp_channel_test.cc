@@ -11,6 +11,7 @@
 
 #include "engine/base/wait.h"
 #include "tests/unit/transport/random_bytes.h"
+#include "tests/unit/transport/ring_kinds.h"
 #include "tests/unit/transport/stream/channel_pairs.h"
 
 namespace godwit {
@@ -20,9 +21,17 @@ bool is_lost(const absl::Status& status) {
     return absl::IsCancelled(status) || absl::IsUnavailable(status) || absl::IsOutOfRange(status);
 }
 
-TEST(TcpChannel, BytesArriveInBothDirectionsAtOnceAndAreCounted) {
+class TcpChannelTest : public testing::TestWithParam<RingKind> {
+  protected:
+    static ChannelPair pair(TcpOptions options = {}) {
+        options.ring = GetParam();
+        return tcp_pair(options);
+    }
+};
+
+TEST_P(TcpChannelTest, BytesArriveInBothDirectionsAtOnceAndAreCounted) {
     Random random(1);
-    const ChannelPair pair = tcp_pair();
+    const ChannelPair pair = TcpChannelTest::pair();
     TcpChannel* const client = pair.first.get();
     TcpChannel* const server = pair.second.get();
     const auto there = random_bytes(random, size_t{4} << 20);
@@ -42,9 +51,9 @@ TEST(TcpChannel, BytesArriveInBothDirectionsAtOnceAndAreCounted) {
     EXPECT_EQ(server->received_bytes(), there.size());
 }
 
-TEST(TcpChannel, AnAsynchronousSendArrivesWholeAndBeforeTheNext) {
+TEST_P(TcpChannelTest, AnAsynchronousSendArrivesWholeAndBeforeTheNext) {
     Random random(2);
-    const ChannelPair pair = tcp_pair();
+    const ChannelPair pair = TcpChannelTest::pair();
     TcpChannel* const client = pair.first.get();
     TcpChannel* const server = pair.second.get();
     const auto first = random_bytes(random, size_t{4} << 20);
@@ -60,8 +69,8 @@ TEST(TcpChannel, AnAsynchronousSendArrivesWholeAndBeforeTheNext) {
     EXPECT_TRUE(std::equal(second.rbegin(), second.rend(), got.rbegin()));
 }
 
-TEST(TcpChannel, WhatWasSentBeforeTheChannelWasDestroyedStillArrives) {
-    auto [client, server] = tcp_pair();
+TEST_P(TcpChannelTest, WhatWasSentBeforeTheChannelWasDestroyedStillArrives) {
+    auto [client, server] = TcpChannelTest::pair();
     const std::vector<std::byte> bytes(50'000, std::byte{3});
     ASSERT_TRUE(client->send(bytes).ok());
     client.reset();
@@ -71,10 +80,10 @@ TEST(TcpChannel, WhatWasSentBeforeTheChannelWasDestroyedStillArrives) {
     EXPECT_TRUE(absl::IsOutOfRange(server->receive(got)));
 }
 
-TEST(TcpChannel, OptionsReachTheSocket) {
-    const auto [client, server] = tcp_pair({.user_timeout = std::chrono::milliseconds(7000),
-                                            .send_buffer_bytes = 65536,
-                                            .receive_buffer_bytes = 32768});
+TEST_P(TcpChannelTest, OptionsReachTheSocket) {
+    const auto [client, server] = pair({.user_timeout = std::chrono::milliseconds(7000),
+                                        .send_buffer_bytes = 65536,
+                                        .receive_buffer_bytes = 32768});
     const auto option = [](int socket, int level, int name) {
         int value = 0;
         socklen_t size = sizeof value;
@@ -91,8 +100,8 @@ TEST(TcpChannel, OptionsReachTheSocket) {
     }
 }
 
-TEST(TcpChannel, ANearPeerGetsBoundedBuffers) {
-    const ChannelPair pair = tcp_pair();
+TEST_P(TcpChannelTest, ANearPeerGetsBoundedBuffers) {
+    const ChannelPair pair = TcpChannelTest::pair();
     const int fd = static_cast<TcpChannel*>(pair.first.get())->fd();
     ASSERT_TRUE(fit_tcp_buffers(fd).ok());
     int lowat = 0;
@@ -105,9 +114,9 @@ TEST(TcpChannel, ANearPeerGetsBoundedBuffers) {
     EXPECT_FALSE(fit_tcp_buffers(-1).ok());
 }
 
-TEST(TcpChannel, ShutdownEndsABlockedReceive) {
+TEST_P(TcpChannelTest, ShutdownEndsABlockedReceive) {
     for (const bool tcp : {true, false}) {
-        const ChannelPair pair = tcp ? tcp_pair() : unix_pair();
+        const ChannelPair pair = tcp ? TcpChannelTest::pair() : unix_pair(GetParam());
         TcpChannel* const client = pair.first.get();
         TcpChannel* const server = pair.second.get();
         std::jthread receiver([&] {
@@ -122,9 +131,9 @@ TEST(TcpChannel, ShutdownEndsABlockedReceive) {
     }
 }
 
-TEST(TcpChannel, ShutdownEndsABlockedSend) {
+TEST_P(TcpChannelTest, ShutdownEndsABlockedSend) {
     for (const bool tcp : {true, false}) {
-        const ChannelPair pair = tcp ? tcp_pair() : unix_pair();
+        const ChannelPair pair = tcp ? TcpChannelTest::pair() : unix_pair(GetParam());
         TcpChannel* const client = pair.first.get();
         TcpChannel* const server = pair.second.get();
         const std::vector<std::byte> bytes(size_t{64} << 20);  // more than any socket buffer
@@ -137,8 +146,8 @@ TEST(TcpChannel, ShutdownEndsABlockedSend) {
     }
 }
 
-TEST(TcpChannel, ShutdownEndsAnAsynchronousSendThatNobodyReads) {
-    const ChannelPair pair = tcp_pair();
+TEST_P(TcpChannelTest, ShutdownEndsAnAsynchronousSendThatNobodyReads) {
+    const ChannelPair pair = TcpChannelTest::pair();
     TcpChannel* const client = pair.first.get();
     const std::vector<std::byte> bytes(size_t{64} << 20);
     ASSERT_TRUE(client->start_send(bytes).ok());
@@ -146,8 +155,8 @@ TEST(TcpChannel, ShutdownEndsAnAsynchronousSendThatNobodyReads) {
     EXPECT_TRUE(absl::IsCancelled(client->finish_send()));
 }
 
-TEST(TcpChannel, TheEndOfThePeerEndsBothDirections) {
-    ChannelPair pair = tcp_pair();
+TEST_P(TcpChannelTest, TheEndOfThePeerEndsBothDirections) {
+    ChannelPair pair = TcpChannelTest::pair();
     TcpChannel* const client = pair.first.get();
     const std::vector<std::byte> bytes(size_t{64} << 20);
     std::jthread sender([&] { EXPECT_TRUE(is_lost(client->send(bytes))); });
@@ -157,6 +166,8 @@ TEST(TcpChannel, TheEndOfThePeerEndsBothDirections) {
     sender.join();
     EXPECT_TRUE(is_lost(client->receive(got)));
 }
+
+INSTANTIATE_TEST_SUITE_P(Rings, TcpChannelTest, kRingKinds, name_of_kind);
 
 TEST(TcpListener, AcceptEndsAtItsDeadlineAndWhenItIsCancelled) {
     auto listener = TcpListener::bind("localhost", 0);
