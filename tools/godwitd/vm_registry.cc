@@ -118,12 +118,19 @@ absl::Status VmRegistry::look_up(const std::string& name) {
     return absl::IsNotFound(found.status()) ? absl::OkStatus() : found.status();
 }
 
+bool VmRegistry::has(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    return entries_.contains(name);
+}
+
 std::vector<std::shared_ptr<Vm>> VmRegistry::list() {
     sweep();
     if (const auto names = hypervisor_.names(); names.ok())
-        for (const std::string& name : *names)
+        for (const std::string& name : *names) {
+            if (has(name)) continue;
             if (const absl::Status status = look_up(name); !status.ok())
                 spdlog::warn("VM {}: {}", name, std::string(status.message()));
+        }
     const std::lock_guard lock(mutex_);
     std::vector<std::shared_ptr<Vm>> vms;
     for (const auto& [name, entry] : entries_)

@@ -99,6 +99,11 @@ absl::StatusOr<ConnectHandle> LibvirtConnection::get() {
     const std::lock_guard lock(mutex_);
     if (connection_ && ::virConnectIsAlive(connection_.get()) == 1) return connection_;
     connection_.reset();
+    GODWIT_ASSIGN_OR_RETURN(connection_, open_another());
+    return connection_;
+}
+
+absl::StatusOr<ConnectHandle> LibvirtConnection::open_another() const {
     if (!start_event_loop())
         return absl::InternalError("libvirt's event loop can't be started");
     ConnectHandle fresh(::virConnectOpen(uri_.c_str()), [](virConnect* connection) {
@@ -109,7 +114,6 @@ absl::StatusOr<ConnectHandle> LibvirtConnection::get() {
     // Local drivers have none, and need none.
     if (::virConnectSetKeepAlive(fresh.get(), kKeepAliveSeconds, kKeepAliveCount) < 0)
         ::virResetLastError();
-    connection_ = fresh;
     return fresh;
 }
 

@@ -34,6 +34,9 @@ class LibvirtConnection {
 
     // Errors: Unavailable, PermissionDenied, and libvirt's own for a bad URI.
     absl::StatusOr<ConnectHandle> get();
+    // A connection of its own: libvirtd serves few calls at once on each, and one domain that hangs
+    // must not hold up the others. Errors: as get().
+    [[nodiscard]] absl::StatusOr<ConnectHandle> open_another() const;
     [[nodiscard]] const std::string& uri() const { return uri_; }
     // The driver runs within this process (qemu:///embed): no second process can open the same
     // root.

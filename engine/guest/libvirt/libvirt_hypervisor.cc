@@ -131,13 +131,15 @@ absl::StatusOr<std::shared_ptr<LibvirtVm>> LibvirtHypervisor::open(virDomain* do
     char* xml = ::virDomainGetXMLDesc(domain, kXmlFlags);
     if (xml == nullptr) return libvirt_status("Cannot read the domain's XML");
     const std::string text = take_text(xml);
+    // Aliases are in this one only.
+    const std::string live = take_text(::virDomainGetXMLDesc(domain, 0));
     GODWIT_ASSIGN_OR_RETURN(v1::VmSpec spec, spec_of_domain(text));
     GODWIT_ASSIGN_OR_RETURN(const DomainRun run, run_of(domain));
     GODWIT_ASSIGN_OR_RETURN(DomainRam ram, open_domain_ram(run.process.pid));
     std::vector<std::string> problems = std::move(ram.problems);
-    for (std::string& problem : domain_problems(text)) problems.push_back(std::move(problem));
+    for (std::string& problem : domain_problems(live)) problems.push_back(std::move(problem));
     return LibvirtVm::create(connection_, run, std::move(spec), std::move(ram.blocks),
-                             std::move(problems));
+                             std::move(problems), discarding_devices_of(live));
 }
 
 absl::StatusOr<std::shared_ptr<Vm>> LibvirtHypervisor::start(const v1::VmSpec& spec,

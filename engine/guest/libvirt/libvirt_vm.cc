@@ -21,7 +21,8 @@ constexpr std::string_view kAddressKind = "libvirt";
 
 absl::StatusOr<std::shared_ptr<LibvirtVm>> LibvirtVm::create(
     std::shared_ptr<LibvirtConnection> connection, const DomainRun& run, v1::VmSpec spec,
-    std::vector<RamBlock> ram_blocks, std::vector<std::string> problems) {
+    std::vector<RamBlock> ram_blocks, std::vector<std::string> problems,
+    std::vector<std::string> discarding_devices) {
     GODWIT_ASSIGN_OR_RETURN(UniqueFd pidfd, open_process(run.process));
     GODWIT_ASSIGN_OR_RETURN(Wakeup wakeup, Wakeup::create());
     Parts parts{.name = spec.name(),
@@ -30,21 +31,24 @@ absl::StatusOr<std::shared_ptr<LibvirtVm>> LibvirtVm::create(
                 .ram_blocks = std::move(ram_blocks),
                 .open_session = [connection, run](MonotonicTime, QmpSession::OnEvent on_event)
                     -> absl::StatusOr<std::unique_ptr<QmpSession>> {
-                    GODWIT_ASSIGN_OR_RETURN(const ConnectHandle handle, connection->get());
+                    GODWIT_ASSIGN_OR_RETURN(const ConnectHandle handle, connection->open_another());
                     return LibvirtMonitor::open(handle, run.uuid, run.id, std::move(on_event));
                 }};
     return std::shared_ptr<LibvirtVm>(new LibvirtVm(std::move(parts), std::move(wakeup),
                                                     std::move(connection), run, std::move(spec),
-                                                    std::move(problems)));
+                                                    std::move(problems),
+                                                    std::move(discarding_devices)));
 }
 
 LibvirtVm::LibvirtVm(Parts parts, Wakeup wakeup, std::shared_ptr<LibvirtConnection> connection,
-                     DomainRun run, v1::VmSpec spec, std::vector<std::string> problems)
+                     DomainRun run, v1::VmSpec spec, std::vector<std::string> problems,
+                     std::vector<std::string> discarding_devices)
     : QmpVm(std::move(parts), std::move(wakeup)),
       connection_(std::move(connection)),
       run_(std::move(run)),
       spec_(std::move(spec)),
-      problems_(std::move(problems)) {}
+      problems_(std::move(problems)),
+      discarding_devices_(std::move(discarding_devices)) {}
 
 // --- the guard's way ------------------------------------------------------------------------
 
@@ -67,14 +71,10 @@ absl::StatusOr<std::shared_ptr<LibvirtVm>> LibvirtVm::open(const std::string& gu
     v1::VmSpec spec;
     spec.set_name(run.uuid);
     auto connection = std::make_shared<LibvirtConnection>(uri);
-    return create(std::move(connection), run, std::move(spec), {}, {});
+    return create(std::move(connection), run, std::move(spec), {}, {}, {});
 }
 
 // --- questions ------------------------------------------------------------------------------
-
-std::vector<std::string> LibvirtVm::discarding_devices() const {
-    return discarding_devices_of(spec_.domain_xml());
-}
 
 absl::StatusOr<std::vector<std::string>> LibvirtVm::migration_blockers() {
     if (!problems_.empty()) return problems_;

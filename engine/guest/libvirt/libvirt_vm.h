@@ -25,13 +25,16 @@ class LibvirtVm final : public QmpVm {
     // the process has ended.
     static absl::StatusOr<std::shared_ptr<LibvirtVm>> create(
         std::shared_ptr<LibvirtConnection> connection, const DomainRun& run, v1::VmSpec spec,
-        std::vector<RamBlock> ram_blocks, std::vector<std::string> problems);
+        std::vector<RamBlock> ram_blocks, std::vector<std::string> problems,
+        std::vector<std::string> discarding_devices);
     // The same VM from guard_address(), without its RAM: for the guard.
     static absl::StatusOr<std::shared_ptr<LibvirtVm>> open(const std::string& guard_address);
     static bool is_address(const std::string& guard_address);
 
     [[nodiscard]] const v1::VmSpec& spec() const override { return spec_; }
-    [[nodiscard]] std::vector<std::string> discarding_devices() const override;
+    [[nodiscard]] std::vector<std::string> discarding_devices() const override {
+        return discarding_devices_;
+    }
     absl::StatusOr<std::vector<std::string>> migration_blockers() override;
     absl::Status roll_back(bool run, Duration limit) override;
     absl::Status arrived() override;
@@ -43,7 +46,8 @@ class LibvirtVm final : public QmpVm {
 
   private:
     LibvirtVm(Parts parts, Wakeup wakeup, std::shared_ptr<LibvirtConnection> connection,
-              DomainRun run, v1::VmSpec spec, std::vector<std::string> problems);
+              DomainRun run, v1::VmSpec spec, std::vector<std::string> problems,
+              std::vector<std::string> discarding_devices);
     // The domain, as long as it is this run of it. Errors: NotFound.
     absl::StatusOr<DomainHandle> domain();
     absl::Status restore_migration_settings(Duration limit);
@@ -52,6 +56,7 @@ class LibvirtVm final : public QmpVm {
     const DomainRun run_;
     const v1::VmSpec spec_;
     const std::vector<std::string> problems_;
+    const std::vector<std::string> discarding_devices_;
 };
 
 }  // namespace godwit
