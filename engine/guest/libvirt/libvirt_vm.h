@@ -38,7 +38,8 @@ class LibvirtVm final : public QmpVm {
     absl::StatusOr<std::vector<std::string>> migration_blockers() override;
     absl::Status roll_back(bool run, Duration limit) override;
     absl::Status arrived() override;
-    // libvirt ends it (SIGTERM); SIGKILL when that takes long.
+    // By SIGKILL, once libvirt knows that it is to end the domain: it goes on tidying up after this
+    // has returned.
     absl::Status kill(Duration limit) override;
     absl::Status stop(bool force, Duration limit) override;
     [[nodiscard]] std::string resident_socket() const override;
@@ -57,6 +58,9 @@ class LibvirtVm final : public QmpVm {
     const v1::VmSpec spec_;
     const std::vector<std::string> problems_;
     const std::vector<std::string> discarding_devices_;
+
+    std::mutex mutex_;
+    std::jthread destroyer_ GODWIT_GUARDED_BY(mutex_);
 };
 
 }  // namespace godwit

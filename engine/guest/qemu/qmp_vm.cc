@@ -155,8 +155,13 @@ void QmpVm::watch_process(const std::stop_token& stop) {
         const std::lock_guard lock(session_mutex_);
         client = session_;
     }
-    // What QEMU said last (SHUTDOWN, say) comes before the news of its end.
-    if (client) client->wait_closed(kExitLag);
+    // What QEMU said last (SHUTDOWN, say) comes before the news of its end, where somebody listens.
+    bool heard = false;
+    {
+        const std::lock_guard lock(listener_mutex_);
+        heard = listener_ != nullptr;
+    }
+    if (client && heard) client->wait_closed(kExitLag);
     client.reset();
     deliver(gone);
     while (wait_readable(wakeup_.fd(), -1, std::nullopt).ok() && !stop.stop_requested()) {
