@@ -47,7 +47,8 @@ class EventLoop {
     EventLoop() {
         ::virSetErrorFunc(nullptr, [](void*, virErrorPtr) {});  // it would print to stderr
         if (::virInitialize() < 0 || ::virEventRegisterDefaultImpl() < 0) return;
-        timer_ = ::virEventAddTimeout(-1, [](int, void*) {}, nullptr, nullptr);
+        timer_ = ::virEventAddTimeout(
+            -1, [](int, void*) {}, nullptr, nullptr);
         thread_ = std::jthread([](const std::stop_token& stop) {
             set_thread_name("libvirt-events");
             while (!stop.stop_requested() && ::virEventRunDefaultImpl() == 0) continue;
@@ -104,13 +105,11 @@ absl::StatusOr<ConnectHandle> LibvirtConnection::get() {
 }
 
 absl::StatusOr<ConnectHandle> LibvirtConnection::open_another() const {
-    if (!start_event_loop())
-        return absl::InternalError("libvirt's event loop can't be started");
+    if (!start_event_loop()) return absl::InternalError("libvirt's event loop can't be started");
     ConnectHandle fresh(::virConnectOpen(uri_.c_str()), [](virConnect* connection) {
         if (connection != nullptr) ::virConnectClose(connection);
     });
-    if (!fresh)
-        return libvirt_status(fmt::format("Cannot connect to libvirt at {}", uri_));
+    if (!fresh) return libvirt_status(fmt::format("Cannot connect to libvirt at {}", uri_));
     // Local drivers have none, and need none.
     if (::virConnectSetKeepAlive(fresh.get(), kKeepAliveSeconds, kKeepAliveCount) < 0)
         ::virResetLastError();

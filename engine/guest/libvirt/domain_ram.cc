@@ -93,8 +93,7 @@ absl::StatusOr<std::vector<std::string>> arguments_of(pid_t pid) {
     std::ifstream file(fmt::format("/proc/{}/cmdline", pid), std::ios::binary);
     std::vector<std::string> arguments;
     for (std::string word; std::getline(file, word, '\0');) arguments.push_back(word);
-    if (arguments.empty())
-        return absl::NotFoundError(fmt::format("process {} has ended", pid));
+    if (arguments.empty()) return absl::NotFoundError(fmt::format("process {} has ended", pid));
     return arguments;
 }
 

@@ -21,8 +21,8 @@ absl::StatusOr<pugi::xml_document> parse(const std::string& xml) {
     const pugi::xml_parse_result parsed = document.load_buffer(
         xml.data(), xml.size(), pugi::parse_default | pugi::parse_ws_pcdata_single);
     if (!parsed || !document.child("domain"))
-        return absl::InvalidArgumentError(
-            fmt::format("not the XML of a domain: {}", parsed ? "another element" : parsed.description()));
+        return absl::InvalidArgumentError(fmt::format(
+            "not the XML of a domain: {}", parsed ? "another element" : parsed.description()));
     return document;
 }
 
@@ -160,7 +160,8 @@ std::vector<std::string> domain_problems(const std::string& xml) {
     for (const pugi::xml_node& device : devices.children("tpm"))
         refuse(device, "a TPM's state is with its emulator, which Godwit does not move");
     for (const pugi::xml_node& device : devices.children("memory"))
-        if (is(device.attribute("model"), "nvdimm") || is(device.attribute("model"), "virtio-pmem") ||
+        if (is(device.attribute("model"), "nvdimm") ||
+            is(device.attribute("model"), "virtio-pmem") ||
             is(device.attribute("model"), "sgx-epc"))
             refuse(device, fmt::format("memory of the kind {}", device.attribute("model").value()));
     if (domain.child("launchSecurity"))

@@ -35,7 +35,8 @@ bool is_qemu_of(pid_t pid, const std::string& uuid) {
 // libvirt's pid file; 0 when it is elsewhere.
 pid_t pid_from_file(const std::string& root, const std::string& name) {
     pid_t pid = 0;
-    std::ifstream(fmt::format("{}/run/{}qemu/{}.pid", root, root.empty() ? "libvirt/" : "", name)) >>
+    std::ifstream(
+        fmt::format("{}/run/{}qemu/{}.pid", root, root.empty() ? "libvirt/" : "", name)) >>
         pid;
     return pid;
 }
@@ -91,7 +92,8 @@ absl::Status LibvirtHypervisor::check(const v1::VmSpec& spec) {
     GODWIT_RETURN_IF_ERROR(check_file(said.kernel(), "kernel"));
     GODWIT_RETURN_IF_ERROR(check_file(said.initrd(), "initrd"));
     GODWIT_RETURN_IF_ERROR(check_file(said.firmware(), "loader"));
-    for (const v1::Disk& disk : said.disks()) GODWIT_RETURN_IF_ERROR(check_file(disk.path(), "disk"));
+    for (const v1::Disk& disk : said.disks())
+        GODWIT_RETURN_IF_ERROR(check_file(disk.path(), "disk"));
     GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, connection_->get());
     if (const DomainHandle same{::virDomainLookupByName(connection.get(), spec.name().c_str())};
         same && domain_uuid(same.get()) != spec.uuid())
@@ -152,8 +154,7 @@ absl::StatusOr<std::shared_ptr<Vm>> LibvirtHypervisor::start(const v1::VmSpec& s
     GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, connection_->get());
     const DomainHandle domain(
         ::virDomainCreateXML(connection.get(), xml.c_str(), VIR_DOMAIN_START_PAUSED));
-    if (!domain)
-        return libvirt_status(fmt::format("Cannot start domain {}", spec.name()));
+    if (!domain) return libvirt_status(fmt::format("Cannot start domain {}", spec.name()));
     absl::StatusOr<std::shared_ptr<LibvirtVm>> vm = open(domain.get());
     absl::Status ready = vm.status();
     if (ready.ok()) ready = (*vm)->connect(kStartLimit);

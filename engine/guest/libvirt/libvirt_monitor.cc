@@ -40,9 +40,8 @@ struct LibvirtMonitor::Sink {
                                  unsigned int micros, const char* details, void* opaque) {
         const Reference sink = *static_cast<Reference*>(opaque);
         // QEMU's clock may have failed (-1), and a wild number must not overflow.
-        const auto stamp =
-            std::chrono::seconds(std::clamp<long long>(seconds, 0, 1LL << 40)) +
-            std::chrono::microseconds(std::min(micros, 999'999U));
+        const auto stamp = std::chrono::seconds(std::clamp<long long>(seconds, 0, 1LL << 40)) +
+                           std::chrono::microseconds(std::min(micros, 999'999U));
         const MonotonicTime at = stamp_to_monotonic(stamp, wall_now(), Clock::system().now());
         QmpEvent event{.name = name == nullptr ? "" : name, .stamp = stamp};
         if (details != nullptr) event.data = Json::parse(details, nullptr, false);
@@ -64,8 +63,8 @@ absl::StatusOr<std::unique_ptr<QmpSession>> LibvirtMonitor::open(const ConnectHa
                                                                  int domain_id, OnEvent on_event) {
     GODWIT_ASSIGN_OR_RETURN(DomainHandle domain, domain_by_uuid(connection, uuid));
     if (static_cast<int>(::virDomainGetID(domain.get())) != domain_id)
-        return absl::NotFoundError(
-            fmt::format("domain {} has ended, or was started anew", ::virDomainGetName(domain.get())));
+        return absl::NotFoundError(fmt::format("domain {} has ended, or was started anew",
+                                               ::virDomainGetName(domain.get())));
     auto sink = std::make_shared<Sink>();
     {
         const std::lock_guard lock(sink->mutex);
@@ -84,9 +83,9 @@ LibvirtMonitor::LibvirtMonitor(ConnectHandle connection, DomainHandle domain,
 absl::Status LibvirtMonitor::register_events() {
     // NOLINTBEGIN(cppcoreguidelines-owning-memory): libvirt calls Sink::forget
     auto* for_monitor = new Sink::Reference(sink_);
-    monitor_events_ = ::virConnectDomainQemuMonitorEventRegister(
-        connection_.get(), domain_.get(), nullptr, &Sink::on_monitor_event, for_monitor,
-        &Sink::forget, 0);
+    monitor_events_ = ::virConnectDomainQemuMonitorEventRegister(connection_.get(), domain_.get(),
+                                                                 nullptr, &Sink::on_monitor_event,
+                                                                 for_monitor, &Sink::forget, 0);
     if (monitor_events_ < 0) {
         Sink::forget(for_monitor);
         return libvirt_status("Cannot hear of QEMU's events");
@@ -198,7 +197,8 @@ absl::StatusOr<Json> LibvirtMonitor::carry_out(const Call& call) {
     }
     const Json reply = Json::parse(take_text(text), nullptr, false);
     if (!reply.is_object())
-        return absl::InternalError(fmt::format("{}: libvirt answered what is no QMP", call.command));
+        return absl::InternalError(
+            fmt::format("{}: libvirt answered what is no QMP", call.command));
     if (const auto error = reply.find("error"); error != reply.end())
         return qmp_error(call.command, {.error_class = json_text(*error, "class"),
                                         .error_text = json_text(*error, "desc")});

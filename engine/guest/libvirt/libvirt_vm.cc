@@ -12,9 +12,9 @@ namespace godwit {
 namespace {
 
 constexpr Duration kCommandLimit = std::chrono::seconds(10);
-// For libvirt to hear that it is to end the domain, before QEMU is killed: it would take the end for
-// a crash otherwise. What it does by itself, SIGTERM and up to 15 s of waiting, takes too long for a
-// source whose guest waits for pages.
+// For libvirt to hear that it is to end the domain, before QEMU is killed: it would take the end
+// for a crash otherwise. What it does by itself, SIGTERM and up to 15 s of waiting, takes too long
+// for a source whose guest waits for pages.
 constexpr Duration kToldLimit = std::chrono::milliseconds(50);
 constexpr std::string_view kAddressKind = "libvirt";
 
@@ -35,10 +35,9 @@ absl::StatusOr<std::shared_ptr<LibvirtVm>> LibvirtVm::create(
                     GODWIT_ASSIGN_OR_RETURN(const ConnectHandle handle, connection->open_another());
                     return LibvirtMonitor::open(handle, run.uuid, run.id, std::move(on_event));
                 }};
-    return std::shared_ptr<LibvirtVm>(new LibvirtVm(std::move(parts), std::move(wakeup),
-                                                    std::move(connection), run, std::move(spec),
-                                                    std::move(problems),
-                                                    std::move(discarding_devices)));
+    return std::shared_ptr<LibvirtVm>(
+        new LibvirtVm(std::move(parts), std::move(wakeup), std::move(connection), run,
+                      std::move(spec), std::move(problems), std::move(discarding_devices)));
 }
 
 LibvirtVm::LibvirtVm(Parts parts, Wakeup wakeup, std::shared_ptr<LibvirtConnection> connection,
@@ -92,9 +91,9 @@ absl::Status LibvirtVm::restore_migration_settings(Duration limit) {
     Json capabilities = Json::array();
     for (const char* name : {"x-ignore-shared", "pause-before-switchover", "late-block-activate"})
         capabilities.push_back({{"capability", name}, {"state", false}});
-    GODWIT_RETURN_IF_ERROR(command("migrate-set-capabilities",
-                                   {{"capabilities", std::move(capabilities)}}, limit)
-                               .status());
+    GODWIT_RETURN_IF_ERROR(
+        command("migrate-set-capabilities", {{"capabilities", std::move(capabilities)}}, limit)
+            .status());
     // QEMU's defaults; the bandwidth is what libvirt sets at each start: no limit.
     return command("migrate-set-parameters", {{"downtime-limit", 300}, {"announce-rounds", 5}},
                    limit)
@@ -123,7 +122,8 @@ absl::StatusOr<DomainHandle> LibvirtVm::domain() {
 absl::Status LibvirtVm::kill(Duration limit) {
     if (absl::StatusOr<DomainHandle> found = domain(); found.ok()) {
         const std::lock_guard lock(mutex_);
-        destroyer_ = std::jthread([domain = *std::move(found)] { ::virDomainDestroy(domain.get()); });
+        destroyer_ =
+            std::jthread([domain = *std::move(found)] { ::virDomainDestroy(domain.get()); });
         if (await_end(Clock::system().now() + std::min(kToldLimit, limit)).ok())
             return absl::OkStatus();
     }
