@@ -10,6 +10,7 @@
 #include "engine/base/units.h"
 #include "engine/guest/vm_file/vm_file.h"
 #include "engine/report/json.h"
+#include "tools/godwit/libvirt_command.h"
 #include "tools/godwit/migrate_command.h"
 #include "tools/godwit/render.h"
 
@@ -48,6 +49,8 @@ struct Words {
 };
 
 using Action = std::function<ExitCode(AgentClient&)>;
+// Of a command that needs no agent.
+using LocalAction = std::function<ExitCode()>;
 
 ExitCode print_json(const google::protobuf::Message& message) {
     std::cout << to_json(message).dump(2) << std::endl;
@@ -392,6 +395,25 @@ void add_migration_commands(CLI::App& app, Words& words, Action& action) {
     });
 }
 
+void add_libvirt_commands(CLI::App& app, LibvirtWords& words, LocalAction& action) {
+    CLI::App* libvirt =
+        app.add_subcommand("libvirt", "What a domain of libvirt needs to be moved; asks no agent");
+    libvirt->require_subcommand(1);
+    libvirt->add_option("-c,--connect", words.uri, "URI of libvirt, as virsh has it")
+        ->capture_default_str();
+    CLI::App* check = libvirt->add_subcommand("check", "Say what is in the way of moving a domain");
+    check->add_option("DOMAIN", words.domain, "Name or UUID")->required();
+    check->footer("Example:\n  godwit libvirt check web");
+    check->callback([&] { action = [&words] { return libvirt_check(words); }; });
+    CLI::App* enable = libvirt->add_subcommand(
+        "enable", "Change a domain's definition so that it can be moved after its next start");
+    enable->add_option("DOMAIN", words.domain, "Name or UUID")->required();
+    enable->add_flag("--undo", words.undo, "Put back what was changed");
+    enable->add_flag("--yes", words.yes, "Do it; without, only the difference is shown");
+    enable->footer("Example:\n  godwit libvirt enable web --yes");
+    enable->callback([&] { action = [&words] { return libvirt_enable(words); }; });
+}
+
 ExitCode run(int argc, char** argv) {
     CLI::App app(
         "Godwit: moves running virtual machines between hosts.\n\n"
@@ -408,6 +430,9 @@ ExitCode run(int argc, char** argv) {
     add_vm_commands(app, words, action);
     add_migrate_command(app, words, action);
     add_migration_commands(app, words, action);
+    LibvirtWords libvirt_words;
+    LocalAction local_action;
+    add_libvirt_commands(app, libvirt_words, local_action);
     try {
         app.parse(argc, argv);
     } catch (const CLI::RequiredError& error) {
@@ -420,6 +445,7 @@ ExitCode run(int argc, char** argv) {
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? ExitCode::kDone : ExitCode::kUsage;
     }
+    if (local_action) return local_action();
     if (words.takes_signals) {
         // follow() reads these from a descriptor; blocked before gRPC makes its threads.
         sigset_t signals;

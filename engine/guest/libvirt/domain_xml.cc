@@ -4,33 +4,15 @@
 
 #include <array>
 #include <pugixml.hpp>
-#include <sstream>
 #include <string_view>
+
+#include "engine/guest/libvirt/xml_text.h"
 
 namespace godwit {
 namespace {
 
 constexpr const char* kQemuNamespace = "http://libvirt.org/schemas/domain/qemu/1.0";
 constexpr std::array<const char*, 2> kIncoming{"-incoming", "defer"};
-
-absl::StatusOr<pugi::xml_document> parse(const std::string& xml) {
-    if (xml.size() > kMaxDomainXmlBytes)
-        return absl::InvalidArgumentError(
-            fmt::format("a domain's XML of {} bytes is too long", xml.size()));
-    pugi::xml_document document;
-    const pugi::xml_parse_result parsed = document.load_buffer(
-        xml.data(), xml.size(), pugi::parse_default | pugi::parse_ws_pcdata_single);
-    if (!parsed || !document.child("domain"))
-        return absl::InvalidArgumentError(fmt::format(
-            "not the XML of a domain: {}", parsed ? "another element" : parsed.description()));
-    return document;
-}
-
-std::string text_of(const pugi::xml_document& document) {
-    std::ostringstream out;
-    document.save(out, "  ", pugi::format_indent | pugi::format_no_declaration);
-    return out.str();
-}
 
 bool is_argument(const pugi::xml_node& node, const char* value) {
     return std::string_view(node.name()) == "qemu:arg" &&
@@ -82,7 +64,7 @@ void add_disks(const pugi::xml_node& domain, v1::VmSpec& spec) {
 }  // namespace
 
 absl::StatusOr<v1::VmSpec> spec_of_domain(const std::string& xml) {
-    GODWIT_ASSIGN_OR_RETURN(pugi::xml_document document, parse(xml));
+    GODWIT_ASSIGN_OR_RETURN(pugi::xml_document document, parse_domain(xml));
     pugi::xml_node domain = document.child("domain");
     remove_incoming(domain);
     v1::VmSpec spec;
@@ -105,12 +87,12 @@ absl::StatusOr<v1::VmSpec> spec_of_domain(const std::string& xml) {
     for (const pugi::xml_node& variable : domain.child("qemu:commandline").children("qemu:env"))
         if (is(variable.attribute("name"), "GODWIT_RESIDENT_SOCKET")) spec.set_no_resident(false);
     spec.set_balloon(!discarding_devices_of(xml).empty());
-    spec.set_domain_xml(text_of(document));
+    spec.set_domain_xml(domain_text(document));
     return spec;
 }
 
 absl::StatusOr<std::string> with_incoming(const std::string& xml) {
-    GODWIT_ASSIGN_OR_RETURN(pugi::xml_document document, parse(xml));
+    GODWIT_ASSIGN_OR_RETURN(pugi::xml_document document, parse_domain(xml));
     pugi::xml_node domain = document.child("domain");
     remove_incoming(domain);
     if (!domain.attribute("xmlns:qemu"))
@@ -120,17 +102,17 @@ absl::StatusOr<std::string> with_incoming(const std::string& xml) {
     // In front: libvirt wants arguments before variables.
     for (auto word = kIncoming.rbegin(); word != kIncoming.rend(); ++word)
         line.prepend_child("qemu:arg").append_attribute("value").set_value(*word);
-    return text_of(document);
+    return domain_text(document);
 }
 
 absl::StatusOr<std::string> without_incoming(const std::string& xml) {
-    GODWIT_ASSIGN_OR_RETURN(pugi::xml_document document, parse(xml));
+    GODWIT_ASSIGN_OR_RETURN(pugi::xml_document document, parse_domain(xml));
     remove_incoming(document.child("domain"));
-    return text_of(document);
+    return domain_text(document);
 }
 
 std::vector<std::string> domain_problems(const std::string& xml) {
-    const absl::StatusOr<pugi::xml_document> document = parse(xml);
+    const absl::StatusOr<pugi::xml_document> document = parse_domain(xml);
     if (!document.ok()) return {std::string(document.status().message())};
     const pugi::xml_node domain = document->child("domain");
     const pugi::xml_node devices = domain.child("devices");
@@ -170,7 +152,7 @@ std::vector<std::string> domain_problems(const std::string& xml) {
 }
 
 std::vector<std::string> discarding_devices_of(const std::string& xml) {
-    const absl::StatusOr<pugi::xml_document> document = parse(xml);
+    const absl::StatusOr<pugi::xml_document> document = parse_domain(xml);
     std::vector<std::string> devices;
     if (!document.ok()) return devices;
     for (const pugi::xml_node& device : document->child("domain").child("devices").children()) {

@@ -10,9 +10,6 @@
 
 namespace godwit {
 
-// The largest XML that is taken from a peer.
-inline constexpr size_t kMaxDomainXmlBytes = size_t{1} << 20;
-
 // The fields of a spec that the engine asks about, and the XML itself as `domain_xml`, without our
 // own arguments. Error: InvalidArgument when it is no domain's XML.
 absl::StatusOr<v1::VmSpec> spec_of_domain(const std::string& xml);
