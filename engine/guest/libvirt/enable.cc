@@ -31,6 +31,11 @@ void set(pugi::xml_node node, const char* attribute, const char* value) {
     node.append_attribute(attribute).set_value(value);
 }
 
+std::string in_one_way(const std::string& xml) {
+    const absl::StatusOr<pugi::xml_document> document = parse_domain(xml);
+    return document.ok() ? domain_text(*document) : xml;
+}
+
 std::vector<std::string> lines_of(const std::string& text) {
     std::vector<std::string> lines(1);
     for (const char c : text) {
@@ -85,8 +90,8 @@ absl::StatusOr<std::string> disable_migration(const std::string& xml) {
 }
 
 std::string line_diff(const std::string& before, const std::string& after) {
-    const std::vector<std::string> old_lines = lines_of(before);
-    const std::vector<std::string> new_lines = lines_of(after);
+    const std::vector<std::string> old_lines = lines_of(in_one_way(before));
+    const std::vector<std::string> new_lines = lines_of(in_one_way(after));
     const size_t rows = old_lines.size();
     const size_t columns = new_lines.size();
     // longest[i][j]: of the common subsequences from line i and line j on. A domain has hundreds.

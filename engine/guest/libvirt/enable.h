@@ -14,7 +14,8 @@ absl::StatusOr<std::string> enable_migration(const std::string& xml);
 // Puts back what enable_migration() changed. Error: FailedPrecondition when it changed nothing.
 absl::StatusOr<std::string> disable_migration(const std::string& xml);
 
-// The lines that differ, "-" and "+" in front, with a line around them.
+// The lines that differ, "-" and "+" in front, with a line around them. Both are written in one way
+// first: quotes and spaces are no difference.
 std::string line_diff(const std::string& before, const std::string& after);
 
 }  // namespace godwit
