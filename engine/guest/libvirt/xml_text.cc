@@ -20,8 +20,9 @@ absl::StatusOr<pugi::xml_document> parse_domain(const std::string& xml) {
 
 std::string domain_text(const pugi::xml_document& document) {
     std::ostringstream out;
-    document.save(out, "  ", pugi::format_indent | pugi::format_no_declaration |
-                                pugi::format_attribute_single_quote);
+    document.save(
+        out, "  ",
+        pugi::format_indent | pugi::format_no_declaration | pugi::format_attribute_single_quote);
     return out.str();
 }
 
