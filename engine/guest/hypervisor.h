@@ -103,6 +103,18 @@ class Vm {
     // Tells the network where the guest is now; best effort.
     virtual absl::Status announce() = 0;
 
+    // Source: the VM as the destination is to start it. `with_definition`: what is defined of it
+    // besides its present run goes along. Errors: InvalidArgument where there is no such thing.
+    virtual absl::StatusOr<v1::VmSpec> spec_to_move(bool with_definition) {
+        if (with_definition)
+            return absl::InvalidArgumentError("only domains of libvirt have a definition to move");
+        return spec();
+    }
+    // Source: the VM has ended, for it is at the destination; its definition is removed. Idempotent.
+    virtual absl::Status undefine() {
+        return absl::InvalidArgumentError("only domains of libvirt have a definition");
+    }
+
     // Destination: the guest is here with all its pages. Puts back what a migration had set up in
     // the hypervisor; best effort.
     virtual absl::Status arrived() { return absl::OkStatus(); }

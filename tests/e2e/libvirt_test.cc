@@ -109,6 +109,25 @@ TEST(Domain, ThatGodwitMovedIsMovedOnByVirsh) {
     expect_alive_and_well(b, kVm);
 }
 
+TEST(Domain, TakesItsDefinitionAlongWhereThatIsAskedFor) {
+    use_uffd_wp();
+    if (!missing("kvm").empty()) GTEST_SKIP() << missing("kvm");
+    LibvirtHost host_a("hosta"), host_b("hostb");
+    if (!host_a.problem().empty()) GTEST_SKIP() << host_a.problem();
+    TestAgent a(host_a.agent()), b(host_b.agent());
+    ASSERT_NO_FATAL_FAILURE(start_domain(host_a, a, {}));
+    move_guest(a, b, kVm, {"--persistent", "--undefine-source", "--strategy", "postcopy"});
+    if (HasFailure()) return;
+    EXPECT_EQ(host_a.virsh_text({"list", "--all", "--name"}), "");
+    EXPECT_THAT(host_b.virsh_text({"dominfo", kVm}), ContainsRegex("Persistent: *yes"));
+    EXPECT_THAT(host_b.virsh_text({"dumpxml", "--inactive", kVm}), Not(HasSubstr("-incoming")));
+    expect_alive_and_well(b, kVm);
+    EXPECT_EQ(host_b.virsh({"destroy", kVm}).exit_code, 0);
+    EXPECT_EQ(host_b.virsh_text({"domstate", kVm}), "shut off");
+    EXPECT_EQ(host_b.virsh({"start", kVm}).exit_code, 0);
+    EXPECT_EQ(host_b.virsh_text({"domstate", kVm}), "running");
+}
+
 TEST(Domain, ThatIsPausedStaysPaused) {
     use_uffd_wp();
     if (!missing("kvm").empty()) GTEST_SKIP() << missing("kvm");

@@ -44,6 +44,8 @@ struct Words {
     std::string compress = "auto";
     std::string delta_cache = "64MiB";
     bool no_page_hashes = false;
+    bool persistent = false;
+    bool undefine_source = false;
     bool verify = false;
     bool takes_signals = false;  // the command handles Ctrl-C itself
 };
@@ -139,6 +141,8 @@ absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
     if (!delta_cache.ok()) return annotate(delta_cache.status(), "--delta-cache");
     request.set_delta_cache_bytes(*delta_cache);
     request.set_no_page_hashes(words.no_page_hashes);
+    request.set_persistent(words.persistent);
+    request.set_undefine_source(words.undefine_source);
     return request;
 }
 
@@ -321,6 +325,10 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
         ->add_option("--delta-cache", words.delta_cache,
                      "Memory for pages as last sent, of which only what changed is sent; 0: none")
         ->capture_default_str();
+    migrate->add_flag("--persistent", words.persistent,
+                      "libvirt: define the domain at the destination, as virsh has it");
+    migrate->add_flag("--undefine-source", words.undefine_source,
+                      "libvirt: undefine the domain here once it is there, as virsh has it");
     migrate->add_flag("--no-page-hashes", words.no_page_hashes,
                       "Send what was written, changed or not: spares the source 16 B a page");
     migrate->add_flag("--verify", words.verify, "Compare all RAM before the source lets go of it");

@@ -120,6 +120,8 @@ absl::StatusOr<MigrationSettings> MigrationRegistry::settings_of(
     if (request.streams() > 0) settings.streams = static_cast<uint16_t>(request.streams());
     GODWIT_RETURN_IF_ERROR(check_range<uint32_t>("streams", request.streams(), 0, kMaxDataStreams));
     settings.verify = request.verify();
+    settings.with_definition = request.persistent();
+    settings.undefine_source = request.undefine_source();
     if (!request.compression().empty()) {
         GODWIT_ASSIGN_OR_RETURN(settings.compression, parse_compression(request.compression()));
     }

@@ -87,7 +87,12 @@ absl::Status LibvirtHypervisor::check(const v1::VmSpec& spec) {
             "this agent's VMs are domains of libvirt; the source's is none: start an agent there "
             "with --driver qemu");
     GODWIT_ASSIGN_OR_RETURN(const v1::VmSpec said, spec_of_domain(spec.domain_xml()));
-    if (said.name() != spec.name() || said.uuid() != spec.uuid())
+    v1::VmSpec defined = said;
+    if (!spec.domain_definition_xml().empty()) {
+        GODWIT_ASSIGN_OR_RETURN(defined, spec_of_domain(spec.domain_definition_xml()));
+    }
+    if (said.name() != spec.name() || said.uuid() != spec.uuid() || defined.name() != spec.name() ||
+        defined.uuid() != spec.uuid())
         return absl::InvalidArgumentError("the domain's XML is that of another");
     GODWIT_RETURN_IF_ERROR(check_file(said.kernel(), "kernel"));
     GODWIT_RETURN_IF_ERROR(check_file(said.initrd(), "initrd"));
@@ -124,7 +129,8 @@ absl::StatusOr<DomainRun> LibvirtHypervisor::run_of(virDomain* domain) {
     return run;
 }
 
-absl::StatusOr<std::shared_ptr<LibvirtVm>> LibvirtHypervisor::open(virDomain* domain) {
+absl::StatusOr<std::shared_ptr<LibvirtVm>> LibvirtHypervisor::open(virDomain* domain,
+                                                                   const std::string& definition) {
     if (!runs(domain))
         return absl::FailedPreconditionError(
             fmt::format("domain {} does not run; a cold move is not done yet: start it, or copy "
@@ -136,6 +142,7 @@ absl::StatusOr<std::shared_ptr<LibvirtVm>> LibvirtHypervisor::open(virDomain* do
     // Aliases are in this one only.
     const std::string live = take_text(::virDomainGetXMLDesc(domain, 0));
     GODWIT_ASSIGN_OR_RETURN(v1::VmSpec spec, spec_of_domain(text));
+    spec.set_domain_definition_xml(definition);
     GODWIT_ASSIGN_OR_RETURN(const DomainRun run, run_of(domain));
     GODWIT_ASSIGN_OR_RETURN(DomainRam ram, open_domain_ram(run.process.pid));
     std::vector<std::string> problems = std::move(ram.problems);
@@ -155,7 +162,8 @@ absl::StatusOr<std::shared_ptr<Vm>> LibvirtHypervisor::start(const v1::VmSpec& s
     const DomainHandle domain(
         ::virDomainCreateXML(connection.get(), xml.c_str(), VIR_DOMAIN_START_PAUSED));
     if (!domain) return libvirt_status(fmt::format("Cannot start domain {}", spec.name()));
-    absl::StatusOr<std::shared_ptr<LibvirtVm>> vm = open(domain.get());
+    absl::StatusOr<std::shared_ptr<LibvirtVm>> vm =
+        open(domain.get(), spec.domain_definition_xml());
     absl::Status ready = vm.status();
     if (ready.ok()) ready = (*vm)->connect(kStartLimit);
     if (ready.ok()) {

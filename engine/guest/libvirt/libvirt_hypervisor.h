@@ -33,7 +33,8 @@ class LibvirtHypervisor final : public Hypervisor {
     [[nodiscard]] std::string serial_log_path(const std::string&) const override { return {}; }
 
   private:
-    absl::StatusOr<std::shared_ptr<LibvirtVm>> open(virDomain* domain);
+    absl::StatusOr<std::shared_ptr<LibvirtVm>> open(virDomain* domain,
+                                                    const std::string& definition = {});
     absl::StatusOr<DomainRun> run_of(virDomain* domain);
 
     const std::shared_ptr<LibvirtConnection> connection_;

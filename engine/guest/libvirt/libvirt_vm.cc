@@ -106,7 +106,49 @@ absl::Status LibvirtVm::roll_back(bool run, Duration limit) {
     return absl::OkStatus();
 }
 
-absl::Status LibvirtVm::arrived() { return restore_migration_settings(kCommandLimit); }
+absl::StatusOr<v1::VmSpec> LibvirtVm::spec_to_move(bool with_definition) {
+    v1::VmSpec moved = spec_;
+    if (!with_definition) return moved;
+    GODWIT_ASSIGN_OR_RETURN(const DomainHandle found, domain());
+    // Of a transient domain: its present run, as virsh does it.
+    unsigned int flags = VIR_DOMAIN_XML_SECURE | VIR_DOMAIN_XML_MIGRATABLE;
+    if (::virDomainIsPersistent(found.get()) == 1) flags |= VIR_DOMAIN_XML_INACTIVE;
+    char* xml = ::virDomainGetXMLDesc(found.get(), flags);
+    if (xml == nullptr) return libvirt_status("Cannot read the domain's definition");
+    GODWIT_ASSIGN_OR_RETURN(std::string definition, without_incoming(take_text(xml)));
+    moved.set_domain_definition_xml(std::move(definition));
+    return moved;
+}
+
+absl::Status LibvirtVm::undefine() {
+    {
+        // libvirt must have seen the end: it would keep the definition of a domain that runs.
+        const std::lock_guard lock(mutex_);
+        if (destroyer_.joinable()) destroyer_.join();
+    }
+    GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, connection_->get());
+    const absl::StatusOr<DomainHandle> found = domain_by_uuid(connection, run_.uuid);
+    if (absl::IsNotFound(found.status())) return absl::OkStatus();  // it was transient
+    GODWIT_RETURN_IF_ERROR(found.status());
+    constexpr unsigned int kFlags = VIR_DOMAIN_UNDEFINE_MANAGED_SAVE |
+                                    VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
+                                    VIR_DOMAIN_UNDEFINE_KEEP_NVRAM;
+    if (::virDomainUndefineFlags(found->get(), kFlags) < 0)
+        return libvirt_status(fmt::format("Cannot undefine domain {}", spec_.name()));
+    return absl::OkStatus();
+}
+
+absl::Status LibvirtVm::arrived() {
+    absl::Status status = restore_migration_settings(kCommandLimit);
+    if (spec_.domain_definition_xml().empty()) return status;
+    absl::StatusOr<ConnectHandle> connection = connection_->get();
+    if (!connection.ok()) return connection.status();
+    const DomainHandle defined(
+        ::virDomainDefineXML(connection->get(), spec_.domain_definition_xml().c_str()));
+    if (!defined)
+        status.Update(libvirt_status(fmt::format("Cannot define domain {}", spec_.name())));
+    return status;
+}
 
 // --- the end --------------------------------------------------------------------------------
 

@@ -37,6 +37,9 @@ class LibvirtVm final : public QmpVm {
     }
     absl::StatusOr<std::vector<std::string>> migration_blockers() override;
     absl::Status roll_back(bool run, Duration limit) override;
+    absl::StatusOr<v1::VmSpec> spec_to_move(bool with_definition) override;
+    absl::Status undefine() override;
+    // Defines the domain too, where its spec has a definition.
     absl::Status arrived() override;
     // By SIGKILL, once libvirt knows that it is to end the domain: it goes on tidying up after this
     // has returned.
