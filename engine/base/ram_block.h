@@ -18,6 +18,8 @@ enum class Backing { kTmpfsHuge, kTmpfs4k, kHugetlb2M };
 struct RamBlock {
     std::string name;  // QEMU's memory backend id, the same on both sides
     std::string path;  // of the file on the agent's mount
+    // Where a second link may go that outlives the VM: this and a suffix. Empty: beside the file.
+    std::string kept_base;
     Bytes size = 0;    // a multiple of 2 MiB
     Backing backing = Backing::kTmpfsHuge;
     UniqueFd file;  // read and write

@@ -141,6 +141,7 @@ class IncomingMigration final : private Asker {
     absl::Status commit(bool run_guest);
     absl::Status resume_guest(bool run);
     void note_resumed();
+    void note_arrival();
     absl::Status refuse_commit(const absl::Status& reason);
     void refuse(const absl::Status& reason);
 
