@@ -20,7 +20,7 @@ struct RamBlock {
     std::string path;  // of the file on the agent's mount
     // Where a second link may go that outlives the VM: this and a suffix. Empty: beside the file.
     std::string kept_base;
-    Bytes size = 0;    // a multiple of 2 MiB
+    Bytes size = 0;  // a multiple of 2 MiB
     Backing backing = Backing::kTmpfsHuge;
     UniqueFd file;  // read and write
     dev_t device = 0;

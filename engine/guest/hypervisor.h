@@ -110,7 +110,8 @@ class Vm {
             return absl::InvalidArgumentError("only domains of libvirt have a definition to move");
         return spec();
     }
-    // Source: the VM has ended, for it is at the destination; its definition is removed. Idempotent.
+    // Source: the VM has ended, for it is at the destination; its definition is removed.
+    // Idempotent.
     virtual absl::Status undefine() {
         return absl::InvalidArgumentError("only domains of libvirt have a definition");
     }

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <poll.h>
 
-
 #include "engine/base/log.h"
 
 namespace godwit {
