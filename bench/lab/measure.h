@@ -13,6 +13,7 @@ namespace godwit {
 struct MeasureOptions {
     std::chrono::microseconds sample_period{100};
     Duration baseline = std::chrono::milliseconds(500);  // watched before the move
+    Bytes warm = 0;  // of the host's memory, before the move (warm_memory)
 };
 
 // What a sampler saw, cut in two where the guest stood still for the handover (where no source

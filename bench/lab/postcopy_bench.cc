@@ -8,6 +8,7 @@
 #include "bench/lab/measure.h"
 #include "bench/lab/postcopy_options.h"
 #include "bench/lab/postcopy_table.h"
+#include "bench/lab/warm_memory.h"
 #include "engine/base/log.h"
 
 namespace godwit {
@@ -30,7 +31,8 @@ std::vector<Contender> contenders(const PostcopyOptions& options, const GuestCon
 
 int run_all(const PostcopyOptions& options, Lab& lab) {
     const GuestConfig guest = lab.equip(options.guest, lab.has_kvm());
-    const MeasureOptions measuring{.baseline = options.lab.baseline};
+    const MeasureOptions measuring{.baseline = options.lab.baseline,
+                                   .warm = memory_of_move(guest.working_set)};
     const std::unique_ptr<AgentPair> agents = lab.agents({});
     Series::Options series_options = lab.series();
     series_options.shown = {"downtime_ms", "total_ms"};

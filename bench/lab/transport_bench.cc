@@ -11,6 +11,7 @@
 #include "bench/lab/shaped_link.h"
 #include "bench/lab/transport_measure.h"
 #include "bench/lab/transport_options.h"
+#include "bench/lab/warm_memory.h"
 #include "engine/base/log.h"
 
 namespace godwit {
@@ -59,6 +60,7 @@ absl::StatusOr<CaseOutcome> run_case(const TransportCase& one, Lab& lab) {
     Series series(
         options, contenders_of(one, engines),
         [&](const Contender& contender) {
+            measure.warm = memory_of_move(contender.guest.working_set);
             return move_once(contender, lab.setup(lab.equip(contender.guest, kvm), hosts, *agents),
                              measure);
         },

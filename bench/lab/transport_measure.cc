@@ -1,6 +1,7 @@
 #include "bench/lab/transport_measure.h"
 
 #include "bench/lab/guest_checks.h"
+#include "bench/lab/warm_memory.h"
 #include "engine/base/wait.h"
 
 namespace godwit {
@@ -51,6 +52,7 @@ absl::StatusOr<Metrics> measure_transport(Engine& engine, const TransportMeasure
     GODWIT_ASSIGN_OR_RETURN(const CpuSeconds pace, watch_pace(engine, options));
     GODWIT_RETURN_IF_ERROR(well_before(engine));
     GODWIT_ASSIGN_OR_RETURN(const uint64_t tick, tick_of(engine));
+    GODWIT_RETURN_IF_ERROR(warm_memory(options.warm, options.cancel_fd));
 
     GODWIT_ASSIGN_OR_RETURN(const Reading before, read_all(engine, options));
     GODWIT_ASSIGN_OR_RETURN(Metrics metrics, engine.move());

@@ -16,6 +16,7 @@ struct TransportMeasure {
     bool tells_guest = true;
     // Bytes that have gone over the link so far; null where nobody counts them.
     std::function<absl::StatusOr<double>()> link_bytes;
+    Bytes warm = 0;  // of the host's memory, before the move (warm_memory)
     int cancel_fd = -1;
 };
 

@@ -13,6 +13,7 @@ namespace godwit {
 RamBlock without_file(const RamBlock& block) {
     return {.name = block.name,
             .path = block.path,
+            .kept_base = block.kept_base,
             .size = block.size,
             .backing = block.backing,
             .device = block.device,

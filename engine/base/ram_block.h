@@ -18,7 +18,9 @@ enum class Backing { kTmpfsHuge, kTmpfs4k, kHugetlb2M };
 struct RamBlock {
     std::string name;  // QEMU's memory backend id, the same on both sides
     std::string path;  // of the file on the agent's mount
-    Bytes size = 0;    // a multiple of 2 MiB
+    // Where a second link may go that outlives the VM: this and a suffix. Empty: beside the file.
+    std::string kept_base;
+    Bytes size = 0;  // a multiple of 2 MiB
     Backing backing = Backing::kTmpfsHuge;
     UniqueFd file;  // read and write
     dev_t device = 0;

@@ -53,11 +53,15 @@ void IncomingMigration::note_resumed() {
         gone = vm_gone_;
     }
     if (all_pages) {
-        // Whoever hears of RESUMED may migrate the VM on at once.
+        // Whoever hears of RESUMED may migrate the VM on at once, and then waits for what follows.
         vm_->set_listener({});
-        dependencies_.on_resumed(record_.vm());
+        dependencies_.on_settling(record_.vm());
     }
     tell_resumed();
+    if (all_pages) {
+        note_arrival();
+        dependencies_.on_resumed(record_.vm());
+    }
     dependencies_.at_step(step::kResumedSent);
     const v1::JournalPhase now = all_pages ? v1::JOURNAL_PHASE_RESUMED : v1::JOURNAL_PHASE_DRAINING;
     if (const absl::Status status = enter(now, ""); !status.ok())
@@ -65,6 +69,12 @@ void IncomingMigration::note_resumed() {
     if (!all_pages && gone) return break_session(absl::NotFoundError("the guest's QEMU has ended"));
     if (const absl::Status status = vm_->announce(); !status.ok())
         spdlog::warn("migration {}: announce: {}", id(), std::string(status.message()));
+}
+
+void IncomingMigration::note_arrival() {
+    if (const absl::Status status = vm_->arrived(); !status.ok())
+        spdlog::warn("migration {}: VM {} is here, but not as it was there: {}", id(), record_.vm(),
+                     std::string(status.message()));
 }
 
 // Ok: the guest is this side's, running or crashed. Cancelled: the agent ends before QEMU has said.

@@ -205,6 +205,7 @@ void IncomingMigration::settle() {
         spdlog::info("migration {}: {} are in huge pages again", id(), format_bytes(bytes));
     }
     postcopy_.reset();
+    if (!state().guest_gone()) note_arrival();
     dependencies_.on_resumed(record_.vm());
 }
 

@@ -5,6 +5,12 @@
 #include "engine/destination/incoming_migration.h"
 
 namespace godwit {
+namespace {
+
+// A link that damages so many frames without a good one between them is no link.
+constexpr int kMostDamagedInARow = 10;
+
+}  // namespace
 
 void IncomingMigration::receive_pages(Session& session, AcceptedStream& stream) {
     set_thread_name(fmt::format("recv-{}", stream.route.stream).c_str());
@@ -22,13 +28,22 @@ void IncomingMigration::receive_pages(Session& session, AcceptedStream& stream) 
 
 absl::Status IncomingMigration::receive_until_error(Session& session, AcceptedStream& stream) {
     FrameReader reader(*stream.channel, stream.route);
+    reader.accept_damaged_pages();
     ChunkCodec codec;
+    int damaged_in_a_row = 0;
     while (true) {
         GODWIT_ASSIGN_OR_RETURN(const Frame frame, reader.next());
         GODWIT_ASSIGN_OR_RETURN(const DestinationPhase phase,
                                 hear(StreamKind::kData, frame.kind()));
+        if (!frame.intact) {
+            GODWIT_RETURN_IF_ERROR(note_damage(session, stream, phase, frame));
+            if (++damaged_in_a_row < kMostDamagedInARow) continue;
+            return absl::DataLossError(fmt::format("{} frames in a row came damaged on stream {}",
+                                                   damaged_in_a_row, stream.route.stream));
+        }
         switch (frame.kind()) {
             case FrameKind::kPages:
+                damaged_in_a_row = 0;
                 GODWIT_RETURN_IF_ERROR(take_pages(phase, frame, codec, PageOrigin::kPush));
                 break;
             case FrameKind::kPunch: {
@@ -49,6 +64,29 @@ absl::Status IncomingMigration::receive_until_error(Session& session, AcceptedSt
             }
         }
     }
+}
+
+// Nothing of such a frame is used. In a drain its pages stay missing, and are listed as such when
+// the push is over.
+absl::Status IncomingMigration::note_damage(Session& session, const AcceptedStream& stream,
+                                            DestinationPhase phase, const Frame& frame) {
+    const absl::StatusOr<PagesBody> pages = decode_damaged_pages(frame.body, chunk_counts_);
+    if (!pages.ok())
+        return annotate(pages.status(), fmt::format("Frame {} of stream {}", frame.header.sequence,
+                                                    stream.route.stream));
+    const PageIndex first = pages->chunk * kPagesPerChunk;
+    std::string ranges;
+    for_each_run(pages->present, [&](PageRange run) {
+        if (ranges.size() < 100)
+            ranges += fmt::format(" {}-{}", first + run.begin, first + run.end - 1);
+    });
+    spdlog::warn("frame {} of stream {} came damaged: pages{} of RAM block {} are asked for again",
+                 frame.header.sequence, stream.route.stream, ranges, pages->block);
+    if (phase == DestinationPhase::kDraining) return absl::OkStatus();
+    const DamagedBody body{
+        .stream = stream.route.stream,
+        .pages = {.block = pages->block, .chunk = pages->chunk, .pages = pages->present}};
+    return session.writer->send(FrameKind::kDamaged, body.encode());
 }
 
 absl::Status IncomingMigration::take_pages(DestinationPhase phase, const Frame& frame,

@@ -125,6 +125,8 @@ class IncomingMigration final : private Asker {
     // Frames (incoming_frames.cc):
     void receive_pages(Session& session, AcceptedStream& stream);
     absl::Status receive_until_error(Session& session, AcceptedStream& stream);
+    absl::Status note_damage(Session& session, const AcceptedStream& stream, DestinationPhase phase,
+                             const Frame& frame);
     absl::Status take_pages(DestinationPhase phase, const Frame& frame, ChunkCodec& codec,
                             PageOrigin origin);
     absl::Status serve_urgent(Session& session);
@@ -139,6 +141,7 @@ class IncomingMigration final : private Asker {
     absl::Status commit(bool run_guest);
     absl::Status resume_guest(bool run);
     void note_resumed();
+    void note_arrival();
     absl::Status refuse_commit(const absl::Status& reason);
     void refuse(const absl::Status& reason);
 

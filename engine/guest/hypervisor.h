@@ -103,6 +103,23 @@ class Vm {
     // Tells the network where the guest is now; best effort.
     virtual absl::Status announce() = 0;
 
+    // Source: the VM as the destination is to start it. `with_definition`: what is defined of it
+    // besides its present run goes along. Errors: InvalidArgument where there is no such thing.
+    virtual absl::StatusOr<v1::VmSpec> spec_to_move(bool with_definition) {
+        if (with_definition)
+            return absl::InvalidArgumentError("only domains of libvirt have a definition to move");
+        return spec();
+    }
+    // Source: the VM has ended, for it is at the destination; its definition is removed.
+    // Idempotent.
+    virtual absl::Status undefine() {
+        return absl::InvalidArgumentError("only domains of libvirt have a definition");
+    }
+
+    // Destination: the guest is here with all its pages. Puts back what a migration had set up in
+    // the hypervisor; best effort.
+    virtual absl::Status arrived() { return absl::OkStatus(); }
+
     // SIGKILL, then waits until the process is gone (and reaped where it is our child).
     virtual absl::Status kill(Duration limit) = 0;
     // Asks for an orderly power-off (`force`: kill), then removes what belongs to the VM.
@@ -141,6 +158,17 @@ class Hypervisor {
     virtual absl::StatusOr<std::shared_ptr<Vm>> start(const v1::VmSpec& spec, StartMode mode) = 0;
     // VMs that outlived an earlier agent with the same state directory.
     virtual absl::StatusOr<std::vector<std::shared_ptr<Vm>>> adopt() = 0;
+    // Whether VMs that nobody here started may be found: then find() and names() tell of those that
+    // run, adopted ones among them.
+    [[nodiscard]] virtual bool finds_vms() const { return false; }
+    // The VM of that name or UUID, looked up anew. Errors: NotFound; FailedPrecondition when it
+    // does not run; Unavailable when nobody can tell.
+    virtual absl::StatusOr<std::shared_ptr<Vm>> find(const std::string& name) {
+        return absl::NotFoundError("no VM named " + name);
+    }
+    virtual absl::StatusOr<std::vector<std::string>> names() { return std::vector<std::string>(); }
+    // Whether a VM of that name may live here, although it could not be adopted or found.
+    virtual bool may_have(const std::string& name) = 0;
     // Removes every file of a VM whose process has ended.
     virtual absl::Status forget(Vm& vm) = 0;
     // What guests write to their serial ports must not fill the disk that holds the agent's own

@@ -18,12 +18,14 @@ struct SourceStep {
 
 constexpr std::array kSourceSteps = {
     SourceStep{S::kRounds, F::kMarkerAck, S::kRounds},
+    SourceStep{S::kRounds, F::kDamaged, S::kRounds},
     SourceStep{S::kRounds, F::kAbort, S::kOver},
     SourceStep{S::kRounds, F::kLoadFailed, S::kOver},
     SourceStep{S::kArming, F::kPostcopyReady, S::kArmed},
     SourceStep{S::kArming, F::kAbort, S::kOver},
     SourceStep{S::kArming, F::kLoadFailed, S::kOver},
     SourceStep{S::kArmed, F::kMarkerAck, S::kArmed},
+    SourceStep{S::kArmed, F::kDamaged, S::kArmed},
     SourceStep{S::kArmed, F::kAbort, S::kOver},
     SourceStep{S::kArmed, F::kLoadFailed, S::kOver},
     SourceStep{S::kSaving, F::kLoaded, S::kLoaded},
@@ -60,6 +62,7 @@ constexpr std::array kSourceSteps = {
     SourceStep{S::kDraining, F::kAbort, S::kDraining},
     // What other threads of the destination said before they knew.
     SourceStep{S::kOver, F::kMarkerAck, S::kOver},
+    SourceStep{S::kOver, F::kDamaged, S::kOver},
     SourceStep{S::kOver, F::kPageRequest, S::kOver},
     SourceStep{S::kOver, F::kLoadFailed, S::kOver},
     SourceStep{S::kOver, F::kAbort, S::kOver},

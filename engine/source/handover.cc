@@ -124,7 +124,7 @@ absl::Status Handover::send_last_set(LiveResult live) {
     if (armed_ && !resumes_with_all_pages(last)) {
         GODWIT_RETURN_IF_ERROR(punch_late(std::move(last), recent, live.next_round));
     } else {
-        GODWIT_RETURN_IF_ERROR(send_last_pages(last, live.next_round));
+        GODWIT_RETURN_IF_ERROR(send_last_pages(std::move(last), live.next_round));
         if (armed_)
             GODWIT_RETURN_IF_ERROR(context_.streams->urgent().send(FrameKind::kPostcopyOff));
         context_.streams->enter(SourcePhase::kSaving);
@@ -133,11 +133,17 @@ absl::Status Handover::send_last_set(LiveResult live) {
     return absl::OkStatus();
 }
 
-absl::Status Handover::send_last_pages(const PageSet& last, uint32_t index) {
-    v1::Round& round = *context_.report.add_rounds();
-    round.set_index(index);
-    round.set_decision("last pages, the guest is stopped");
-    return send_round(context_, last, round, GuestState::kFrozen, deadline_);
+// Again and again what came damaged; the deadline ends it.
+absl::Status Handover::send_last_pages(PageSet last, uint32_t index) {
+    const char* why = "last pages, the guest is stopped";
+    do {
+        v1::Round& round = *context_.report.add_rounds();
+        round.set_index(index++);
+        round.set_decision(std::exchange(why, "what came damaged, the guest is stopped"));
+        GODWIT_RETURN_IF_ERROR(send_round(context_, last, round, GuestState::kFrozen, deadline_));
+        last = take_damaged(context_);
+    } while (count_pages(last) > 0);
+    return absl::OkStatus();
 }
 
 absl::Status Handover::save_device_state() {

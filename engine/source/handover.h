@@ -59,7 +59,7 @@ class Handover {
     absl::Status verify();
     absl::Status stop_guest();
     absl::Status send_last_set(LiveResult live);
-    absl::Status send_last_pages(const PageSet& last, uint32_t round);
+    absl::Status send_last_pages(PageSet last, uint32_t round);
     void note_limit(Bytes bytes_per_s);
     absl::Status arm_destination();
     absl::Status punch_early(LiveResult& live);

@@ -12,7 +12,9 @@ void plan_kept_ram(std::span<const RamBlock> blocks, v1::JournalRecord& record) 
     for (const RamBlock& block : blocks) {
         v1::KeptRam& kept = *record.add_kept_ram();
         kept.set_name(block.name);
-        kept.set_path(fmt::format("{}.kept-{}", block.path, record.migration_id()));
+        kept.set_path(fmt::format("{}.kept-{}",
+                                  block.kept_base.empty() ? block.path : block.kept_base,
+                                  record.migration_id()));
         kept.set_size_bytes(block.size);
         kept.set_backing(static_cast<uint32_t>(block.backing));
     }

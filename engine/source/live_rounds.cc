@@ -229,6 +229,7 @@ class LiveRounds {
 
         clear_pages(dirty_);
         GODWIT_RETURN_IF_ERROR(context_.tracker->collect(dirty_, follows_disk_ ? disk_ : dirty_));
+        add_pages(dirty_, take_damaged(context_));
         const Duration written_for =
             Clock::system().now() - std::exchange(armed_at_, Clock::system().now());
         rest_ = dirty_;
@@ -336,6 +337,25 @@ absl::Status send_round(SourceContext& context, const PageSet& set, v1::Round& r
     round.mutable_codec()->set_lz4_chunks(totals->lz4_chunks);
     round.mutable_codec()->set_samples(totals->samples);
     return absl::OkStatus();
+}
+
+PageSet take_damaged(SourceContext& context) {
+    PageSet set = empty_set(context.vm.ram_blocks());
+    const SourceStreams::Damage damage = context.streams->take_damage();
+    if (damage.frames == 0) return set;
+    for (const ChunkPages& pages : damage.pages) {
+        context.sender->forget(pages);
+        for_each_run(pages.pages, [&](PageRange run) {
+            const PageIndex first = pages.chunk * kPagesPerChunk;
+            set[pages.block].set_range({first + run.begin, first + run.end});
+        });
+    }
+    context.report.set_damaged_frames(context.report.damaged_frames() + damage.frames);
+    context.log.message("rounds",
+                        fmt::format("{} frames came damaged to the destination: their {} pages are "
+                                    "sent again",
+                                    damage.frames, count_pages(set)));
+    return set;
 }
 
 absl::StatusOr<LiveResult> run_live_rounds(SourceContext& context) {

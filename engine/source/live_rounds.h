@@ -31,4 +31,8 @@ absl::Status send_round(SourceContext& context, const PageSet& set, v1::Round& r
                         GuestState guest, MonotonicTime deadline,
                         RoundKind kind = RoundKind::kPages);
 
+// After send_round(): what of it came damaged to the destination, to be sent again; the sender
+// takes nothing for granted there. Counted in the report. Empty bitmaps where all was well.
+PageSet take_damaged(SourceContext& context);
+
 }  // namespace godwit

@@ -8,6 +8,7 @@
 
 #include "engine/base/hash.h"
 #include "engine/base/ram_block.h"
+#include "transport/frame/pages_body.h"
 
 namespace godwit {
 
@@ -22,6 +23,8 @@ class PageHashTable {
 
     // The chunk's hashes, made on first use.
     Chunk& chunk(BlockIndex block, ChunkIndex index);
+    // What the destination holds of these pages is not known any more: no content equals it.
+    void forget(BlockIndex block, ChunkIndex index, const ChunkMask& pages);
     [[nodiscard]] bool has(BlockIndex block, ChunkIndex index) const {
         return chunks_[block][index] != nullptr;
     }

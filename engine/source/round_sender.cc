@@ -97,6 +97,17 @@ absl::StatusOr<RoundTotals> RoundSender::finish() {
     return totals;
 }
 
+void RoundSender::forget(const ChunkPages& pages) {
+    if (!options_.page_hashes) return;
+    hashes_.forget(pages.block, pages.chunk, pages.pages);
+    Share& share = shares_[share_of(pages.block, pages.chunk)];
+    if (!share.deltas) return;
+    const PageIndex first = pages.chunk * kPagesPerChunk;
+    for_each_run(pages.pages, [&](PageRange run) {
+        share.deltas->forget(pages.block, {first + run.begin, first + run.end});
+    });
+}
+
 void RoundSender::work(Share& share, const std::stop_token& stop) {
     set_thread_name(("send-" + std::to_string(share.index)).c_str());
     options_.placement.apply();
@@ -124,7 +135,7 @@ absl::StatusOr<RoundTotals> RoundSender::send_share(Share& share) {
         const PageBitmap& pages = (*set_)[block];
         for (PageIndex page = pages.next_set(0); page < pages.page_count();) {
             const ChunkIndex chunk = page / kPagesPerChunk;
-            if ((chunk + block) % shares_.size() == share.index)
+            if (share_of(block, chunk) == share.index)
                 GODWIT_RETURN_IF_ERROR(
                     send_pages_of(share, block, chunk, chunk_mask(pages, chunk)));
             page = pages.next_set((chunk + 1) * kPagesPerChunk);

@@ -81,6 +81,9 @@ class RoundSender {
     [[nodiscard]] bool was_sent(BlockIndex block, ChunkIndex chunk) const {
         return sent_chunks_[block][chunk] != 0;
     }
+    // The destination does not hold what was sent of these pages: when they are sent again, it is
+    // in full. Between rounds.
+    void forget(const ChunkPages& pages);
     // What the destination holds, by hash; empty without page hashes.
     [[nodiscard]] const PageHashTable& hashes() const { return hashes_; }
     // Pages looked at so far in this round.
@@ -114,6 +117,10 @@ class RoundSender {
                             const ChunkMask& pages);
     absl::Status send_chunk(Share& share, BlockIndex block, ChunkIndex chunk,
                             const ChunkMask& wanted);
+    // A chunk always travels on the same stream.
+    [[nodiscard]] size_t share_of(BlockIndex block, ChunkIndex chunk) const {
+        return (chunk + block) % shares_.size();
+    }
     struct Gathering;
     absl::Status gather_run(Share& share, Gathering& gathering, PageRange run);
     static void make_deltas(Share& share, Gathering& gathering, size_t begin);

@@ -31,6 +31,9 @@ struct MigrationSettings {
     Bytes delta_cache_bytes = kDefaultDeltaCacheBytes;
     bool page_hashes = true;
     bool verify = false;
+    // Of a domain of libvirt: its definition goes along; its definition here is removed.
+    bool with_definition = false;
+    bool undefine_source = false;
     // Off only in the test that shows why it is needed: pages that a disk may still be writing are
     // then not read again after the drain.
     bool track_unsettled = true;

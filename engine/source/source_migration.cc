@@ -152,6 +152,10 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     }
     report.set_bandwidth_bytes_per_s(limiter_.rate());
     report.set_total_ms(to_ms(Clock::system().now() - context.started_at));
+    if (settings_.undefine_source && report.guest_at() == v1::GUEST_AT_DESTINATION) {
+        if (const absl::Status undefined = context.vm.undefine(); !undefined.ok())
+            report.add_warnings(std::string(undefined.message()));
+    }
     context.at_step(step::kConcluded);
     dependencies_.vm.reset();
     if (report.outcome() != v1::OUTCOME_IN_DOUBT && !unfinished_)
@@ -234,6 +238,7 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
         return absl::FailedPreconditionError(
             fmt::format("QEMU can't migrate this VM: {}", fmt::join(blockers, "; ")));
     GODWIT_RETURN_IF_ERROR(check_memory(vm));
+    if (settings_.undefine_source) GODWIT_RETURN_IF_ERROR(vm.spec_to_move(true).status());
     for (const RamBlock& block : vm.ram_blocks())
         context.report.set_ram_bytes(context.report.ram_bytes() + block.size);
 
@@ -287,7 +292,8 @@ absl::StatusOr<v1::PrepareRequest> SourceMigration::prepare_request(const Source
     v1::PrepareRequest request;
     request.set_protocol_version(kProtocolVersion);
     request.set_migration_id(settings_.id);
-    *request.mutable_spec() = context.vm.spec();
+    GODWIT_ASSIGN_OR_RETURN(*request.mutable_spec(),
+                            context.vm.spec_to_move(settings_.with_definition));
     for (const std::string& path :
          {context.vm.spec().kernel(), context.vm.spec().initrd(), context.vm.spec().firmware()}) {
         if (path.empty()) continue;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <utility>
 
 #include "engine/base/log.h"
 #include "engine/base/wait.h"
@@ -145,6 +146,8 @@ absl::Status SourceStreams::note(const Frame& frame) {
             signals_.update([&](Seen& seen) { seen.acked_round[ack.stream] = ack.round; });
             break;
         }
+        case FrameKind::kDamaged:
+            return note_damage(frame);
         case FrameKind::kPostcopyReady:
             signals_.update([&](Seen& seen) { seen.ready_for_faults_at = now; });
             break;
@@ -211,6 +214,31 @@ absl::Status SourceStreams::note_drain(const Frame& frame) {
             break;  // kPong
     }
     return absl::OkStatus();
+}
+
+absl::Status SourceStreams::note_damage(const Frame& frame) {
+    GODWIT_ASSIGN_OR_RETURN(const DamagedBody damage,
+                            DamagedBody::decode(frame.body, target_.chunk_counts));
+    if (damage.stream >= data_.size())
+        return absl::InvalidArgumentError(
+            fmt::format("unexpected frame from the destination: pages of stream {} are damaged",
+                        damage.stream));
+    spdlog::warn("stream {}: {} pages of chunk {} of RAM block {} came damaged to the destination",
+                 damage.stream, count_pages(damage.pages.pages), damage.pages.chunk,
+                 damage.pages.block);
+    const std::lock_guard lock(damage_mutex_);
+    ChunkMask& pages = damaged_[{damage.pages.block, damage.pages.chunk}];
+    for (size_t i = 0; i < pages.size(); ++i) pages[i] |= damage.pages.pages[i];
+    ++damaged_frames_;
+    return absl::OkStatus();
+}
+
+SourceStreams::Damage SourceStreams::take_damage() {
+    const std::lock_guard lock(damage_mutex_);
+    Damage damage{.frames = std::exchange(damaged_frames_, 0)};
+    for (const auto& [place, pages] : std::exchange(damaged_, {}))
+        damage.pages.push_back({.block = place.first, .chunk = place.second, .pages = pages});
+    return damage;
 }
 
 std::vector<FrameBytes> SourceStreams::take_verify_replies() {

@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -104,6 +105,14 @@ class SourceStreams {
     // Verify answers of the destination since the last call, in order. Any thread.
     std::vector<FrameBytes> take_verify_replies();
 
+    // What came damaged to the destination since the last call; once a round is confirmed, all of
+    // it. A page is named once. Any thread.
+    struct Damage {
+        std::vector<ChunkPages> pages;
+        uint64_t frames = 0;
+    };
+    Damage take_damage();
+
     // Counts bytes against the bandwidth that were sent without waiting for it.
     void charge(Bytes bytes) {
         if (target_.limiter != nullptr) target_.limiter->charge(bytes);
@@ -127,6 +136,7 @@ class SourceStreams {
     absl::Status handle(const Frame& frame);
     absl::Status note(const Frame& frame);
     absl::Status note_drain(const Frame& frame);
+    absl::Status note_damage(const Frame& frame);
 
     Target target_;
     SourceSignals& signals_;
@@ -140,6 +150,10 @@ class SourceStreams {
     std::atomic<int64_t> verify_replies_due_{0};
     std::mutex replies_mutex_;
     std::vector<FrameBytes> replies_;  // guarded by replies_mutex_
+    std::mutex damage_mutex_;
+    // Guarded by damage_mutex_; by place, so that it has a bound:
+    std::map<std::pair<BlockIndex, ChunkIndex>, ChunkMask> damaged_;
+    uint64_t damaged_frames_ = 0;
     std::jthread reader_;
 };
 

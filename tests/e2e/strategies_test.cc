@@ -85,13 +85,14 @@ class KvmGuest : public ::testing::Test {
     void SetUp() override {
         if (const std::string reason = missing("kvm"); !reason.empty()) GTEST_SKIP() << reason;
     }
+    std::optional<ReservedHugePages> reserved;  // outlives the guests
     TestAgent a;
     TestAgent b;
 };
 
 TEST_F(KvmGuest, OnHugetlbMovesByPostcopy) {
-    const ReservedHugePages reserved(144);
-    if (!reserved.enough()) GTEST_SKIP() << "no huge pages can be reserved here";
+    reserved.emplace(144);
+    if (!reserved->enough()) GTEST_SKIP() << "no huge pages can be reserved here";
     ASSERT_NO_FATAL_FAILURE(start_guest(
         a,
         {.memory = "128MiB", .backing = "hugetlb-2M", .append = "ws=32M rate=0 pattern=random"}));

@@ -69,6 +69,7 @@ TEST_P(DestinationAgentKilledWhileTheSourceOf, LeavesTheGuestAtTheSource) {
     hold(a, GetParam());
     BackgroundCommand command = begin_postcopy();
     await_held(a);
+    if (GetParam() == step::kCommitSent) await_commit_heard();
     b.end(SIGKILL);
     await_log("the urgent stream has ended");
     let_go(a);
@@ -191,6 +192,7 @@ TEST_P(DestinationAgentKilledWhileTheSourceIsAt, OnlyStallsTheGuestAndItsSuccess
     hold(a, GetParam());
     BackgroundCommand command = begin_postcopy();
     await_held(a);
+    if (GetParam() == step::kCommitSent) await_commit_heard();
     b.end(SIGKILL);
     await_log("the urgent stream has ended");
     let_go(a);
@@ -219,6 +221,7 @@ TEST_P(BothAgentsKilledAt, OnlyStallTheGuestAndTheirSuccessorsFinish) {
     hold(holder, GetParam().step);
     BackgroundCommand command = begin_postcopy();
     await_held(holder);
+    if (GetParam().step == step::kCommitSent) await_commit_heard();
     b.end(SIGKILL);
     a.end(SIGKILL);
     expect_lost(command);

@@ -126,7 +126,12 @@ pid_t TestAgent::qemu_pid(const std::string& name) {
 
 std::string TestAgent::ram_file(const std::string& name) {
     const nlohmann::json found = vm(name);
-    return found.is_object() ? found["ram_files"][0].get<std::string>() : std::string();
+    if (!found.is_object() || found["ram_files"].empty()) return {};
+    const std::string path = found["ram_files"][0].get<std::string>();
+    // An agent with mounts of its own: as it sees them.
+    for (const std::string& word : options_.wrapper)
+        if (word.rfind("--mount", 0) == 0) return fmt::format("/proc/{}/root{}", pid(), path);
+    return path;
 }
 
 void TestAgent::signal(int number) const {

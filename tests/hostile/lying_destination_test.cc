@@ -5,12 +5,14 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 
 #include "tests/harness/ending.h"
 #include "tests/harness/guest.h"
 #include "tests/hostile/fake_destination.h"
 #include "transport/control/error_detail.h"
 #include "transport/frame/bodies.h"
+#include "transport/frame/pages_body.h"
 
 namespace godwit::testing {
 namespace {
@@ -157,6 +159,44 @@ TEST_F(LyingDestination, ThatAnnouncesAHugeBodyIsGivenUpBeforeAnythingIsAllocate
                             urgent.bytes.send(header).IgnoreError();
                         }},
                    {"connection to the destination was lost", "4294967295"});
+}
+
+// Says of each frame of pages that it came damaged, as long as `more` says so.
+std::function<bool(UrgentStream&, const Frame&)> damaging(std::function<bool()> more) {
+    return [more = std::move(more)](UrgentStream& urgent, const Frame& frame) {
+        if (frame.kind() != FrameKind::kPages || !more()) return false;
+        const auto pages = decode_damaged_pages(frame.body, std::array<uint64_t, 1>{1u << 20});
+        EXPECT_TRUE(pages.ok()) << pages.status();
+        const DamagedBody damaged{
+            .stream = frame.header.route.stream,
+            .pages = {.block = pages->block, .chunk = pages->chunk, .pages = pages->present}};
+        urgent.frames.send(FrameKind::kDamaged, damaged.encode()).IgnoreError();
+        return true;
+    };
+}
+
+TEST_F(LyingDestination, ToWhichAFrameCameDamagedIsSentItsPagesAgain) {
+    std::atomic<int> left = 3;
+    const FakeDestination liar({.frame = damaging([&] { return left > 0 && left-- > 0; })});
+    const CommandResult result = migrate_to(liar);
+    // It refuses in the end, as it has no QEMU.
+    expect_at_source(source_, result, {.exit_code = 1, .outcome = "failed", .words = {}});
+    const auto report = nlohmann::json::parse(result.out);
+    EXPECT_EQ(report["damaged_frames"], 3) << report;
+}
+
+TEST_F(LyingDestination, ToWhichEverythingComesDamagedForEverIsGivenUp) {
+    expect_failure({.frame = damaging([] { return true; })}, {});
+}
+
+TEST_F(LyingDestination, ThatNamesDamageOfAStreamThatThereIsNotIsGivenUp) {
+    expect_failure(
+        {.frame = on(FrameKind::kMarker,
+                     [](UrgentStream& urgent) {
+                         const DamagedBody damaged{.stream = 900, .pages = {.pages = {1}}};
+                         urgent.frames.send(FrameKind::kDamaged, damaged.encode()).IgnoreError();
+                     })},
+        {"connection to the destination was lost", "stream 900 are damaged"});
 }
 
 TEST_F(LyingDestination, ThatAcknowledgesAStreamThatThereIsNotIsGivenUp) {

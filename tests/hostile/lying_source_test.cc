@@ -90,7 +90,7 @@ std::vector<std::byte> garbage(size_t size) {
 
 TEST_F(LyingSource, OfAnotherProtocolVersionIsToldBothNumbers) {
     liar_.request().set_protocol_version(99);
-    expect_refused("PROTOCOL_VERSION", "Transfer protocol 99 meets 3: upgrade the older");
+    expect_refused("PROTOCOL_VERSION", "Transfer protocol 99 meets 4: upgrade the older");
 }
 
 TEST_F(LyingSource, CannotNameAMigrationAfterAPath) {
@@ -204,6 +204,45 @@ TEST_F(LyingSource, WithATokenButStreamsThatNobodyAskedForIsDropped) {
     });
 }
 
+TEST_F(LyingSource, CannotUseATokenTwiceForTheSameStream) {
+    ASSERT_TRUE(liar_.prepare().ok());
+    std::vector<FakeStream> streams;
+    streams.push_back(liar_.open(0));
+    {
+        const std::unique_ptr<TcpChannel> second = liar_.connect();
+        ASSERT_TRUE(second);
+        EXPECT_FALSE(client_hello(*second, liar_.route(0), liar_.token(),
+                                  Clock::system().now() + std::chrono::seconds(10))
+                         .ok());
+    }
+    for (const uint16_t stream : {uint16_t{1}, uint16_t{2}}) streams.push_back(liar_.open(stream));
+    EXPECT_EQ(liar_.fate(), v1::INCOMING_STATE_WAITING);
+    // Once all streams are there the port is closed to whoever knows the token, too.
+    const auto late = connect_tcp("127.0.0.1", static_cast<uint16_t>(liar_.response().data_port()),
+                                  Clock::system().now() + std::chrono::seconds(10));
+    if (late.ok()) {
+        EXPECT_FALSE(client_hello(**late, liar_.route(0), liar_.token(),
+                                  Clock::system().now() + std::chrono::seconds(2))
+                         .ok());
+    }
+    EXPECT_TRUE(liar_.abort().ok());
+}
+
+TEST_F(LyingSource, IsNotKeptOutByAThousandConnectionsThatSayNothing) {
+    ASSERT_TRUE(liar_.prepare().ok());
+    std::vector<std::unique_ptr<TcpChannel>> crowd;
+    for (int i = 0; i < 1000; ++i) {
+        auto one = connect_tcp("127.0.0.1", static_cast<uint16_t>(liar_.response().data_port()),
+                               Clock::system().now() + std::chrono::seconds(10));
+        if (!one.ok()) break;  // the listener's queue is full: no harm to anybody
+        crowd.push_back(*std::move(one));
+    }
+    EXPECT_GT(crowd.size(), 100u);
+    const std::vector<FakeStream> streams = liar_.open_all();
+    EXPECT_EQ(liar_.fate(), v1::INCOMING_STATE_WAITING);
+    EXPECT_TRUE(liar_.abort().ok());
+}
+
 // --- pages ----------------------------------------------------------------------------------
 
 TEST_F(LyingSource, WithPagesOfABlockThatThereIsNotIsGivenUp) {
@@ -262,6 +301,65 @@ TEST_F(LyingSource, WhoseDataStreamEndsTooEarlyIsGivenUpWhenTheRestEnds) {
         EXPECT_TRUE(
             streams[1].writer->send(FrameKind::kMarker, MarkerBody{.round = 0}.encode()).ok());
         streams.back() = {};
+    });
+}
+
+// A frame whose payload is not what its header says.
+void send_damaged(FakeStream& stream, ChunkIndex chunk) {
+    const auto buffer = FrameBuffer::create();
+    ASSERT_TRUE(buffer.ok());
+    PagesBody pages{.chunk = chunk, .raw_bytes = 2 * kPageBytes};
+    pages.present[0] = 0b110;
+    encode_pages_head(pages, buffer->body().first<kPagesHeadBytes>());
+    ASSERT_TRUE(
+        stream.writer
+            ->send_async(*buffer, FrameKind::kPages, kPagesHeadBytes + 2 * kPageBytes, 12345)
+            .ok());
+    ASSERT_TRUE(stream.writer->wait().ok());
+}
+
+TEST_F(LyingSource, WhoseFrameIsDamagedIsToldWhichPagesToSendAgainBeforeTheRoundIsConfirmed) {
+    ASSERT_TRUE(liar_.prepare().ok());
+    std::vector<FakeStream> streams = liar_.open_all();
+    send_damaged(streams[1], 5);
+    ASSERT_TRUE(streams[1].writer->send(FrameKind::kMarker, MarkerBody{.round = 0}.encode()).ok());
+    const auto told = streams.back().reader->next();
+    ASSERT_TRUE(told.ok()) << told.status();
+    ASSERT_EQ(told->kind(), FrameKind::kDamaged);
+    const auto damaged = DamagedBody::decode(told->body, std::array<uint64_t, 1>{1u << 20});
+    ASSERT_TRUE(damaged.ok()) << damaged.status();
+    EXPECT_EQ(damaged->stream, 1);
+    EXPECT_EQ(damaged->pages.chunk, 5u);
+    EXPECT_EQ(damaged->pages.pages[0], 0b110u);
+    const auto confirmed = streams.back().reader->next();
+    ASSERT_TRUE(confirmed.ok()) << confirmed.status();
+    EXPECT_EQ(confirmed->kind(), FrameKind::kMarkerAck);
+    EXPECT_EQ(liar_.fate(), v1::INCOMING_STATE_WAITING);
+    EXPECT_TRUE(liar_.abort().ok());
+    EXPECT_THAT(destination_.log(), HasSubstr("frame 1 of stream 1 came damaged: pages 2561-2562"));
+}
+
+TEST_F(LyingSource, WhoseFramesAreAllDamagedIsGivenUpAtTheTenth) {
+    expect_given_up([](auto& streams) {
+        for (int i = 0; i < 10; ++i) {
+            send_damaged(streams[0], i);
+            // A marker is no proof that the link is any better.
+            EXPECT_TRUE(
+                streams[0].writer->send(FrameKind::kMarker, MarkerBody{.round = 0}.encode()).ok());
+        }
+    });
+    EXPECT_THAT(destination_.log(), HasSubstr("10 frames in a row came damaged on stream 0"));
+}
+
+TEST_F(LyingSource, WhoseFrameDoesNotEvenSayWhosePagesItHadIsGivenUp) {
+    expect_given_up([](auto& streams) {
+        const auto buffer = FrameBuffer::create();
+        ASSERT_TRUE(buffer.ok());
+        ASSERT_TRUE(
+            streams[0]
+                .writer->send_async(*buffer, FrameKind::kPages, kPagesHeadBytes + kPageBytes, 12345)
+                .ok());
+        ASSERT_TRUE(streams[0].writer->wait().ok());
     });
 }
 

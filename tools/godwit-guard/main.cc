@@ -1,11 +1,12 @@
 // godwit-guard: gives a guest back to the source when its agent can't. Started by godwitd only:
-//   godwit-guard WORD-FILE GUARD-SOCKET run|paused      (with the agent's socket as descriptor 3)
+//   godwit-guard WORD-FILE GUARD-ADDRESS run|paused      (with the agent's socket as descriptor 3)
 #include <signal.h>
 
 #include <cstdio>
 #include <filesystem>
 #include <string>
 
+#include "engine/guest/libvirt/libvirt_vm.h"
 #include "engine/guest/qemu/qemu_vm.h"
 #include "engine/handover/guard.h"
 #include "engine/handover/guard_protocol.h"
@@ -17,15 +18,20 @@ constexpr Duration kConnectLimit = std::chrono::seconds(5);
 
 class QemuRescue final : public GuestRescue {
   public:
-    explicit QemuRescue(std::shared_ptr<QemuVm> vm) : vm_(std::move(vm)) {}
+    explicit QemuRescue(std::shared_ptr<QmpVm> vm) : vm_(std::move(vm)) {}
     absl::Status roll_back(bool run, Duration limit) override { return vm_->roll_back(run, limit); }
 
   private:
-    std::shared_ptr<QemuVm> vm_;
+    std::shared_ptr<QmpVm> vm_;
 };
 
-// The VM whose directory holds the socket, through that socket.
-absl::StatusOr<std::shared_ptr<QemuVm>> open_vm(const std::string& guard_socket) {
+// A domain of libvirt, or the VM whose directory holds the socket, through that socket.
+absl::StatusOr<std::shared_ptr<QmpVm>> open_vm(const std::string& guard_socket) {
+    if (LibvirtVm::is_address(guard_socket)) {
+        GODWIT_ASSIGN_OR_RETURN(std::shared_ptr<LibvirtVm> domain, LibvirtVm::open(guard_socket));
+        GODWIT_RETURN_IF_ERROR(domain->connect(kConnectLimit));
+        return domain;
+    }
     const VmPaths paths{
         .directory = std::filesystem::path(guard_socket).parent_path().string(),
         .through_guard = true,
@@ -44,7 +50,7 @@ int run(int argc, char** argv) {
         return 2;
     }
     ::signal(SIGPIPE, SIG_IGN);
-    absl::StatusOr<std::shared_ptr<QemuVm>> vm = open_vm(argv[2]);
+    absl::StatusOr<std::shared_ptr<QmpVm>> vm = open_vm(argv[2]);
     if (!vm.ok()) {
         std::fprintf(stderr, "guard: %s\n", vm.status().ToString().c_str());
         return 1;

@@ -10,6 +10,7 @@
 #include "engine/base/units.h"
 #include "engine/guest/vm_file/vm_file.h"
 #include "engine/report/json.h"
+#include "tools/godwit/libvirt_command.h"
 #include "tools/godwit/migrate_command.h"
 #include "tools/godwit/render.h"
 
@@ -45,11 +46,15 @@ struct Words {
     std::string compress = "auto";
     std::string delta_cache = "64MiB";
     bool no_page_hashes = false;
+    bool persistent = false;
+    bool undefine_source = false;
     bool verify = false;
     bool takes_signals = false;  // the command handles Ctrl-C itself
 };
 
 using Action = std::function<ExitCode(AgentClient&)>;
+// Of a command that needs no agent.
+using LocalAction = std::function<ExitCode()>;
 
 ExitCode print_json(const google::protobuf::Message& message) {
     std::cout << to_json(message).dump(2) << std::endl;
@@ -147,6 +152,8 @@ absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
     if (!delta_cache.ok()) return annotate(delta_cache.status(), "--delta-cache");
     request.set_delta_cache_bytes(*delta_cache);
     request.set_no_page_hashes(words.no_page_hashes);
+    request.set_persistent(words.persistent);
+    request.set_undefine_source(words.undefine_source);
     return request;
 }
 
@@ -339,6 +346,10 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
         ->add_option("--delta-cache", words.delta_cache,
                      "Memory for pages as last sent, of which only what changed is sent; 0: none")
         ->capture_default_str();
+    migrate->add_flag("--persistent", words.persistent,
+                      "libvirt: define the domain at the destination, as virsh has it");
+    migrate->add_flag("--undefine-source", words.undefine_source,
+                      "libvirt: undefine the domain here once it is there, as virsh has it");
     migrate->add_flag("--no-page-hashes", words.no_page_hashes,
                       "Send what was written, changed or not: spares the source 16 B a page");
     migrate->add_flag("--verify", words.verify, "Compare all RAM before the source lets go of it");
@@ -426,6 +437,25 @@ void add_migration_commands(CLI::App& app, Words& words, Action& action) {
     });
 }
 
+void add_libvirt_commands(CLI::App& app, LibvirtWords& words, LocalAction& action) {
+    CLI::App* libvirt =
+        app.add_subcommand("libvirt", "What a domain of libvirt needs to be moved; asks no agent");
+    libvirt->require_subcommand(1);
+    libvirt->add_option("-c,--connect", words.uri, "URI of libvirt, as virsh has it")
+        ->capture_default_str();
+    CLI::App* check = libvirt->add_subcommand("check", "Say what is in the way of moving a domain");
+    check->add_option("DOMAIN", words.domain, "Name or UUID")->required();
+    check->footer("Example:\n  godwit libvirt check web");
+    check->callback([&] { action = [&words] { return libvirt_check(words); }; });
+    CLI::App* enable = libvirt->add_subcommand(
+        "enable", "Change a domain's definition so that it can be moved after its next start");
+    enable->add_option("DOMAIN", words.domain, "Name or UUID")->required();
+    enable->add_flag("--undo", words.undo, "Put back what was changed");
+    enable->add_flag("--yes", words.yes, "Do it; without, only the difference is shown");
+    enable->footer("Example:\n  godwit libvirt enable web --yes");
+    enable->callback([&] { action = [&words] { return libvirt_enable(words); }; });
+}
+
 ExitCode run(int argc, char** argv) {
     CLI::App app(
         "Godwit: moves running virtual machines between hosts.\n\n"
@@ -442,6 +472,9 @@ ExitCode run(int argc, char** argv) {
     add_vm_commands(app, words, action);
     add_migrate_command(app, words, action);
     add_migration_commands(app, words, action);
+    LibvirtWords libvirt_words;
+    LocalAction local_action;
+    add_libvirt_commands(app, libvirt_words, local_action);
     try {
         app.parse(argc, argv);
     } catch (const CLI::RequiredError& error) {
@@ -454,6 +487,7 @@ ExitCode run(int argc, char** argv) {
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? ExitCode::kDone : ExitCode::kUsage;
     }
+    if (local_action) return local_action();
     if (words.takes_signals) {
         // follow() reads these from a descriptor; blocked before gRPC makes its threads.
         sigset_t signals;

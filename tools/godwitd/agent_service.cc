@@ -89,6 +89,9 @@ grpc::Status AgentService::GetHost(grpc::ServerContext*, const v1::GetHostReques
 
 void AgentService::describe(Vm& vm, v1::VmInfo& info) {
     *info.mutable_spec() = vm.spec();
+    // Long, and virsh dumpxml's.
+    info.mutable_spec()->clear_domain_xml();
+    info.mutable_spec()->clear_domain_definition_xml();
     const absl::StatusOr<RunState> state = vm.run_state();
     info.set_state(state.ok() ? std::string(word_of(*state)) : "unreachable");
     info.set_pid(vm.pid());

@@ -462,6 +462,10 @@ void IncomingRegistry::resume_committed(v1::JournalRecord record, Vm& vm,
         if (!pause(stop)) return;  // the next agent goes on
     }
     settle(record, v1::JOURNAL_PHASE_RESUMED, detail);
+    if (!record.guest_gone()) {
+        if (const absl::Status status = vm.arrived(); !status.ok())
+            spdlog::warn("migration {}: {}", id, std::string(status.message()));
+    }
     vms_.release(record.vm(), id);
     if (const absl::Status status = vm.announce(); !status.ok())
         spdlog::warn("migration {}: announce: {}", id, std::string(status.message()));

@@ -21,6 +21,7 @@
 #include "engine/base/log.h"
 #include "engine/base/thread_placement.h"
 #include "engine/base/wait.h"
+#include "engine/guest/libvirt/libvirt_hypervisor.h"
 #include "engine/guest/qemu/qemu_hypervisor.h"
 #include "tools/godwitd/agent_service.h"
 #include "tools/godwitd/incoming_registry.h"
@@ -36,6 +37,7 @@ namespace {
 struct Flags {
     std::string listen = "127.0.0.1:7654";
     std::string state_dir = "/var/lib/godwit";
+    std::string driver = "qemu";
     std::string qemu = "qemu-system-x86_64";
     std::string memory_limit = "0";
     std::string log_level = "info";
@@ -115,6 +117,17 @@ void write_address(const std::string& state_dir, const HostPort& address) {
     if (error) spdlog::warn("cannot write {}: {}", path, error.message());
 }
 
+constexpr std::string_view kLibvirt = "libvirt:";
+
+std::unique_ptr<Hypervisor> make_hypervisor(const Flags& flags, Bytes memory_limit) {
+    if (flags.driver.rfind(kLibvirt, 0) == 0)
+        return std::make_unique<LibvirtHypervisor>(flags.driver.substr(kLibvirt.size()));
+    return std::make_unique<QemuHypervisor>(QemuOptions{.state_dir = flags.state_dir,
+                                                        .qemu_binary = flags.qemu,
+                                                        .resident_library = flags.resident,
+                                                        .memory_limit_bytes = memory_limit});
+}
+
 int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit,
           const ThreadPlacement& placement) {
     const absl::StatusOr<UniqueFd> lock = lock_state_dir(flags.state_dir);
@@ -128,10 +141,8 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit,
     const UniqueFd signal_fd(::signalfd(-1, &signals, SFD_CLOEXEC));
     ::signal(SIGPIPE, SIG_IGN);
 
-    QemuHypervisor hypervisor({.state_dir = flags.state_dir,
-                               .qemu_binary = flags.qemu,
-                               .resident_library = flags.resident,
-                               .memory_limit_bytes = memory_limit});
+    const std::unique_ptr<Hypervisor> made = make_hypervisor(flags, memory_limit);
+    Hypervisor& hypervisor = *made;
     const absl::StatusOr<HypervisorInfo> info = hypervisor.info();
     if (!info.ok()) return refuse(info.status());
     VmRegistry vms(hypervisor);
@@ -210,6 +221,10 @@ void add_options(CLI::App& app, Flags& flags) {
     app.add_option("--listen", flags.listen, "HOST:PORT to listen on")->capture_default_str();
     app.add_option("--state-dir", flags.state_dir, "Where VMs, RAM mounts and journals are kept")
         ->capture_default_str();
+    app.add_option("--driver", flags.driver,
+                   "Whose VMs: \"qemu\", of the agent's own, or \"libvirt:URI\", the domains of a "
+                   "libvirt (libvirt:qemu:///system)")
+        ->capture_default_str();
     app.add_option("--qemu", flags.qemu, "The QEMU to start VMs with")->capture_default_str();
     app.add_option("--memory-limit", flags.memory_limit,
                    "Most guest memory for all VMs together, as 64GiB; 0: no limit")
@@ -286,6 +301,10 @@ int run(int argc, char** argv) {
     if (!limit.ok()) return usage(annotate(limit.status(), "--memory-limit"));
     const absl::StatusOr<ThreadPlacement> placement = placement_of(flags);
     if (!placement.ok()) return usage(placement.status());
+    if (flags.driver != "qemu" &&
+        (flags.driver.rfind(kLibvirt, 0) != 0 || flags.driver.size() == kLibvirt.size()))
+        return usage(absl::InvalidArgumentError(
+            fmt::format("--driver {}: use qemu, or libvirt:URI", flags.driver)));
     std::error_code error;
     flags.state_dir = std::filesystem::absolute(flags.state_dir, error).lexically_normal().string();
     while (flags.state_dir.size() > 1 && flags.state_dir.back() == '/') flags.state_dir.pop_back();

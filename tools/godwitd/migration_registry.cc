@@ -130,6 +130,8 @@ absl::StatusOr<MigrationSettings> MigrationRegistry::settings_of(
     for (const std::string& address : settings.source_addresses)
         GODWIT_RETURN_IF_ERROR(check_source_address(address));
     settings.verify = request.verify();
+    settings.with_definition = request.persistent();
+    settings.undefine_source = request.undefine_source();
     if (!request.compression().empty()) {
         GODWIT_ASSIGN_OR_RETURN(settings.compression, parse_compression(request.compression()));
     }

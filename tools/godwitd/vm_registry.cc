@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 #include <poll.h>
 
-#include <filesystem>
-
 #include "engine/base/log.h"
 
 namespace godwit {
@@ -84,20 +82,54 @@ absl::StatusOr<std::shared_ptr<Vm>> VmRegistry::find_locked(const std::string& n
 
 absl::StatusOr<std::shared_ptr<Vm>> VmRegistry::find(const std::string& name) {
     sweep();
+    GODWIT_RETURN_IF_ERROR(look_up(name));
     const std::lock_guard lock(mutex_);
     return find_locked(name);
 }
 
 bool VmRegistry::is_left_alone(const std::string& name) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (entries_.contains(name)) return false;
+    }
+    return hypervisor_.may_have(name);
+}
+
+absl::Status VmRegistry::look_up(const std::string& name) {
+    if (!hypervisor_.finds_vms()) return absl::OkStatus();
+    {
+        const std::lock_guard lock(mutex_);
+        const auto entry = entries_.find(name);
+        if (entry != entries_.end() && (!entry->second.vm || !entry->second.migration_id.empty()))
+            return absl::OkStatus();
+    }
+    absl::StatusOr<std::shared_ptr<Vm>> found = hypervisor_.find(name);
+    std::shared_ptr<Vm> old;  // destroyed after the lock is released
     const std::lock_guard lock(mutex_);
-    std::error_code error;
-    return !entries_.contains(name) &&
-           std::filesystem::exists(
-               std::filesystem::path(hypervisor_.serial_log_path(name)).parent_path(), error);
+    const auto entry = entries_.find(name);
+    if (entry != entries_.end() && (!entry->second.vm || !entry->second.migration_id.empty()))
+        return absl::OkStatus();
+    if (entry != entries_.end()) {
+        old = std::move(entry->second.vm);
+        entries_.erase(entry);
+    }
+    if (found.ok()) entries_[name] = {*std::move(found), ""};
+    return absl::IsNotFound(found.status()) ? absl::OkStatus() : found.status();
+}
+
+bool VmRegistry::has(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    return entries_.contains(name);
 }
 
 std::vector<std::shared_ptr<Vm>> VmRegistry::list() {
     sweep();
+    if (const auto names = hypervisor_.names(); names.ok())
+        for (const std::string& name : *names) {
+            if (has(name)) continue;
+            if (const absl::Status status = look_up(name); !status.ok())
+                spdlog::warn("VM {}: {}", name, std::string(status.message()));
+        }
     const std::lock_guard lock(mutex_);
     std::vector<std::shared_ptr<Vm>> vms;
     for (const auto& [name, entry] : entries_)
@@ -108,6 +140,7 @@ std::vector<std::shared_ptr<Vm>> VmRegistry::list() {
 absl::StatusOr<std::shared_ptr<Vm>> VmRegistry::hold(const std::string& name,
                                                      const std::string& migration_id) {
     sweep();
+    GODWIT_RETURN_IF_ERROR(look_up(name));
     std::unique_lock lock(mutex_);
     GODWIT_ASSIGN_OR_RETURN(std::shared_ptr<Vm> vm, find_locked(name));
     released_.wait_for(lock, kSettleLimit, [&] {

@@ -65,6 +65,10 @@ class VmRegistry {
     };
 
     absl::StatusOr<std::shared_ptr<Vm>> find_locked(const std::string& name);
+    bool has(const std::string& name);
+    // Where others start VMs too: looks the VM up anew, unless a migration holds it. Errors: those
+    // of Hypervisor::find() that are no NotFound.
+    absl::Status look_up(const std::string& name);
 
     Hypervisor& hypervisor_;
     std::mutex mutex_;

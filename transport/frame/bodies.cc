@@ -219,13 +219,31 @@ absl::StatusOr<VerifyPagesResultBody> VerifyPagesResultBody::decode(
     return result;
 }
 
+namespace {
+
+void write_chunk_pages(ByteWriter& out, const ChunkPages& entry) {
+    out.u32(entry.block);
+    out.u64(entry.chunk);
+    for (const uint64_t word : entry.pages) out.u64(word);
+}
+
+absl::StatusOr<ChunkPages> read_chunk_pages(ByteReader& reader,
+                                            std::span<const uint64_t> chunk_counts) {
+    ChunkPages entry{.block = reader.u32(), .chunk = reader.u64()};
+    for (uint64_t& word : entry.pages) word = reader.u64();
+    if (entry.block >= chunk_counts.size() || entry.chunk >= chunk_counts[entry.block])
+        return absl::InvalidArgumentError(
+            fmt::format("RAM block {} has no chunk {}", entry.block, entry.chunk));
+    if (count_pages(entry.pages) == 0)
+        return absl::InvalidArgumentError("a chunk is listed without any page");
+    return entry;
+}
+
+}  // namespace
+
 FrameBytes encode_chunk_pages(std::span<const ChunkPages> list) {
     return encode_body(ChunkPages::kBytes * list.size(), [&](ByteWriter& out) {
-        for (const ChunkPages& entry : list) {
-            out.u32(entry.block);
-            out.u64(entry.chunk);
-            for (const uint64_t word : entry.pages) out.u64(word);
-        }
+        for (const ChunkPages& entry : list) write_chunk_pages(out, entry);
     });
 }
 
@@ -240,17 +258,29 @@ absl::StatusOr<std::vector<ChunkPages>> decode_chunk_pages(std::span<const std::
     ByteReader reader(body);
     std::vector<ChunkPages> list(body.size() / ChunkPages::kBytes);
     for (ChunkPages& entry : list) {
-        entry.block = reader.u32();
-        entry.chunk = reader.u64();
-        for (uint64_t& word : entry.pages) word = reader.u64();
-        if (entry.block >= chunk_counts.size() || entry.chunk >= chunk_counts[entry.block])
-            return absl::InvalidArgumentError(
-                fmt::format("RAM block {} has no chunk {}", entry.block, entry.chunk));
-        if (count_pages(entry.pages) == 0)
-            return absl::InvalidArgumentError("a chunk is listed without any page");
+        GODWIT_ASSIGN_OR_RETURN(entry, read_chunk_pages(reader, chunk_counts));
     }
     GODWIT_RETURN_IF_ERROR(check_length(reader, "chunk list"));
     return list;
+}
+
+FrameBytes DamagedBody::encode() const {
+    return encode_body(2 + ChunkPages::kBytes, [&](ByteWriter& out) {
+        out.u16(stream);
+        write_chunk_pages(out, pages);
+    });
+}
+
+absl::StatusOr<DamagedBody> DamagedBody::decode(std::span<const std::byte> body,
+                                                std::span<const uint64_t> chunk_counts) {
+    if (body.size() != 2 + ChunkPages::kBytes)
+        return absl::InvalidArgumentError(
+            fmt::format("a damaged body of {} bytes, not {}", body.size(), 2 + ChunkPages::kBytes));
+    ByteReader reader(body);
+    DamagedBody damaged{.stream = reader.u16()};
+    GODWIT_ASSIGN_OR_RETURN(damaged.pages, read_chunk_pages(reader, chunk_counts));
+    GODWIT_RETURN_IF_ERROR(check_length(reader, "damaged"));
+    return damaged;
 }
 
 std::array<std::byte, PageRequestBody::kBytes> PageRequestBody::encode() const {

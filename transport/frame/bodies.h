@@ -132,6 +132,17 @@ absl::StatusOr<std::vector<ChunkPages>> decode_chunk_pages(std::span<const std::
                                                            std::span<const uint64_t> chunk_counts,
                                                            size_t limit);
 
+// kDamaged: a kPages frame came whose payload is not what the source sent. Before the marker of its
+// round is acknowledged.
+struct DamagedBody {
+    uint16_t stream = 0;
+    ChunkPages pages;
+    [[nodiscard]] FrameBytes encode() const;
+    // Also checks that the chunk exists and that at least one page of it is named.
+    static absl::StatusOr<DamagedBody> decode(std::span<const std::byte> body,
+                                              std::span<const uint64_t> chunk_counts);
+};
+
 // kPageRequest: the guest waits for this page. Neither allocates: a fault is being served.
 struct PageRequestBody {
     BlockIndex block = 0;

@@ -103,6 +103,8 @@ std::string_view frame_kind_name(FrameKind kind) {
             return "drained";
         case FrameKind::kGuestGone:
             return "guest-gone";
+        case FrameKind::kDamaged:
+            return "damaged";
     }
     return "unknown";
 }
@@ -144,6 +146,8 @@ BodyBound body_bound(FrameKind kind) {
             return {0, kMaxTextBytes};
         case FrameKind::kPunch:
             return {ChunkPages::kBytes, ChunkPages::kBytes};
+        case FrameKind::kDamaged:
+            return {2 + ChunkPages::kBytes, 2 + ChunkPages::kBytes};
         case FrameKind::kPageRequest:
             return {12, 12};
         case FrameKind::kMissing:

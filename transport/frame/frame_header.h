@@ -29,7 +29,7 @@ namespace godwit {
 
 inline constexpr size_t kFrameHeaderBytes = 64;
 inline constexpr uint32_t kFrameMagic = 0x54574447;  // "GDWT"
-inline constexpr uint16_t kProtocolVersion = 3;
+inline constexpr uint16_t kProtocolVersion = 4;
 
 using MigrationId = std::array<std::byte, 16>;
 // The 16 bytes that stand for a migration's id, whatever its length: XXH3-128 of it.
@@ -75,6 +75,7 @@ enum class FrameKind : uint16_t {
     kMissingEnd = 31,
     kDrained = 32,    // the last page is in place
     kGuestGone = 33,  // its QEMU ended after COMMIT
+    kDamaged = 34,    // these pages came damaged and were dropped: send them again
 };
 
 // Whether its body is a PagesBody.

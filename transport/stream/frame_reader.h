@@ -16,6 +16,8 @@ namespace godwit {
 struct Frame {
     FrameHeader header;
     std::span<const std::byte> body;  // valid until the next call of next()
+    // False: the body is not the one that was sent. Only with accept_damaged_pages().
+    bool intact = true;
     [[nodiscard]] FrameKind kind() const { return header.kind; }
 };
 
@@ -31,6 +33,10 @@ class FrameReader {
     // later call fails with the same error: the stream is of no more use.
     absl::StatusOr<Frame> next();
 
+    // From now on a kPages frame whose body fails its check is handed out, not intact, and the
+    // stream goes on: its length was right.
+    void accept_damaged_pages() { accepts_damaged_ = true; }
+
     // Grows the buffer now, so that the first frame of this kind does not wait for it.
     void reserve(FrameKind kind);
 
@@ -43,6 +49,7 @@ class FrameReader {
     const FrameRoute route_;
     const uint64_t first_sequence_;
     uint64_t sequence_;
+    bool accepts_damaged_ = false;
     absl::Status failure_;
     std::vector<std::byte> body_;
 };

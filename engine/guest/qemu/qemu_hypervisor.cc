@@ -79,6 +79,10 @@ absl::StatusOr<HypervisorInfo> QemuHypervisor::info() {
 }
 
 absl::StatusOr<v1::VmSpec> QemuHypervisor::resolve(const v1::VmSpec& spec) {
+    if (!spec.domain_xml().empty())
+        return absl::InvalidArgumentError(
+            "the VM is a domain of libvirt, and this agent starts QEMU itself: start the agent "
+            "with --driver libvirt:URI");
     GODWIT_RETURN_IF_ERROR(validate_spec(spec));
     GODWIT_ASSIGN_OR_RETURN(QemuFacts facts, probe_.facts());
     GODWIT_ASSIGN_OR_RETURN(v1::VmSpec resolved,
@@ -229,6 +233,11 @@ absl::StatusOr<std::vector<std::shared_ptr<Vm>>> QemuHypervisor::adopt() {
             vms.push_back(*std::move(vm));
     }
     return vms;
+}
+
+bool QemuHypervisor::may_have(const std::string& name) {
+    std::error_code error;
+    return std::filesystem::exists(vm_paths(options_.state_dir, name).directory, error);
 }
 
 absl::Status QemuHypervisor::forget(Vm& vm) {

@@ -39,6 +39,7 @@ class QemuHypervisor final : public Hypervisor {
     // Removes what is left of VMs whose process has ended. A VM that this object has already is not
     // returned again; one whose record is damaged is left alone, with a line in the log.
     absl::StatusOr<std::vector<std::shared_ptr<Vm>>> adopt() override;
+    bool may_have(const std::string& name) override;
     absl::Status forget(Vm& vm) override;
     void trim_serial_logs() override;
     [[nodiscard]] std::string serial_log_path(const std::string& vm_name) const override;

@@ -1,122 +1,46 @@
-// QemuVm: one running QEMU of ours, over QMP.
+// QemuVm: one running QEMU that the agent itself started.
 #pragma once
 
-#include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "engine/base/thread_annotations.h"
-#include "engine/base/wait.h"
-#include "engine/guest/hypervisor.h"
-#include "engine/guest/qemu/qmp_client.h"
+#include "engine/guest/qemu/qmp_vm.h"
 #include "engine/guest/qemu/vm_record.h"
 
 namespace godwit {
 
-// Made by QemuHypervisor; the contract of each call is in engine/guest/hypervisor.h. Destroying it
-// leaves QEMU running.
-//
-// The QMP connection is made anew when it was lost: after a restart in the middle of a drain QEMU
-// may answer nothing until its page faults are served, and the VM is there all the same. Events
-// between two connections are lost. A listener that is set after QEMU's end is told kGone at once.
-class QemuVm final : public Vm {
+// Made by QemuHypervisor.
+class QemuVm final : public QmpVm {
   public:
     // Opens the RAM files and watches the process; connects to nothing yet. `on_removed` is called
     // once, when the VM's files are gone. Errors: those of open_ram_block().
     static absl::StatusOr<std::shared_ptr<QemuVm>> create(VmRecord record, VmPaths paths,
                                                           UniqueFd pidfd,
                                                           std::function<void()> on_removed);
-    ~QemuVm() override;
 
-    // Connects to QMP within `limit` unless that is done. Errors: as execute().
-    absl::Status connect(Duration limit);
-    // Destination: capabilities for a load, and RAM made empty.
-    absl::Status prepare_device_load();
     // The process has ended. Idempotent; errors: FailedPrecondition while it runs.
     absl::Status remove_files();
-    [[nodiscard]] bool ended() const;
 
     [[nodiscard]] const v1::VmSpec& spec() const override { return record_.spec; }
-    [[nodiscard]] pid_t pid() const override { return record_.process.pid; }
-    [[nodiscard]] std::string incarnation() const override;
-    [[nodiscard]] int gone_fd() const override { return pidfd_.get(); }
-    [[nodiscard]] std::span<const RamBlock> ram_blocks() const override { return ram_blocks_; }
-    absl::StatusOr<std::vector<pid_t>> vcpu_threads() override;
-    absl::StatusOr<RunState> run_state() override;
-    absl::StatusOr<std::string> migration_status() override;
-    void set_listener(std::function<void(const GuestEvent&)> listener) override;
-    absl::StatusOr<std::vector<std::string>> migration_blockers() override;
     [[nodiscard]] std::vector<std::string> discarding_devices() const override;
-    absl::StatusOr<std::vector<std::string>> plugged_memory() override;
-    absl::Status drain_block_io(Duration limit) override;
-    absl::Status prepare_device_save() override;
-    absl::Status begin_device_save(UniqueFd out) override;
-    absl::Status finish_device_save() override;
-    absl::Status roll_back(bool run, Duration limit) override;
-    absl::Status begin_device_load(UniqueFd in) override;
-    absl::Status resume(Duration limit) override;
-    absl::Status announce() override;
-    absl::Status kill(Duration limit) override;
     absl::Status stop(bool force, Duration limit) override;
     [[nodiscard]] std::string resident_socket() const override { return paths_.resident_socket(); }
     [[nodiscard]] std::string guard_address() const override { return paths_.guard_socket(); }
 
   private:
-    QemuVm(VmRecord record, VmPaths paths, UniqueFd pidfd, Wakeup wakeup,
-           std::vector<RamBlock> ram_blocks, std::function<void()> on_removed);
-
-    absl::StatusOr<std::shared_ptr<QmpClient>> session(MonotonicTime deadline);
-    // One QMP command; NotFound with the reason when QEMU has ended.
-    absl::StatusOr<Json> command(std::string_view name, Json arguments, Duration limit,
-                                 int fd_to_pass = -1);
-    absl::Status explain(absl::Status status);
-    absl::Status set_capabilities(std::initializer_list<const char*> names);
-    absl::StatusOr<std::string> run_state_text(Duration limit);
-    absl::StatusOr<std::string> migration_status_within(Duration limit);
-    absl::Status cont_and_confirm(MonotonicTime deadline);
-    void break_save_stream();
-
-    void on_qmp_event(const QmpEvent& event, MonotonicTime at);
-    void deliver(const GuestEvent& event);
-    // Events so far; wait_event() returns once there are more, or after `limit`.
-    uint64_t event_count();
-    void wait_event(uint64_t seen_count, Duration limit);
-
-    void watch_process(const std::stop_token& stop);
-    // Why the process ended; it has.
-    std::string end_reason();
+    QemuVm(Parts parts, Wakeup wakeup, VmRecord record, VmPaths paths,
+           std::function<void()> on_removed);
 
     const VmRecord record_;
     const VmPaths paths_;
-    const UniqueFd pidfd_;
-    const Wakeup wakeup_;
-    const std::vector<RamBlock> ram_blocks_;
 
-    std::mutex listener_mutex_;  // held while the listener runs
-    std::function<void(const GuestEvent&)> listener_ GODWIT_GUARDED_BY(listener_mutex_);
-
-    std::mutex event_mutex_;
-    std::condition_variable event_arrived_;
-    uint64_t event_count_ GODWIT_GUARDED_BY(event_mutex_) = 0;
-    std::string last_migration_ GODWIT_GUARDED_BY(event_mutex_);  // "" before the first event
-    // Our copy of the socket that device state goes out by, until it is all out: shutting it down
-    // frees a QEMU that hangs in a write, and then answers no QMP.
-    UniqueFd save_socket_ GODWIT_GUARDED_BY(event_mutex_);
-
-    std::mutex end_mutex_;
-    std::string end_reason_ GODWIT_GUARDED_BY(end_mutex_);
-    bool removed_ GODWIT_GUARDED_BY(end_mutex_) = false;
-    std::function<void()> on_removed_ GODWIT_GUARDED_BY(end_mutex_);
-
-    std::mutex session_mutex_;
-    std::condition_variable connected_;
-    bool connecting_ GODWIT_GUARDED_BY(session_mutex_) = false;  // by one caller, without the mutex
-    std::shared_ptr<QmpClient> session_ GODWIT_GUARDED_BY(session_mutex_);
-
-    std::jthread watcher_;
+    std::mutex mutex_;
+    bool removed_ GODWIT_GUARDED_BY(mutex_) = false;
+    std::function<void()> on_removed_ GODWIT_GUARDED_BY(mutex_);
 };
 
 }  // namespace godwit

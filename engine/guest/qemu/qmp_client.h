@@ -3,7 +3,6 @@
 
 #include <condition_variable>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -16,16 +15,14 @@
 #include "engine/base/thread_annotations.h"
 #include "engine/base/unique_fd.h"
 #include "engine/base/wait.h"
-#include "engine/guest/qemu/qmp_message.h"
+#include "engine/guest/qemu/qmp_session.h"
 
 namespace godwit {
 
 // Thread-safe. A thread named "qmp-reader" reads replies and events. Events are not queued: the
 // reader calls on_event for each, which must not block and must not call execute() or stop().
-class QmpClient {
+class QmpClient final : public QmpSession {
   public:
-    using OnEvent = std::function<void(const QmpEvent&, MonotonicTime at)>;
-
     // No answer that we ask for is near this; a peer that writes more is broken.
     static constexpr size_t kMaxLineBytes = size_t{16} << 20;
     // Calls in flight: the engine, the agent's API and a rollback make a handful.
@@ -41,22 +38,14 @@ class QmpClient {
     static absl::StatusOr<std::unique_ptr<QmpClient>> handshake(UniqueFd socket,
                                                                 MonotonicTime deadline,
                                                                 OnEvent on_event);
-    ~QmpClient();
-    QmpClient(const QmpClient&) = delete;
-    QmpClient& operator=(const QmpClient&) = delete;
+    ~QmpClient() override;
 
-    // Sends a command and waits for its reply; passes `fd_to_pass` along (SCM_RIGHTS; the caller
-    // keeps its own). Errors: QEMU's (see qmp_error), DeadlineExceeded after `limit` (the command
-    // may still be carried out), Unavailable when the connection is lost, ResourceExhausted when
-    // kMaxPending calls wait, Cancelled after stop().
+    // Also Cancelled after stop().
     absl::StatusOr<Json> execute(std::string_view command, Json arguments, Duration limit,
-                                 int fd_to_pass = -1);
+                                 int fd_to_pass = -1) override;
 
-    // Why the session is over; ok while it is not.
-    [[nodiscard]] absl::Status state() const;
-    // Waits until the session is over and every event of it was delivered; false: not within
-    // `limit`.
-    bool wait_closed(Duration limit) const;
+    [[nodiscard]] absl::Status state() const override;
+    [[nodiscard]] bool wait_closed(Duration limit) const override;
     // Ends the session: every waiter gets Cancelled. Returns when the reader has ended.
     void stop();
 

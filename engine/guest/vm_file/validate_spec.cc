@@ -215,6 +215,14 @@ bool is_vm_name(std::string_view name) {
 }
 
 std::optional<SpecFault> find_spec_fault(const v1::VmSpec& spec) {
+    // libvirt knows what it runs; names are used in paths of ours.
+    if (!spec.domain_xml().empty())
+        return is_vm_name(spec.name())
+                   ? std::nullopt
+                   : Fault(
+                         SpecFault{"name",
+                                   "Godwit needs 1 to 64 of A-Z a-z 0-9 . _ - in a domain's name, "
+                                   "the first a letter or digit"});
     for (const auto check : {check_names, check_numbers, check_boot, check_disks, check_nics,
                              check_numa, check_hotplug})
         if (Fault fault = check(spec)) return fault;

@@ -6,7 +6,15 @@
 namespace godwit {
 namespace {
 
-class ResidentLog : public ResidentTest {};
+class ResidentLog : public ResidentTest {
+  protected:
+    void TearDown() override {
+        client_.reset();
+        target_.reset();  // before its huge pages are given back
+    }
+
+    std::optional<ReservedHugePages> reserved_;
+};
 
 TEST_F(ResidentLog, ReportsAPageThatTheVcpuWroteUntilItIsArmedAgain) {
     ASSERT_NO_FATAL_FAILURE(start_logged());
@@ -140,8 +148,8 @@ TEST_F(ResidentLog, KeepsTheSplitViewInsideAHugeMount) {
 }
 
 TEST_F(ResidentLog, IsExactToA4KPageOnHugetlbfs) {
-    const ReservedHugePages reserved(4);
-    if (!reserved.enough()) GTEST_SKIP() << "no huge pages can be reserved here";
+    reserved_.emplace(4);
+    if (!reserved_->enough()) GTEST_SKIP() << "no huge pages can be reserved here";
     ResidentTargetOptions options;
     options.mount_type = "hugetlbfs";
     options.mount_options = "pagesize=2M";

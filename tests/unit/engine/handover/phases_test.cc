@@ -14,7 +14,7 @@ using F = FrameKind;
 using S = SourcePhase;
 using D = DestinationPhase;
 
-constexpr uint16_t kFrameKinds = static_cast<uint16_t>(F::kGuestGone);
+constexpr uint16_t kFrameKinds = static_cast<uint16_t>(F::kDamaged);
 
 std::string name_of(S phase) { return std::string(phase_name(phase)); }
 std::string name_of(D phase) { return std::string(phase_name(phase)); }
@@ -30,7 +30,7 @@ SourceTable source_table() {
     };
     for (int i = 0; i < kSourcePhaseCount; ++i) stay({static_cast<S>(i)}, {F::kPong});
     // Until the pages are all there, or known to be missing, rounds are acknowledged.
-    stay({S::kRounds, S::kArmed, S::kOver}, {F::kMarkerAck});
+    stay({S::kRounds, S::kArmed, S::kOver}, {F::kMarkerAck, F::kDamaged});
     table[S::kArming][F::kPostcopyReady] = S::kArmed;
     table[S::kSaving][F::kLoaded] = S::kLoaded;
     table[S::kSavingServed][F::kLoaded] = S::kLoadedServed;

@@ -39,6 +39,7 @@ class FaultMemoryTest : public testing::Test {
     }
     std::string ask(const std::string& line) { return ram_->ask_guest(line); }
 
+    std::optional<ReservedHugePages> reserved_;  // outlives ram_
     std::unique_ptr<FaultRam> ram_;
     FillTotals totals_;
 };
@@ -232,8 +233,8 @@ TEST_F(FaultMemoryTest, SaysThatTheHostHasNoMemory) {
 }
 
 TEST_F(FaultMemoryTest, HugePagesAreFilledWhole) {
-    const ReservedHugePages reserved(4);
-    if (!reserved.enough()) GTEST_SKIP() << "no huge pages can be reserved here";
+    reserved_.emplace(4);
+    if (!reserved_->enough()) GTEST_SKIP() << "no huge pages can be reserved here";
     auto ram = FaultRam::create("hugetlbfs", "pagesize=2M", kSize, 2);
     if (!ram.ok()) GTEST_SKIP() << ram.status();
     ram_ = *std::move(ram);

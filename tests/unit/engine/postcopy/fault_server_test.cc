@@ -22,7 +22,11 @@ class FaultServerTest : public testing::Test {
     void SetUp() override {
         if (const std::string reason = why_no_faults(); !reason.empty()) GTEST_SKIP() << reason;
     }
-    void TearDown() override { server_.reset(); }
+    void TearDown() override {
+        server_.reset();
+        missing_.reset();
+        ram_.reset();
+    }
 
     void make_ram(const std::string& type = "tmpfs",
                   const std::string& options = "size=64M,huge=never", Bytes size = kSize,

@@ -61,6 +61,8 @@ class LoopbackDestination {
     [[nodiscard]] uint64_t filled_pages() const { return filled_pages_; }
     [[nodiscard]] uint64_t delta_pages() const { return delta_pages_; }  // of these
     [[nodiscard]] uint64_t zero_pages() const { return zero_pages_; }
+    // The next frames of pages come damaged: they are dropped, and the source is told.
+    void damage(int frames) { to_damage_ = frames; }
     // Read it when no round is under way.
     [[nodiscard]] const PageSet& punched() const { return punched_; }
     // Frames of a chunk that had come on another stream before.
@@ -106,6 +108,14 @@ class LoopbackDestination {
             const auto pages = decode_pages(frame->body, chunk_counts_, DeltaPages::kAccepted);
             ASSERT_TRUE(pages.ok()) << pages.status();
             note_stream(pages->block, pages->chunk, stream.route.stream);
+            if (to_damage_ > 0 && to_damage_-- > 0) {
+                const DamagedBody damaged{
+                    .stream = stream.route.stream,
+                    .pages = {
+                        .block = pages->block, .chunk = pages->chunk, .pages = pages->present}};
+                EXPECT_TRUE(urgent_->send(FrameKind::kDamaged, damaged.encode()).ok());
+                continue;
+            }
             apply(*pages, codec.decompress(pages->codec, pages->payload, pages->raw_bytes).value());
         }
     }
@@ -160,6 +170,7 @@ class LoopbackDestination {
     std::vector<uint64_t> chunk_counts_;
     PageSet punched_;
     std::vector<std::vector<std::atomic<int>>> streams_of_chunks_;  // + 1; 0: none yet
+    std::atomic<int> to_damage_{0};
     std::atomic<uint64_t> strayed_frames_{0};
     std::atomic<uint64_t> filled_pages_{0};
     std::atomic<uint64_t> delta_pages_{0};

@@ -422,6 +422,34 @@ TEST_P(RoundSenderProperty, NoOlderPageOvertakesANewerOne) {
 
 INSTANTIATE_TEST_SUITE_P(Seeds, RoundSenderProperty, ::testing::Range(1, 5));
 
+TEST_F(RoundSenderTest, SendsInFullWhatCameDamaged) {
+    connect({}, {.delta_cache_bytes = kFirstBlock + kSecondBlock});
+    const PageSet all = fill();
+    send(all);
+    // Deltas to what the destination is taken to hold, and one of zeros.
+    PageSet changed = empty_set();
+    for (const PageIndex page : {3, 4, 600}) {
+        change_word(0, page, 77);
+        changed[0].set(page);
+    }
+    write_zero(0, 5);
+    changed[0].set(5);
+    destination_->damage(2);
+    EXPECT_EQ(send(changed).sent_pages(), 4u);
+
+    const SourceStreams::Damage damage = streams_->take_damage();
+    EXPECT_EQ(damage.frames, 2u);
+    ASSERT_EQ(damage.pages.size(), 2u);
+    for (const ChunkPages& pages : damage.pages) sender_->forget(pages);
+    const uint64_t deltas = destination_->delta_pages();
+    const RoundTotals again = send(changed, GuestState::kFrozen);
+    EXPECT_EQ(again.sent_pages(), 4u);
+    EXPECT_EQ(again.unchanged_pages, 0u);
+    EXPECT_EQ(destination_->delta_pages(), deltas);
+    expect_same_memory();
+    EXPECT_EQ(streams_->take_damage().frames, 0u);
+}
+
 TEST_F(RoundSenderTest, SendsSmallerFramesWhereTheBandwidthIsLimited) {
     // 8 ms of it: 1.6 MB, so that a chunk takes two frames.
     limiter_ = std::make_unique<RateLimiter>(200'000'000);

@@ -105,6 +105,21 @@ TEST(Bodies, EveryBodyStaysWithinTheBoundsOfItsKind) {
     fits(FrameKind::kMissing, encode_chunk_pages(std::vector<ChunkPages>(kMaxMissingChunks)));
     EXPECT_TRUE(check_body_bound(FrameKind::kPageRequest, PageRequestBody{}.encode().size()).ok());
     fits(FrameKind::kVerifyPagesResult, VerifyPagesResultBody{}.encode());
+    fits(FrameKind::kDamaged, DamagedBody{}.encode());
+}
+
+TEST(Bodies, DamagedPagesKeepTheirPlaceAndTheirStream) {
+    DamagedBody damaged{.stream = 7, .pages = {.block = 0, .chunk = kChunkCounts[0] - 1}};
+    damaged.pages.pages[3] = 0x8001;
+    const auto decoded = DamagedBody::decode(damaged.encode(), kChunkCounts);
+    ASSERT_TRUE(decoded.ok()) << decoded.status();
+    EXPECT_EQ(decoded->stream, 7);
+    EXPECT_EQ(decoded->pages, damaged.pages);
+    for (const DamagedBody& wrong :
+         {DamagedBody{.pages = {.block = 0}},  // no page
+          DamagedBody{.pages = {.block = 9, .pages = {1}}},
+          DamagedBody{.pages = {.block = 0, .chunk = kChunkCounts[0], .pages = {1}}}})
+        EXPECT_FALSE(DamagedBody::decode(wrong.encode(), kChunkCounts).ok());
 }
 
 TEST(Bodies, AnyOtherLengthIsRejected) {
@@ -115,6 +130,8 @@ TEST(Bodies, AnyOtherLengthIsRejected) {
         {MarkerAckBody{}.encode(), [](auto b) { return MarkerAckBody::decode(b).status(); }},
         {DeviceStateEndBody{}.encode(),
          [](auto b) { return DeviceStateEndBody::decode(b).status(); }},
+        {DamagedBody{.pages = {.pages = {1}}}.encode(),
+         [](auto b) { return DamagedBody::decode(b, kChunkCounts).status(); }},
         {PingBody{}.encode(), [](auto b) { return PingBody::decode(b).status(); }},
         {VerifyPagesBody{}.encode(),
          [](auto b) { return VerifyPagesBody::decode(b, kChunkCounts).status(); }},

@@ -195,5 +195,49 @@ TEST(FrameStream, AWriterKeepsTheErrorThatEndedIt) {
     EXPECT_EQ(writer.frame_count(), 0u);
 }
 
+// A kPages frame of one page, as it leaves with another checksum than its own or with that.
+void send_page(FrameWriter& writer, bool intact, FrameKind kind = FrameKind::kPages) {
+    const auto buffer = FrameBuffer::create();
+    ASSERT_TRUE(buffer.ok());
+    PagesBody pages{.raw_bytes = kPageBytes};
+    pages.present[0] = 1;
+    encode_pages_head(pages, buffer->body().first<kPagesHeadBytes>());
+    constexpr size_t kBytes = kPagesHeadBytes + kPageBytes;
+    const uint64_t checksum = checksum_body(kind, buffer->body().first(kBytes));
+    ASSERT_TRUE(writer.send_async(*buffer, kind, kBytes, intact ? checksum : ~checksum).ok());
+    ASSERT_TRUE(writer.wait().ok());
+}
+
+TEST(FrameStream, DamagedPagesAreHandedOutToWhoAcceptsThemAndTheStreamGoesOn) {
+    auto [near, far] = tcp_pair();
+    std::jthread sender([own = std::move(near)] {
+        FrameWriter writer(*own, kRoute);
+        send_page(writer, true);
+        send_page(writer, false);
+        send_page(writer, true);
+        send_page(writer, false, FrameKind::kFaultPages);
+    });
+    FrameReader reader(*far, kRoute);
+    reader.accept_damaged_pages();
+    for (const bool intact : {true, false, true}) {
+        const auto frame = reader.next();
+        ASSERT_TRUE(frame.ok()) << frame.status();
+        EXPECT_EQ(frame->intact, intact);
+        EXPECT_EQ(frame->body.size(), kPagesHeadBytes + kPageBytes);
+    }
+    // Somebody waits for these: the connection is given up.
+    EXPECT_TRUE(absl::IsDataLoss(reader.next().status()));
+}
+
+TEST(FrameStream, DamagedPagesEndTheStreamOfWhoDoesNot) {
+    auto [near, far] = tcp_pair();
+    std::jthread sender([own = std::move(near)] {
+        FrameWriter writer(*own, kRoute);
+        send_page(writer, false);
+    });
+    FrameReader reader(*far, kRoute);
+    EXPECT_TRUE(absl::IsDataLoss(reader.next().status()));
+}
+
 }  // namespace
 }  // namespace godwit

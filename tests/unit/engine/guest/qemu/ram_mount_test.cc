@@ -12,6 +12,7 @@
 
 #include "engine/guest/qemu/kvm_probe.h"
 #include "test_vms.h"
+#include "tests/unit/dirty-tracking/process/reserved_huge_pages.h"
 
 namespace godwit {
 namespace {
@@ -78,8 +79,8 @@ TEST_F(RamMountsTest, AMountIsReusedAndKeptWhileItHoldsAFile) {
 }
 
 TEST_F(RamMountsTest, HugePagesBackAVmAndGoBackToTheHost) {
-    if (!check_free_huge_pages(64 << 20).ok())
-        GTEST_SKIP() << "needs 32 free huge pages: see /proc/sys/vm/nr_hugepages";
+    const ReservedHugePages reserved(32);
+    if (!reserved.enough()) GTEST_SKIP() << "no huge pages can be reserved here";
     QemuHypervisor hypervisor({.state_dir = state_.path()});
     v1::VmSpec spec = bios_guest("demo");
     spec.set_memory_backing(v1::MEMORY_BACKING_HUGETLB_2M);

@@ -1,4 +1,4 @@
-// QemuVm's part in a migration: device state out, device state in, and the way back.
+// QmpVm's part in a migration: device state out, device state in, and the way back.
 //
 //   source:       prepare ─► begin: setup ─► active ─► STOP ─► pre-switchover ─► finish: device ─►
 //   completed
@@ -14,7 +14,7 @@
 #include <array>
 #include <utility>
 
-#include "engine/guest/qemu/qemu_vm.h"
+#include "engine/guest/qemu/qmp_vm.h"
 #include "engine/guest/qemu/ram_mount.h"
 
 namespace godwit {
@@ -42,7 +42,7 @@ Duration left_until(MonotonicTime deadline) {
 
 }  // namespace
 
-absl::Status QemuVm::set_capabilities(std::initializer_list<const char*> names) {
+absl::Status QmpVm::set_capabilities(std::initializer_list<const char*> names) {
     Json capabilities = Json::array();
     for (const char* name : names) capabilities.push_back({{"capability", name}, {"state", true}});
     return command("migrate-set-capabilities", {{"capabilities", std::move(capabilities)}},
@@ -50,17 +50,17 @@ absl::Status QemuVm::set_capabilities(std::initializer_list<const char*> names) 
         .status();
 }
 
-absl::StatusOr<std::string> QemuVm::migration_status_within(Duration limit) {
+absl::StatusOr<std::string> QmpVm::migration_status_within(Duration limit) {
     GODWIT_ASSIGN_OR_RETURN(Json reply, command("query-migrate", {}, limit));
     const std::string status = json_text(reply, "status");
     return status.empty() ? "none" : status;
 }
 
-absl::StatusOr<std::string> QemuVm::migration_status() {
+absl::StatusOr<std::string> QmpVm::migration_status() {
     return migration_status_within(kCommandLimit);
 }
 
-absl::Status QemuVm::prepare_device_save() {
+absl::Status QmpVm::prepare_device_save() {
     GODWIT_RETURN_IF_ERROR(set_capabilities(
         {"events", "x-ignore-shared", "pause-before-switchover", "late-block-activate"}));
     // Device state is small: QEMU's own pacing and its own downtime estimate must not delay it.
@@ -72,7 +72,7 @@ absl::Status QemuVm::prepare_device_save() {
         .status();
 }
 
-absl::Status QemuVm::begin_device_save(UniqueFd out) {
+absl::Status QmpVm::begin_device_save(UniqueFd out) {
     struct stat info {};
     if (::fstat(out.get(), &info) != 0 || !S_ISSOCK(info.st_mode))
         return absl::InvalidArgumentError(
@@ -88,17 +88,17 @@ absl::Status QemuVm::begin_device_save(UniqueFd out) {
     return command("migrate", {{"uri", fmt::format("fd:{}", kSaveFd)}}, kCommandLimit).status();
 }
 
-absl::Status QemuVm::finish_device_save() {
+absl::Status QmpVm::finish_device_save() {
     return command("migrate-continue", {{"state", "pre-switchover"}}, kCommandLimit).status();
 }
 
-void QemuVm::break_save_stream() {
+void QmpVm::break_save_stream() {
     const std::lock_guard lock(event_mutex_);
     if (save_socket_.valid()) ::shutdown(save_socket_.get(), SHUT_RDWR);
     save_socket_.reset();
 }
 
-absl::Status QemuVm::roll_back(bool run, Duration limit) {
+absl::Status QmpVm::roll_back(bool run, Duration limit) {
     const MonotonicTime deadline = Clock::system().now() + limit;
     break_save_stream();
     bool cancelled = false;
@@ -116,7 +116,7 @@ absl::Status QemuVm::roll_back(bool run, Duration limit) {
             if (Clock::system().now() >= deadline)
                 return absl::DeadlineExceededError(
                     fmt::format("VM {} is not rolled back yet: migration {}, run state {}",
-                                record_.spec.name(), status, state));
+                                parts_.name, status, state));
             wait_event(seen_count, std::min(kLookAgain, left_until(deadline)));
             continue;
         }
@@ -129,7 +129,7 @@ absl::Status QemuVm::roll_back(bool run, Duration limit) {
     }
 }
 
-absl::Status QemuVm::cont_and_confirm(MonotonicTime deadline) {
+absl::Status QmpVm::cont_and_confirm(MonotonicTime deadline) {
     for (int attempt = 0; attempt < kMaxContinues; ++attempt) {
         const uint64_t seen_count = event_count();
         GODWIT_RETURN_IF_ERROR(command("cont", {}, left_until(deadline)).status());
@@ -137,27 +137,27 @@ absl::Status QemuVm::cont_and_confirm(MonotonicTime deadline) {
             GODWIT_ASSIGN_OR_RETURN(std::string state, run_state_text(left_until(deadline)));
             if (state == "running") return absl::OkStatus();
             if (Clock::system().now() >= deadline)
-                return absl::DeadlineExceededError(fmt::format(
-                    "cont: VM {} is \"{}\" and does not run yet", record_.spec.name(), state));
+                return absl::DeadlineExceededError(
+                    fmt::format("cont: VM {} is \"{}\" and does not run yet", parts_.name, state));
             if (state != "inmigrate" && state != "finish-migrate") break;
             wait_event(seen_count, std::min(kLookAgain, left_until(deadline)));
         }
     }
     GODWIT_ASSIGN_OR_RETURN(std::string state, run_state_text(left_until(deadline)));
     return absl::FailedPreconditionError(
-        fmt::format("cont: QEMU took it and VM {} is \"{}\"", record_.spec.name(), state));
+        fmt::format("cont: QEMU took it and VM {} is \"{}\"", parts_.name, state));
 }
 
-absl::Status QemuVm::prepare_device_load() {
+absl::Status QmpVm::prepare_device_load() {
     GODWIT_RETURN_IF_ERROR(set_capabilities({"events", "x-ignore-shared", "late-block-activate"}));
     GODWIT_RETURN_IF_ERROR(
         command("migrate-set-parameters", {{"announce-rounds", 0}}, kCommandLimit).status());
     // Whatever QEMU put into RAM while it started is not the guest's.
-    for (const RamBlock& block : ram_blocks_) GODWIT_RETURN_IF_ERROR(punch_all(block));
+    for (const RamBlock& block : parts_.ram_blocks) GODWIT_RETURN_IF_ERROR(punch_all(block));
     return absl::OkStatus();
 }
 
-absl::Status QemuVm::begin_device_load(UniqueFd in) {
+absl::Status QmpVm::begin_device_load(UniqueFd in) {
     {
         const std::lock_guard lock(event_mutex_);
         last_migration_.clear();
@@ -168,7 +168,7 @@ absl::Status QemuVm::begin_device_load(UniqueFd in) {
         .status();
 }
 
-absl::Status QemuVm::resume(Duration limit) {
+absl::Status QmpVm::resume(Duration limit) {
     const MonotonicTime deadline = Clock::system().now() + limit;
     std::string loaded;
     {
@@ -181,12 +181,12 @@ absl::Status QemuVm::resume(Duration limit) {
         GODWIT_ASSIGN_OR_RETURN(std::string state, run_state_text(limit));
         if (state == "inmigrate")
             return absl::FailedPreconditionError(
-                fmt::format("VM {} has not loaded its device state", record_.spec.name()));
+                fmt::format("VM {} has not loaded its device state", parts_.name));
     }
     return cont_and_confirm(deadline);
 }
 
-absl::Status QemuVm::announce() {
+absl::Status QmpVm::announce() {
     // QEMU's defaults, said aloud: rounds after 50, 150, 250, 350 and 450 ms.
     return command("announce-self", {{"initial", 50}, {"max", 550}, {"rounds", 5}, {"step", 100}},
                    kCommandLimit)

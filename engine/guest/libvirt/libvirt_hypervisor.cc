@@ -1,0 +1,224 @@
+#include "engine/guest/libvirt/libvirt_hypervisor.h"
+
+#include <fmt/format.h>
+#include <libvirt/libvirt-qemu.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+
+#include "engine/base/log.h"
+#include "engine/guest/libvirt/domain_ram.h"
+#include "engine/guest/libvirt/domain_xml.h"
+#include "engine/guest/qemu/kvm_probe.h"
+#include "engine/guest/qemu/qmp_message.h"
+
+namespace godwit {
+namespace {
+
+constexpr unsigned int kXmlFlags = VIR_DOMAIN_XML_SECURE | VIR_DOMAIN_XML_MIGRATABLE;
+constexpr Duration kStartLimit = std::chrono::seconds(10);
+constexpr Duration kKillLimit = std::chrono::seconds(10);
+
+bool runs(virDomain* domain) { return ::virDomainIsActive(domain) == 1; }
+
+// Whether that process is a QEMU of this domain.
+bool is_qemu_of(pid_t pid, const std::string& uuid) {
+    const absl::StatusOr<std::vector<std::string>> argv = arguments_of(pid);
+    if (!argv.ok()) return false;
+    for (size_t i = 0; i + 1 < argv->size(); ++i)
+        if ((*argv)[i] == "-uuid" && (*argv)[i + 1] == uuid) return true;
+    return false;
+}
+
+// libvirt's pid file; 0 when it is elsewhere.
+pid_t pid_from_file(const std::string& root, const std::string& name) {
+    pid_t pid = 0;
+    std::ifstream(
+        fmt::format("{}/run/{}qemu/{}.pid", root, root.empty() ? "libvirt/" : "", name)) >>
+        pid;
+    return pid;
+}
+
+// The thread group of a vCPU's thread, as QEMU names it.
+absl::StatusOr<pid_t> pid_from_monitor(virDomain* domain) {
+    char* text = nullptr;
+    if (::virDomainQemuMonitorCommand(domain, R"({"execute":"query-cpus-fast"})", &text, 0) < 0)
+        return libvirt_status("Cannot ask for the domain's process");
+    const Json reply = Json::parse(take_text(text), nullptr, false);
+    const auto cpus = reply.find("return");
+    if (cpus == reply.end() || !cpus->is_array() || cpus->empty())
+        return absl::InternalError("QEMU names no vCPU");
+    std::ifstream status(fmt::format("/proc/{}/status", json_number(cpus->front(), "thread-id")));
+    for (std::string word; status >> word;) {
+        pid_t pid = 0;
+        if (word == "Tgid:" && status >> pid) return pid;
+    }
+    return absl::NotFoundError(
+        "the domain's process can't be seen: the agent must run in libvirt's PID namespace");
+}
+
+absl::Status check_file(const std::string& path, const char* what) {
+    if (path.empty() || ::access(path.c_str(), R_OK) == 0) return absl::OkStatus();
+    return errno_status(errno, fmt::format("{} {}", what, path));
+}
+
+}  // namespace
+
+absl::StatusOr<HypervisorInfo> LibvirtHypervisor::info() {
+    GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, connection_->get());
+    const char* type = ::virConnectGetType(connection.get());
+    if (type == nullptr || std::string_view(type) != "QEMU")
+        return absl::FailedPreconditionError(
+            fmt::format("{} runs no QEMU ({})", connection_->uri(), type == nullptr ? "?" : type));
+    unsigned long version = 0;
+    if (::virConnectGetVersion(connection.get(), &version) < 0)
+        return libvirt_status("Cannot ask for QEMU's version");
+    return HypervisorInfo{.name = "libvirt",
+                          .version = fmt::format("{}.{}.{}", version / 1'000'000,
+                                                 version / 1000 % 1000, version % 1000),
+                          .has_kvm = probe_kvm()};
+}
+
+absl::Status LibvirtHypervisor::check(const v1::VmSpec& spec) {
+    if (spec.domain_xml().empty())
+        return absl::InvalidArgumentError(
+            "this agent's VMs are domains of libvirt; the source's is none: start an agent there "
+            "with --driver qemu");
+    GODWIT_ASSIGN_OR_RETURN(const v1::VmSpec said, spec_of_domain(spec.domain_xml()));
+    v1::VmSpec defined = said;
+    if (!spec.domain_definition_xml().empty()) {
+        GODWIT_ASSIGN_OR_RETURN(defined, spec_of_domain(spec.domain_definition_xml()));
+    }
+    if (said.name() != spec.name() || said.uuid() != spec.uuid() || defined.name() != spec.name() ||
+        defined.uuid() != spec.uuid())
+        return absl::InvalidArgumentError("the domain's XML is that of another");
+    GODWIT_RETURN_IF_ERROR(check_file(said.kernel(), "kernel"));
+    GODWIT_RETURN_IF_ERROR(check_file(said.initrd(), "initrd"));
+    GODWIT_RETURN_IF_ERROR(check_file(said.firmware(), "loader"));
+    for (const v1::Disk& disk : said.disks())
+        GODWIT_RETURN_IF_ERROR(check_file(disk.path(), "disk"));
+    GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, connection_->get());
+    if (const DomainHandle same{::virDomainLookupByName(connection.get(), spec.name().c_str())};
+        same && domain_uuid(same.get()) != spec.uuid())
+        return absl::AlreadyExistsError(
+            fmt::format("libvirt has another domain named {}, with the UUID {}: rename or undefine "
+                        "it",
+                        spec.name(), domain_uuid(same.get())));
+    if (const absl::StatusOr<DomainHandle> same = domain_by_uuid(connection, spec.uuid());
+        same.ok()) {
+        const std::string name = ::virDomainGetName(same->get());
+        if (name != spec.name())
+            return absl::AlreadyExistsError(fmt::format(
+                "libvirt has another domain with the UUID {}, named {}", spec.uuid(), name));
+        if (runs(same->get()))
+            return absl::AlreadyExistsError(
+                fmt::format("domain {} runs here already", spec.name()));
+    }
+    return absl::OkStatus();
+}
+
+absl::StatusOr<DomainRun> LibvirtHypervisor::run_of(virDomain* domain) {
+    DomainRun run{.uuid = domain_uuid(domain), .id = static_cast<int>(::virDomainGetID(domain))};
+    run.process.pid = pid_from_file(connection_->embedded_root(), ::virDomainGetName(domain));
+    if (run.process.pid <= 0 || !is_qemu_of(run.process.pid, run.uuid)) {
+        GODWIT_ASSIGN_OR_RETURN(run.process.pid, pid_from_monitor(domain));
+    }
+    GODWIT_ASSIGN_OR_RETURN(run.process.start_time, process_start_time(run.process.pid));
+    return run;
+}
+
+absl::StatusOr<std::shared_ptr<LibvirtVm>> LibvirtHypervisor::open(virDomain* domain,
+                                                                   const std::string& definition) {
+    if (!runs(domain))
+        return absl::FailedPreconditionError(
+            fmt::format("domain {} does not run; a cold move is not done yet: start it, or copy "
+                        "its definition and disks",
+                        ::virDomainGetName(domain)));
+    char* xml = ::virDomainGetXMLDesc(domain, kXmlFlags);
+    if (xml == nullptr) return libvirt_status("Cannot read the domain's XML");
+    const std::string text = take_text(xml);
+    // Aliases are in this one only.
+    const std::string live = take_text(::virDomainGetXMLDesc(domain, 0));
+    GODWIT_ASSIGN_OR_RETURN(v1::VmSpec spec, spec_of_domain(text));
+    spec.set_domain_definition_xml(definition);
+    GODWIT_ASSIGN_OR_RETURN(const DomainRun run, run_of(domain));
+    GODWIT_ASSIGN_OR_RETURN(DomainRam ram, open_domain_ram(run.process.pid));
+    std::vector<std::string> problems = std::move(ram.problems);
+    for (std::string& problem : domain_problems(live)) problems.push_back(std::move(problem));
+    return LibvirtVm::create(connection_, run, std::move(spec), std::move(ram.blocks),
+                             std::move(problems), discarding_devices_of(live));
+}
+
+absl::StatusOr<std::shared_ptr<Vm>> LibvirtHypervisor::start(const v1::VmSpec& spec,
+                                                             StartMode mode) {
+    if (mode == StartMode::kRun)
+        return absl::UnimplementedError(
+            "This agent's VMs are domains of libvirt: define and start them with virsh");
+    GODWIT_RETURN_IF_ERROR(check(spec));
+    GODWIT_ASSIGN_OR_RETURN(const std::string xml, with_incoming(spec.domain_xml()));
+    GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, connection_->get());
+    const DomainHandle domain(
+        ::virDomainCreateXML(connection.get(), xml.c_str(), VIR_DOMAIN_START_PAUSED));
+    if (!domain) return libvirt_status(fmt::format("Cannot start domain {}", spec.name()));
+    absl::StatusOr<std::shared_ptr<LibvirtVm>> vm =
+        open(domain.get(), spec.domain_definition_xml());
+    absl::Status ready = vm.status();
+    if (ready.ok()) ready = (*vm)->connect(kStartLimit);
+    if (ready.ok()) {
+        const absl::StatusOr<std::vector<std::string>> blockers = (*vm)->migration_blockers();
+        if (!blockers.ok())
+            ready = blockers.status();
+        else if (!blockers->empty())
+            ready = absl::FailedPreconditionError(blockers->front());
+    }
+    if (ready.ok()) ready = (*vm)->prepare_device_load();
+    if (ready.ok()) return std::shared_ptr<Vm>(*std::move(vm));
+    // Whatever it was: nothing of it is left.
+    if (vm.ok()) (*vm)->kill(kKillLimit).IgnoreError();
+    if (runs(domain.get())) ::virDomainDestroy(domain.get());
+    return annotate(ready, fmt::format("Cannot start domain {}", spec.name()));
+}
+
+// They are looked up when somebody asks.
+absl::StatusOr<std::vector<std::shared_ptr<Vm>>> LibvirtHypervisor::adopt() {
+    return std::vector<std::shared_ptr<Vm>>();
+}
+
+absl::StatusOr<std::shared_ptr<Vm>> LibvirtHypervisor::find(const std::string& name) {
+    GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, connection_->get());
+    GODWIT_ASSIGN_OR_RETURN(const DomainHandle domain, find_domain(connection, name));
+    GODWIT_ASSIGN_OR_RETURN(std::shared_ptr<LibvirtVm> vm, open(domain.get()));
+    return std::shared_ptr<Vm>(std::move(vm));
+}
+
+absl::StatusOr<std::vector<std::string>> LibvirtHypervisor::names() {
+    GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, connection_->get());
+    virDomainPtr* domains = nullptr;
+    const int count =
+        ::virConnectListAllDomains(connection.get(), &domains, VIR_CONNECT_LIST_DOMAINS_ACTIVE);
+    if (count < 0) return libvirt_status("Cannot list the domains");
+    std::vector<std::string> names;
+    for (int i = 0; i < count; ++i) {
+        const DomainHandle domain(domains[i]);
+        names.emplace_back(::virDomainGetName(domain.get()));
+    }
+    std::free(domains);  // NOLINT(cppcoreguidelines-no-malloc): libvirt's
+    return names;
+}
+
+bool LibvirtHypervisor::may_have(const std::string& name) {
+    const absl::StatusOr<ConnectHandle> connection = connection_->get();
+    if (!connection.ok()) return true;
+    const absl::StatusOr<DomainHandle> domain = find_domain(*connection, name);
+    return domain.ok() ? runs(domain->get()) : !absl::IsNotFound(domain.status());
+}
+
+absl::Status LibvirtHypervisor::forget(Vm& vm) {
+    if (dynamic_cast<LibvirtVm*>(&vm) == nullptr)
+        return absl::InvalidArgumentError("the VM is none of this hypervisor's");
+    return absl::OkStatus();
+}
+
+}  // namespace godwit

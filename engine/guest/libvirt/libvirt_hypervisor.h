@@ -1,0 +1,43 @@
+// LibvirtHypervisor: domains of libvirt, which others define and start.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/guest/hypervisor.h"
+#include "engine/guest/libvirt/connection.h"
+#include "engine/guest/libvirt/libvirt_vm.h"
+
+namespace godwit {
+
+// Thread-safe. Every domain that runs is a VM of this host (find(), names()); start() makes those
+// that wait for a migration.
+class LibvirtHypervisor final : public Hypervisor {
+  public:
+    explicit LibvirtHypervisor(const std::string& uri)
+        : connection_(std::make_shared<LibvirtConnection>(uri)) {}
+
+    // Errors: Unavailable when libvirt can't be reached, FailedPrecondition when it runs no QEMU.
+    absl::StatusOr<HypervisorInfo> info() override;
+    absl::Status check(const v1::VmSpec& spec) override;
+    // Unimplemented for StartMode::kRun: that is virsh's.
+    absl::StatusOr<std::shared_ptr<Vm>> start(const v1::VmSpec& spec, StartMode mode) override;
+    absl::StatusOr<std::vector<std::shared_ptr<Vm>>> adopt() override;
+    [[nodiscard]] bool finds_vms() const override { return true; }
+    absl::StatusOr<std::shared_ptr<Vm>> find(const std::string& name) override;
+    absl::StatusOr<std::vector<std::string>> names() override;
+    bool may_have(const std::string& name) override;
+    absl::Status forget(Vm& vm) override;
+    void trim_serial_logs() override {}
+    [[nodiscard]] std::string serial_log_path(const std::string&) const override { return {}; }
+
+  private:
+    absl::StatusOr<std::shared_ptr<LibvirtVm>> open(virDomain* domain,
+                                                    const std::string& definition = {});
+    absl::StatusOr<DomainRun> run_of(virDomain* domain);
+
+    const std::shared_ptr<LibvirtConnection> connection_;
+};
+
+}  // namespace godwit

@@ -1,0 +1,189 @@
+#include "engine/guest/libvirt/libvirt_vm.h"
+
+#include <fmt/format.h>
+
+#include <sstream>
+#include <thread>
+
+#include "engine/guest/libvirt/domain_xml.h"
+#include "engine/guest/libvirt/libvirt_monitor.h"
+
+namespace godwit {
+namespace {
+
+constexpr Duration kCommandLimit = std::chrono::seconds(10);
+// For libvirt to hear that it is to end the domain, before QEMU is killed: it would take the end
+// for a crash otherwise. What it does by itself, SIGTERM and up to 15 s of waiting, takes too long
+// for a source whose guest waits for pages.
+constexpr Duration kToldLimit = std::chrono::milliseconds(50);
+constexpr std::string_view kAddressKind = "libvirt";
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<LibvirtVm>> LibvirtVm::create(
+    std::shared_ptr<LibvirtConnection> connection, const DomainRun& run, v1::VmSpec spec,
+    std::vector<RamBlock> ram_blocks, std::vector<std::string> problems,
+    std::vector<std::string> discarding_devices) {
+    GODWIT_ASSIGN_OR_RETURN(UniqueFd pidfd, open_process(run.process));
+    GODWIT_ASSIGN_OR_RETURN(Wakeup wakeup, Wakeup::create());
+    Parts parts{.name = spec.name(),
+                .process = run.process,
+                .pidfd = std::move(pidfd),
+                .ram_blocks = std::move(ram_blocks),
+                .open_session = [connection, run](MonotonicTime, QmpSession::OnEvent on_event)
+                    -> absl::StatusOr<std::unique_ptr<QmpSession>> {
+                    GODWIT_ASSIGN_OR_RETURN(const ConnectHandle handle, connection->open_another());
+                    return LibvirtMonitor::open(handle, run.uuid, run.id, std::move(on_event));
+                }};
+    return std::shared_ptr<LibvirtVm>(
+        new LibvirtVm(std::move(parts), std::move(wakeup), std::move(connection), run,
+                      std::move(spec), std::move(problems), std::move(discarding_devices)));
+}
+
+LibvirtVm::LibvirtVm(Parts parts, Wakeup wakeup, std::shared_ptr<LibvirtConnection> connection,
+                     DomainRun run, v1::VmSpec spec, std::vector<std::string> problems,
+                     std::vector<std::string> discarding_devices)
+    : QmpVm(std::move(parts), std::move(wakeup)),
+      connection_(std::move(connection)),
+      run_(std::move(run)),
+      spec_(std::move(spec)),
+      problems_(std::move(problems)),
+      discarding_devices_(std::move(discarding_devices)) {}
+
+// --- the guard's way ------------------------------------------------------------------------
+
+std::string LibvirtVm::guard_address() const {
+    return fmt::format("{} {} {} {} {} {}", kAddressKind, connection_->uri(), run_.uuid, run_.id,
+                       run_.process.pid, run_.process.start_time);
+}
+
+bool LibvirtVm::is_address(const std::string& guard_address) {
+    return guard_address.rfind(std::string(kAddressKind) + " ", 0) == 0;
+}
+
+absl::StatusOr<std::shared_ptr<LibvirtVm>> LibvirtVm::open(const std::string& guard_address) {
+    std::istringstream words(guard_address);
+    std::string kind, uri;
+    DomainRun run;
+    words >> kind >> uri >> run.uuid >> run.id >> run.process.pid >> run.process.start_time;
+    if (!words || kind != kAddressKind)
+        return absl::InvalidArgumentError("not the address of a domain: " + guard_address);
+    v1::VmSpec spec;
+    spec.set_name(run.uuid);
+    auto connection = std::make_shared<LibvirtConnection>(uri);
+    return create(std::move(connection), run, std::move(spec), {}, {}, {});
+}
+
+// --- questions ------------------------------------------------------------------------------
+
+absl::StatusOr<std::vector<std::string>> LibvirtVm::migration_blockers() {
+    if (!problems_.empty()) return problems_;
+    return QmpVm::migration_blockers();
+}
+
+std::string LibvirtVm::resident_socket() const { return {}; }
+
+// --- migration ------------------------------------------------------------------------------
+
+// libvirt's own migration does not know of x-ignore-shared and would leave the RAM behind; QEMU
+// refuses such a stream at the other end.
+absl::Status LibvirtVm::restore_migration_settings(Duration limit) {
+    Json capabilities = Json::array();
+    for (const char* name : {"x-ignore-shared", "pause-before-switchover", "late-block-activate"})
+        capabilities.push_back({{"capability", name}, {"state", false}});
+    GODWIT_RETURN_IF_ERROR(
+        command("migrate-set-capabilities", {{"capabilities", std::move(capabilities)}}, limit)
+            .status());
+    // QEMU's defaults; the bandwidth is what libvirt sets at each start: no limit.
+    return command("migrate-set-parameters", {{"downtime-limit", 300}, {"announce-rounds", 5}},
+                   limit)
+        .status();
+}
+
+absl::Status LibvirtVm::roll_back(bool run, Duration limit) {
+    GODWIT_RETURN_IF_ERROR(QmpVm::roll_back(run, limit));
+    restore_migration_settings(limit).IgnoreError();  // the guest is what matters
+    return absl::OkStatus();
+}
+
+absl::StatusOr<v1::VmSpec> LibvirtVm::spec_to_move(bool with_definition) {
+    v1::VmSpec moved = spec_;
+    if (!with_definition) return moved;
+    GODWIT_ASSIGN_OR_RETURN(const DomainHandle found, domain());
+    // Of a transient domain: its present run, as virsh does it.
+    unsigned int flags = VIR_DOMAIN_XML_SECURE | VIR_DOMAIN_XML_MIGRATABLE;
+    if (::virDomainIsPersistent(found.get()) == 1) flags |= VIR_DOMAIN_XML_INACTIVE;
+    char* xml = ::virDomainGetXMLDesc(found.get(), flags);
+    if (xml == nullptr) return libvirt_status("Cannot read the domain's definition");
+    GODWIT_ASSIGN_OR_RETURN(std::string definition, without_incoming(take_text(xml)));
+    moved.set_domain_definition_xml(std::move(definition));
+    return moved;
+}
+
+absl::Status LibvirtVm::undefine() {
+    {
+        // libvirt must have seen the end: it would keep the definition of a domain that runs.
+        const std::lock_guard lock(mutex_);
+        if (destroyer_.joinable()) destroyer_.join();
+    }
+    GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, connection_->get());
+    const absl::StatusOr<DomainHandle> found = domain_by_uuid(connection, run_.uuid);
+    if (absl::IsNotFound(found.status())) return absl::OkStatus();  // it was transient
+    GODWIT_RETURN_IF_ERROR(found.status());
+    constexpr unsigned int kFlags = VIR_DOMAIN_UNDEFINE_MANAGED_SAVE |
+                                    VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
+                                    VIR_DOMAIN_UNDEFINE_KEEP_NVRAM;
+    if (::virDomainUndefineFlags(found->get(), kFlags) < 0)
+        return libvirt_status(fmt::format("Cannot undefine domain {}", spec_.name()));
+    return absl::OkStatus();
+}
+
+absl::Status LibvirtVm::arrived() {
+    absl::Status status = restore_migration_settings(kCommandLimit);
+    if (spec_.domain_definition_xml().empty()) return status;
+    absl::StatusOr<ConnectHandle> connection = connection_->get();
+    if (!connection.ok()) return connection.status();
+    const DomainHandle defined(
+        ::virDomainDefineXML(connection->get(), spec_.domain_definition_xml().c_str()));
+    if (!defined)
+        status.Update(libvirt_status(fmt::format("Cannot define domain {}", spec_.name())));
+    return status;
+}
+
+// --- the end --------------------------------------------------------------------------------
+
+absl::StatusOr<DomainHandle> LibvirtVm::domain() {
+    if (ended()) return absl::NotFoundError(fmt::format("domain {} has ended", spec_.name()));
+    GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, connection_->get());
+    GODWIT_ASSIGN_OR_RETURN(DomainHandle domain, domain_by_uuid(connection, run_.uuid));
+    if (static_cast<int>(::virDomainGetID(domain.get())) != run_.id)
+        return absl::NotFoundError(fmt::format("domain {} has ended", spec_.name()));
+    return domain;
+}
+
+absl::Status LibvirtVm::kill(Duration limit) {
+    if (absl::StatusOr<DomainHandle> found = domain(); found.ok()) {
+        const std::lock_guard lock(mutex_);
+        destroyer_ =
+            std::jthread([domain = *std::move(found)] { ::virDomainDestroy(domain.get()); });
+        if (await_end(Clock::system().now() + std::min(kToldLimit, limit)).ok())
+            return absl::OkStatus();
+    }
+    return QmpVm::kill(limit);
+}
+
+absl::Status LibvirtVm::stop(bool force, Duration limit) {
+    const MonotonicTime deadline = Clock::system().now() + limit;
+    if (force) return kill(limit);
+    absl::StatusOr<DomainHandle> found = domain();
+    if (!found.ok()) return absl::IsNotFound(found.status()) ? absl::OkStatus() : found.status();
+    if (::virDomainShutdown(found->get()) < 0)
+        return libvirt_status(fmt::format("Cannot shut domain {} down", spec_.name()));
+    if (await_end(deadline).ok()) return absl::OkStatus();
+    return absl::DeadlineExceededError(fmt::format(
+        "domain {} did not power off in time; the guest may not know how, or is paused: use "
+        "--force",
+        spec_.name()));
+}
+
+}  // namespace godwit

@@ -1,0 +1,69 @@
+// LibvirtVm: a running domain of libvirt.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/guest/libvirt/connection.h"
+#include "engine/guest/qemu/qmp_vm.h"
+
+namespace godwit {
+
+// What tells a domain's present run from any other.
+struct DomainRun {
+    std::string uuid;
+    int id = -1;  // libvirt's, new at each start
+    ProcessId process;
+};
+
+// Made by LibvirtHypervisor. QMP goes through libvirt; so do the ways in which the domain ends, for
+// libvirt to know.
+class LibvirtVm final : public QmpVm {
+  public:
+    // `problems`: why it can't be migrated; then it may have no RAM blocks. Errors: NotFound when
+    // the process has ended.
+    static absl::StatusOr<std::shared_ptr<LibvirtVm>> create(
+        std::shared_ptr<LibvirtConnection> connection, const DomainRun& run, v1::VmSpec spec,
+        std::vector<RamBlock> ram_blocks, std::vector<std::string> problems,
+        std::vector<std::string> discarding_devices);
+    // The same VM from guard_address(), without its RAM: for the guard.
+    static absl::StatusOr<std::shared_ptr<LibvirtVm>> open(const std::string& guard_address);
+    static bool is_address(const std::string& guard_address);
+
+    [[nodiscard]] const v1::VmSpec& spec() const override { return spec_; }
+    [[nodiscard]] std::vector<std::string> discarding_devices() const override {
+        return discarding_devices_;
+    }
+    absl::StatusOr<std::vector<std::string>> migration_blockers() override;
+    absl::Status roll_back(bool run, Duration limit) override;
+    absl::StatusOr<v1::VmSpec> spec_to_move(bool with_definition) override;
+    absl::Status undefine() override;
+    // Defines the domain too, where its spec has a definition.
+    absl::Status arrived() override;
+    // By SIGKILL, once libvirt knows that it is to end the domain: it goes on tidying up after this
+    // has returned.
+    absl::Status kill(Duration limit) override;
+    absl::Status stop(bool force, Duration limit) override;
+    [[nodiscard]] std::string resident_socket() const override;
+    [[nodiscard]] std::string guard_address() const override;
+
+  private:
+    LibvirtVm(Parts parts, Wakeup wakeup, std::shared_ptr<LibvirtConnection> connection,
+              DomainRun run, v1::VmSpec spec, std::vector<std::string> problems,
+              std::vector<std::string> discarding_devices);
+    // The domain, as long as it is this run of it. Errors: NotFound.
+    absl::StatusOr<DomainHandle> domain();
+    absl::Status restore_migration_settings(Duration limit);
+
+    const std::shared_ptr<LibvirtConnection> connection_;
+    const DomainRun run_;
+    const v1::VmSpec spec_;
+    const std::vector<std::string> problems_;
+    const std::vector<std::string> discarding_devices_;
+
+    std::mutex mutex_;
+    std::jthread destroyer_ GODWIT_GUARDED_BY(mutex_);
+};
+
+}  // namespace godwit

@@ -1,0 +1,19 @@
+// A domain's XML, from text and to text.
+#pragma once
+
+#include <pugixml.hpp>
+#include <string>
+
+#include "engine/base/status.h"
+
+namespace godwit {
+
+// The largest XML that is taken from a peer.
+inline constexpr size_t kMaxDomainXmlBytes = size_t{1} << 20;
+
+// Error: InvalidArgument when it is no domain's XML, or too long.
+absl::StatusOr<pugi::xml_document> parse_domain(const std::string& xml);
+// Indented as libvirt does it.
+std::string domain_text(const pugi::xml_document& document);
+
+}  // namespace godwit

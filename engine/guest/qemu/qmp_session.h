@@ -1,0 +1,36 @@
+// QmpSession: one conversation with a QEMU in QMP, whichever way its monitor is reached.
+#pragma once
+
+#include <functional>
+#include <string_view>
+
+#include "engine/base/clock.h"
+#include "engine/base/status.h"
+#include "engine/guest/qemu/qmp_message.h"
+
+namespace godwit {
+
+// Thread-safe. Events are not queued: on_event is called for each on a thread of the session; it
+// must not block and must not call into the session. Once destroyed, a session calls it no more.
+class QmpSession {
+  public:
+    using OnEvent = std::function<void(const QmpEvent&, MonotonicTime at)>;
+
+    QmpSession() = default;
+    virtual ~QmpSession() = default;
+    QmpSession(const QmpSession&) = delete;
+    QmpSession& operator=(const QmpSession&) = delete;
+
+    // Sends a command and waits for its reply; passes `fd_to_pass` along (the caller keeps its
+    // own). Errors: QEMU's (see qmp_error), DeadlineExceeded after `limit` (the command may still
+    // be carried out), Unavailable when the session is lost, ResourceExhausted when too many wait.
+    virtual absl::StatusOr<Json> execute(std::string_view command, Json arguments, Duration limit,
+                                         int fd_to_pass) = 0;
+    // Why the session is over; ok while it is not.
+    [[nodiscard]] virtual absl::Status state() const = 0;
+    // Waits until the session is over and every event of it was delivered; false: not within
+    // `limit`.
+    [[nodiscard]] virtual bool wait_closed(Duration limit) const = 0;
+};
+
+}  // namespace godwit

@@ -1,0 +1,148 @@
+// What can be wrong with a domain or with the libvirt at the other end: each is said, and the guest
+// runs on where it was.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/harness/ending.h"
+#include "tests/harness/guest.h"
+#include "tests/harness/libvirt_host.h"
+#include "tests/harness/moving.h"
+
+namespace godwit::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr const char* kVm = "vm";
+
+class TwoLibvirts : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        if (!missing("kvm").empty()) GTEST_SKIP() << missing("kvm");
+        if (!host_a.problem().empty()) GTEST_SKIP() << host_a.problem();
+        ASSERT_EQ(host_b.problem(), "");
+        a.emplace(host_a.agent());
+        b.emplace(host_b.agent());
+    }
+    // Refused with these words, and libvirt at both sides is as it was.
+    void expect_refused(const std::vector<std::string>& words,
+                        const std::string& at_destination = "") {
+        const CommandResult result = migrate(*a, b->address());
+        expect_at_source(*a, result, {.words = words});
+        EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "running");
+        EXPECT_EQ(host_b.virsh_text({"list", "--all", "--name"}), at_destination);
+        EXPECT_THAT(host_b.memory_files(), IsEmpty());
+    }
+    LibvirtHost host_a{"hosta"};
+    LibvirtHost host_b{"hostb"};
+    std::optional<TestAgent> a;
+    std::optional<TestAgent> b;
+};
+
+TEST_F(TwoLibvirts, RefuseAnUnknownAndAnInactiveDomain) {
+    const CommandResult unknown = a->cli({"migrate", "nobody", "--to", b->address()});
+    EXPECT_EQ(unknown.exit_code, 3);
+    EXPECT_THAT(unknown.err, HasSubstr("no VM named nobody"));
+    ASSERT_EQ(host_a.virsh({"define", host_a.write_xml(domain_xml({}))}).exit_code, 0);
+    const CommandResult inactive = a->cli({"migrate", kVm, "--to", b->address()});
+    EXPECT_EQ(inactive.exit_code, 3);
+    EXPECT_THAT(inactive.err, HasSubstr("cold move"));
+}
+
+TEST_F(TwoLibvirts, RefuseADomainWithPrivateMemoryAndNameTheSetting) {
+    DomainOptions domain;
+    domain.memory_backing = "";
+    ASSERT_EQ(host_a.virsh({"create", host_a.write_xml(domain_xml(domain))}).exit_code, 0);
+    const CommandResult result = migrate(*a, b->address());
+    EXPECT_EQ(result.exit_code, 3);
+    EXPECT_THAT(result.err, HasSubstr("<source type='file'/><access mode='shared'/>"));
+    EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "running");
+}
+
+TEST_F(TwoLibvirts, RefuseAnonymousSharedMemoryAndNameTheSetting) {
+    DomainOptions domain;
+    domain.memory_backing = "<source type='memfd'/><access mode='shared'/>";
+    ASSERT_EQ(host_a.virsh({"create", host_a.write_xml(domain_xml(domain))}).exit_code, 0);
+    const CommandResult result = migrate(*a, b->address());
+    EXPECT_EQ(result.exit_code, 3);
+    EXPECT_THAT(result.err, HasSubstr("<source type='file'/>"));
+}
+
+TEST_F(TwoLibvirts, RefuseANameThatIsTaken) {
+    ASSERT_NO_FATAL_FAILURE(start_domain(host_a, *a, {}));
+    DomainOptions other;
+    other.uuid = "6f6b1d2e-0000-4000-8000-00000000000f";
+    ASSERT_EQ(host_b.virsh({"define", host_b.write_xml(domain_xml(other))}).exit_code, 0);
+    expect_refused({"another domain named vm"}, kVm);
+}
+
+TEST_F(TwoLibvirts, RefuseAUuidThatIsTaken) {
+    ASSERT_NO_FATAL_FAILURE(start_domain(host_a, *a, {}));
+    DomainOptions other;
+    other.name = "other";
+    ASSERT_EQ(host_b.virsh({"define", host_b.write_xml(domain_xml(other))}).exit_code, 0);
+    expect_refused({"another domain with the UUID", "named other"}, "other");
+}
+
+TEST_F(TwoLibvirts, KeepTheGuestWhenTheOtherOneRejectsItsXml) {
+    DomainOptions domain;
+    domain.devices = "<memballoon model='none'/>";
+    ASSERT_NO_FATAL_FAILURE(start_domain(host_a, *a, domain));
+    // A directory on the host where the destination would put the RAM file.
+    const CommandResult blocked =
+        run_command({"nsenter", "--mount=/proc/" + std::to_string(b->pid()) + "/ns/mnt", "mount",
+                     "-o", "remount,ro", "/run/godwit-ram"});
+    ASSERT_EQ(blocked.exit_code, 0) << blocked.err;
+    const CommandResult result = migrate(*a, b->address());
+    EXPECT_NE(result.exit_code, 0);
+    EXPECT_THAT(result.err, HasSubstr("Cannot start domain vm"));
+    EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "running");
+    EXPECT_EQ(host_b.virsh_text({"list", "--all", "--name"}), "");
+    expect_alive_and_well(*a, kVm);
+}
+
+TEST_F(TwoLibvirts, GoOnAfterLibvirtdWasRestarted) {
+    ASSERT_NO_FATAL_FAILURE(start_domain(host_a, *a, {}));
+    EXPECT_EQ(a->vm_names(), std::vector<std::string>{kVm});
+    host_a.stop_libvirtd();
+    const CommandResult refused = a->cli({"migrate", kVm, "--to", b->address()});
+    EXPECT_EQ(refused.exit_code, 3);
+    EXPECT_THAT(refused.err, HasSubstr("Cannot connect to libvirt"));
+    host_a.start_libvirtd();
+    const CommandResult moved = migrate(*a, b->address());
+    EXPECT_EQ(moved.exit_code, 0) << moved.err;
+    expect_alive_and_well(*b, kVm);
+}
+
+TEST_F(TwoLibvirts, SayThatTheGuestDiedWhenSomebodyDestroysItsDomain) {
+    ASSERT_NO_FATAL_FAILURE(start_domain(host_a, *a, {.append = "ws=128M rate=0 pattern=random"}));
+    BackgroundCommand command = a->cli_in_background(
+        {"migrate", kVm, "--to", b->address(), "--json", "--bandwidth", "10MB/s"});
+    ASSERT_TRUE(eventually(std::chrono::seconds(30), [&] {
+        return host_b.virsh_text({"list", "--name"}) == kVm;
+    }));
+    ASSERT_EQ(host_a.virsh({"destroy", kVm}).exit_code, 0);
+    ASSERT_TRUE(command.wait(std::chrono::seconds(60)));
+    EXPECT_NE(command.result().exit_code, 0);
+    EXPECT_EQ(json_of(command.result())["guest_at"], "none");
+    EXPECT_TRUE(eventually(std::chrono::seconds(20), [&] {
+        return host_b.virsh_text({"list", "--all", "--name"}).empty();
+    }));
+}
+
+TEST(ALibvirtThatCannotBeReached, EndsTheAgentWithItsReason) {
+    for (const char* uri :
+         {"libvirt:qemu+unix:///system?socket=/nowhere", "libvirt:nonsense:///x"}) {
+        const CommandResult result =
+            run_command({program("godwitd"), "--driver", uri, "--listen", "127.0.0.1:0",
+                         "--state-dir", "/tmp/gw-no-libvirt"});
+        EXPECT_EQ(result.exit_code, 3);
+        EXPECT_THAT(result.err, HasSubstr("Cannot connect to libvirt at"));
+    }
+    run_command({"rm", "-rf", "/tmp/gw-no-libvirt"});
+    EXPECT_EQ(run_command({program("godwitd"), "--driver", "xen"}).exit_code, 2);
+}
+
+}  // namespace
+}  // namespace godwit::testing

@@ -1,0 +1,148 @@
+// Domains of libvirt go there and back between two libvirts, and virsh shows on both sides what an
+// operator expects.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include "tests/harness/ending.h"
+#include "tests/harness/guest.h"
+#include "tests/harness/libvirt_host.h"
+#include "tests/harness/moving.h"
+
+namespace godwit::testing {
+namespace {
+
+using nlohmann::json;
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+constexpr const char* kVm = "vm";
+
+// Nothing is preloaded into libvirt's QEMUs.
+void use_uffd_wp() {
+    ::setenv("GODWIT_TEST_TRACKER", "uffd-wp", 1);  // NOLINT(concurrency-mt-unsafe): one thread
+}
+
+// The guest runs at `to`, where libvirt treats it as any domain; `from` has its definition alone.
+void expect_moved(const LibvirtHost& from, const LibvirtHost& to) {
+    EXPECT_EQ(from.virsh_text({"domstate", kVm}), "shut off");
+    EXPECT_TRUE(eventually(std::chrono::seconds(10), [&] { return from.memory_files().empty(); }))
+        << ::testing::PrintToString(from.memory_files());
+    EXPECT_THAT(from.virsh_text({"dumpxml", kVm}), Not(HasSubstr("-incoming")));
+    EXPECT_THAT(from.virsh_text({"dominfo", kVm}), ContainsRegex("Persistent: *yes"));
+    EXPECT_THAT(from.qemu_pids(), IsEmpty());
+
+    EXPECT_EQ(to.virsh_text({"domstate", "--reason", kVm}), "running (unpaused)");
+    EXPECT_EQ(to.virsh_text({"list", "--name"}), kVm);
+    EXPECT_THAT(to.virsh_text({"domjobinfo", kVm}), HasSubstr("None"));
+    EXPECT_EQ(to.virsh({"suspend", kVm}).exit_code, 0);
+    EXPECT_EQ(to.virsh_text({"domstate", kVm}), "paused");
+    EXPECT_EQ(to.virsh({"resume", kVm}).exit_code, 0);
+    const std::string capabilities =
+        to.virsh_text({"qemu-monitor-command", kVm, R"({"execute":"query-migrate-capabilities"})"});
+    EXPECT_THAT(capabilities, HasSubstr(R"({"state":false,"capability":"x-ignore-shared"})"));
+}
+
+struct Case {
+    const char* name;
+    const char* strategy;
+    DomainOptions domain;
+};
+void PrintTo(const Case& test, std::ostream* out) { *out << test.name; }
+
+class DomainsMove : public ::testing::TestWithParam<Case> {};
+
+TEST_P(DomainsMove, ThereAndBackAndVirshShowsWhatIsExpected) {
+    use_uffd_wp();
+    if (GetParam().domain.type == "kvm" && !missing("kvm").empty()) GTEST_SKIP() << missing("kvm");
+    LibvirtHost host_a("hosta"), host_b("hostb");
+    if (!host_a.problem().empty()) GTEST_SKIP() << host_a.problem();
+    ASSERT_EQ(host_b.problem(), "");
+    TestAgent a(host_a.agent()), b(host_b.agent());
+    ASSERT_NO_FATAL_FAILURE(start_domain(host_a, a, GetParam().domain));
+    std::vector<std::string> flags = {"--strategy", GetParam().strategy};
+    if (flags[1] == "precopy") flags.insert(flags.end(), kPatient.begin(), kPatient.end());
+    const json there = move_guest(a, b, kVm, flags);
+    if (HasFailure()) return;
+    expect_moved(host_a, host_b);
+    expect_alive_and_well(b, kVm);
+    move_guest(b, a, kVm, flags);
+    if (HasFailure()) return;
+    EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "running");
+    EXPECT_EQ(host_b.virsh_text({"list", "--all", "--name"}), "") << "a transient domain stays";
+    EXPECT_THAT(host_a.virsh_text({"dumpxml", "--inactive", kVm}), Not(HasSubstr("-incoming")));
+    expect_alive_and_well(a, kVm);
+    EXPECT_EQ(host_a.virsh({"destroy", kVm}).exit_code, 0);
+    EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "shut off");
+    EXPECT_TRUE(eventually(std::chrono::seconds(10), [&] { return a.vm_names().empty(); }));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Domains, DomainsMove,
+    ::testing::Values(
+        Case{"KvmPrecopy", "precopy", {}}, Case{"KvmHybrid", "hybrid", {}},
+        Case{"KvmPostcopyFlatOut", "postcopy", {.append = "ws=64M rate=0 pattern=random"}},
+        Case{"KvmStopAndCopy", "stop-and-copy", {}},
+        Case{"KvmPrecopyTwoVcpus", "precopy", {.vcpus = 2, .append = "ws=32M rate=9000"}},
+        Case{"TcgPrecopy", "precopy", {.type = "qemu", .append = "ws=16M rate=5000"}},
+        Case{"TcgPostcopy", "postcopy", {.type = "qemu", .append = "ws=16M rate=0"}}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+TEST(Domain, ThatGodwitMovedIsMovedOnByVirsh) {
+    use_uffd_wp();
+    if (!missing("kvm").empty()) GTEST_SKIP() << missing("kvm");
+    LibvirtHost host_a("hosta"), host_b("hostb");
+    if (!host_a.problem().empty()) GTEST_SKIP() << host_a.problem();
+    TestAgent a(host_a.agent()), b(host_b.agent());
+    ASSERT_NO_FATAL_FAILURE(start_domain(host_a, a, {}));
+    move_guest(a, b, kVm);
+    if (HasFailure()) return;
+    const CommandResult moved = host_b.virsh(
+        {"migrate", "--live", kVm, host_a.peer_uri(), "--migrateuri", host_a.migration_uri()});
+    ASSERT_EQ(moved.exit_code, 0) << moved.err;
+    EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "running");
+    expect_alive_and_well(a, kVm);
+    // And on by Godwit again.
+    move_guest(a, b, kVm);
+    expect_alive_and_well(b, kVm);
+}
+
+TEST(Domain, TakesItsDefinitionAlongWhereThatIsAskedFor) {
+    use_uffd_wp();
+    if (!missing("kvm").empty()) GTEST_SKIP() << missing("kvm");
+    LibvirtHost host_a("hosta"), host_b("hostb");
+    if (!host_a.problem().empty()) GTEST_SKIP() << host_a.problem();
+    TestAgent a(host_a.agent()), b(host_b.agent());
+    ASSERT_NO_FATAL_FAILURE(start_domain(host_a, a, {}));
+    move_guest(a, b, kVm, {"--persistent", "--undefine-source", "--strategy", "postcopy"});
+    if (HasFailure()) return;
+    EXPECT_EQ(host_a.virsh_text({"list", "--all", "--name"}), "");
+    EXPECT_THAT(host_b.virsh_text({"dominfo", kVm}), ContainsRegex("Persistent: *yes"));
+    EXPECT_THAT(host_b.virsh_text({"dumpxml", "--inactive", kVm}), Not(HasSubstr("-incoming")));
+    expect_alive_and_well(b, kVm);
+    EXPECT_EQ(host_b.virsh({"destroy", kVm}).exit_code, 0);
+    EXPECT_EQ(host_b.virsh_text({"domstate", kVm}), "shut off");
+    EXPECT_EQ(host_b.virsh({"start", kVm}).exit_code, 0);
+    EXPECT_EQ(host_b.virsh_text({"domstate", kVm}), "running");
+}
+
+TEST(Domain, ThatIsPausedStaysPaused) {
+    use_uffd_wp();
+    if (!missing("kvm").empty()) GTEST_SKIP() << missing("kvm");
+    LibvirtHost host_a("hosta"), host_b("hostb");
+    if (!host_a.problem().empty()) GTEST_SKIP() << host_a.problem();
+    TestAgent a(host_a.agent()), b(host_b.agent());
+    ASSERT_NO_FATAL_FAILURE(start_domain(host_a, a, {}));
+    ASSERT_EQ(host_a.virsh({"suspend", kVm}).exit_code, 0);
+    const CommandResult moved = migrate(a, b.address());
+    EXPECT_EQ(moved.exit_code, 0) << moved.err;
+    EXPECT_EQ(host_b.virsh_text({"domstate", kVm}), "paused");
+    EXPECT_EQ(host_b.virsh({"resume", kVm}).exit_code, 0);
+    EXPECT_EQ(host_b.virsh_text({"domstate", kVm}), "running");
+    expect_alive_and_well(b, kVm);
+}
+
+}  // namespace
+}  // namespace godwit::testing

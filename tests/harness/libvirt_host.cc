@@ -1,0 +1,188 @@
+#include "tests/harness/libvirt_host.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "tests/harness/guest.h"
+
+namespace godwit::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr Duration kStartLimit = std::chrono::seconds(60);
+constexpr Duration kEndLimit = std::chrono::seconds(20);
+constexpr Duration kBootLimit = std::chrono::seconds(60);
+constexpr const char* kQboot = "/usr/share/qemu/qboot.rom";
+
+void end(std::optional<BackgroundCommand>& command) {
+    if (!command) return;
+    command->signal(SIGTERM);
+    if (!command->wait(kEndLimit)) {
+        command->signal(SIGKILL);
+        command->wait(kEndLimit);
+    }
+    command.reset();
+}
+
+}  // namespace
+
+std::string domain_xml(const DomainOptions& options) {
+    const bool kvm = options.type == "kvm";
+    // Software-assisted KVM offers this MSR and then refuses it.
+    const char* cpu =
+        kvm ? "<cpu mode='host-passthrough'><feature policy='disable' name='arch-capabilities'/>"
+              "</cpu>"
+            : "<cpu mode='custom'><model>qemu64</model></cpu>";
+    const std::string firmware =
+        fs::exists(kQboot) ? fmt::format("<loader type='rom' readonly='yes'>{}</loader>", kQboot)
+                           : std::string();
+    return fmt::format(
+        "<domain type='{}'><name>{}</name><uuid>{}</uuid><memory unit='MiB'>{}</memory>"
+        "<vcpu>{}</vcpu><memoryBacking>{}</memoryBacking>"
+        "<os><type arch='x86_64' machine='q35'>hvm</type>{}<kernel>{}</kernel>"
+        "<cmdline>{} vcpus={}</cmdline></os><features><acpi/></features>{}"
+        "<devices><serial type='pty'/><controller type='usb' model='none'/>{}</devices></domain>\n",
+        options.type, options.name, options.uuid, options.memory_mib, options.vcpus,
+        options.memory_backing, firmware, program("guest.elf"), options.append, options.vcpus, cpu,
+        options.devices);
+}
+
+LibvirtHost::LibvirtHost(const std::string& name, const std::string& memory_directory)
+    : memory_directory_(memory_directory) {
+    if (::access("/usr/sbin/libvirtd", X_OK) != 0 || ::access("/usr/sbin/virtlogd", X_OK) != 0) {
+        problem_ = "libvirtd and virtlogd are not installed";
+        return;
+    }
+    std::string pattern = "/tmp/gwl-XXXXXX";
+    root_ = ::mkdtemp(pattern.data());
+    const std::string uuid = fmt::format("{:0<8}-1111-4111-8111-111111111111",
+                                         fmt::format("{:02x}", static_cast<int>(name.back())));
+    holder_.emplace(std::vector<std::string>{
+        "env", "GODWIT_TEST_MEMORY_DIR=" + memory_directory, "unshare", "--mount", "--uts", "--net",
+        GODWIT_HARNESS_DIR "/libvirt_host.sh", root_, name, uuid});
+    const bool made = eventually(kStartLimit, [&] {
+        return fs::exists(root_ + "/ready") || holder_->wait(Duration::zero());
+    });
+    if (!made || holder_->wait(Duration::zero())) {
+        problem_ = "namespaces cannot be made here: " + holder_->result().err;
+        return;
+    }
+    virtlogd_.emplace(inside({"/usr/sbin/virtlogd"}, true));
+    start_libvirtd();
+}
+
+void LibvirtHost::start_libvirtd() {
+    libvirtd_.emplace(inside({"/usr/sbin/libvirtd"}, true));
+    if (!eventually(kStartLimit, [&] { return virsh({"version"}).exit_code == 0; }))
+        problem_ = "libvirtd does not start: " + libvirtd_->result().err;
+}
+
+void LibvirtHost::stop_libvirtd() { end(libvirtd_); }
+
+LibvirtHost::~LibvirtHost() {
+    for (const pid_t pid : qemu_pids()) {
+        ::kill(pid, SIGKILL);
+        eventually(kEndLimit, [&] { return ::kill(pid, 0) != 0; });
+    }
+    if (::testing::Test::HasFailure() && !root_.empty()) {
+        for (const auto& entry : fs::recursive_directory_iterator(root_ + "/log")) {
+            if (!entry.is_regular_file()) continue;
+            const std::ifstream file(entry.path());
+            std::printf("---- %s ----\n", entry.path().c_str());
+            std::fflush(stdout);
+            run_command({"tail", "-n", "20", entry.path().string()});
+        }
+    }
+    end(libvirtd_);
+    end(virtlogd_);
+    end(holder_);
+    std::error_code ignored;
+    if (!root_.empty()) fs::remove_all(root_, ignored);
+}
+
+std::vector<std::string> LibvirtHost::inside(const std::vector<std::string>& words,
+                                             bool network) const {
+    const std::string target = fmt::format("/proc/{}/ns", holder_->pid());
+    std::vector<std::string> all = {"nsenter", "--mount=" + target + "/mnt",
+                                    "--uts=" + target + "/uts"};
+    if (network) all.push_back("--net=" + target + "/net");
+    all.insert(all.end(), words.begin(), words.end());
+    return all;
+}
+
+std::string LibvirtHost::path_inside(const std::string& path) const {
+    return fmt::format("/proc/{}/root{}", holder_->pid(), path);
+}
+
+AgentOptions LibvirtHost::agent() const {
+    if (!problem_.empty()) return {};
+    return {.wrapper = inside({}, false),
+            .lasting_flags = {"--driver", fmt::format("libvirt:{}", kUri)}};
+}
+
+CommandResult LibvirtHost::virsh(const std::vector<std::string>& words) const {
+    std::vector<std::string> all = {"virsh", "-q", "-c", kUri};
+    all.insert(all.end(), words.begin(), words.end());
+    return run_command(inside(all, false));
+}
+
+std::string LibvirtHost::virsh_text(const std::vector<std::string>& words) const {
+    const CommandResult result = virsh(words);
+    EXPECT_EQ(result.exit_code, 0) << words.front() << ": " << result.err;
+    std::string text = result.out;
+    while (!text.empty() && text.back() == '\n') text.pop_back();
+    return text;
+}
+
+std::string LibvirtHost::write_xml(const std::string& xml) const {
+    std::string path = root_ + "/domain.xml";
+    std::ofstream(path) << xml;
+    return path;
+}
+
+std::string LibvirtHost::peer_uri() const {
+    return fmt::format("qemu+unix:///system?socket={}/run/libvirt-sock", root_);
+}
+
+std::vector<std::string> LibvirtHost::memory_files() const {
+    std::vector<std::string> files;
+    std::error_code ignored;
+    const std::string directory = path_inside(memory_directory_ + "/libvirt/qemu");
+    for (const auto& entry : fs::recursive_directory_iterator(directory, ignored))
+        files.push_back(entry.path().filename().string());
+    return files;
+}
+
+std::vector<pid_t> LibvirtHost::qemu_pids() const {
+    std::vector<pid_t> pids;
+    std::error_code ignored;
+    if (!holder_) return pids;
+    for (const auto& entry : fs::directory_iterator(path_inside("/run/libvirt/qemu"), ignored)) {
+        pid_t pid = 0;
+        // driver.pid is libvirtd itself.
+        if (entry.path().extension() == ".pid" && entry.path().stem() != "driver" &&
+            (std::ifstream(entry.path()) >> pid) && ::kill(pid, 0) == 0)
+            pids.push_back(pid);
+    }
+    return pids;
+}
+
+void start_domain(LibvirtHost& host, TestAgent& agent, const DomainOptions& options) {
+    ASSERT_EQ(host.problem(), "");
+    const CommandResult defined = host.virsh({"define", host.write_xml(domain_xml(options))});
+    ASSERT_EQ(defined.exit_code, 0) << defined.err;
+    const CommandResult started = host.virsh({"start", options.name});
+    ASSERT_EQ(started.exit_code, 0) << started.err;
+    ASSERT_TRUE(eventually(kBootLimit, [&] {
+        return testimony(agent, options.name).state == GuestState::kRunning;
+    })) << "the guest did not boot";
+}
+
+}  // namespace godwit::testing

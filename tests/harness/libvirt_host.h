@@ -1,0 +1,80 @@
+// A host with a libvirt of its own, on this one: mount, UTS and network namespaces, host UUID and
+// host name make virsh take it for another machine. The network namespace is libvirt's alone:
+// agents talk over loopback.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tests/harness/agent.h"
+#include "tests/harness/command.h"
+
+namespace godwit::testing {
+
+struct DomainOptions {
+    std::string name = "vm";
+    std::string uuid = "6f6b1d2e-0000-4000-8000-000000000001";
+    std::string type = "kvm";  // kvm, qemu
+    int memory_mib = 256;
+    int vcpus = 1;
+    std::string append = "ws=64M rate=20000 pattern=random";
+    std::string memory_backing = "<source type='file'/><access mode='shared'/>";
+    std::string devices;  // further XML
+};
+// The freestanding guest as a domain.
+std::string domain_xml(const DomainOptions& options);
+
+// libvirtd and virtlogd are started by hand, without systemd. At the end: the QEMUs below it are
+// killed by pid, both daemons are ended, nothing of it is left.
+class LibvirtHost {
+  public:
+    // `name`: 1 to 8 letters.
+    explicit LibvirtHost(const std::string& name,
+                         const std::string& memory_directory = "/run/godwit-ram");
+    ~LibvirtHost();
+    LibvirtHost(const LibvirtHost&) = delete;
+    LibvirtHost& operator=(const LibvirtHost&) = delete;
+
+    // Why there is none, or empty.
+    [[nodiscard]] const std::string& problem() const { return problem_; }
+    // For an agent with this libvirt's domains.
+    [[nodiscard]] AgentOptions agent() const;
+    // `virsh WORDS…`.
+    CommandResult virsh(const std::vector<std::string>& words) const;
+    // The same's stdout without the empty lines at its end.
+    std::string virsh_text(const std::vector<std::string>& words) const;
+    // Writes the XML to a file that virsh can read; returns its path.
+    std::string write_xml(const std::string& xml) const;
+    // Entries of libvirt's memory directory, those that only keep RAM among them.
+    [[nodiscard]] std::vector<std::string> memory_files() const;
+    // What libvirt runs as QEMU, alive.
+    [[nodiscard]] std::vector<pid_t> qemu_pids() const;
+
+    // For a virsh on another host, and for the socket of libvirt's own migration.
+    [[nodiscard]] std::string peer_uri() const;
+    [[nodiscard]] std::string migration_uri() const { return "unix://" + root_ + "/migration"; }
+
+    void stop_libvirtd();
+    void start_libvirtd();
+
+    static constexpr const char* kUri = "qemu:///system";
+
+  private:
+    [[nodiscard]] std::vector<std::string> inside(const std::vector<std::string>& words,
+                                                  bool network) const;
+    [[nodiscard]] std::string path_inside(const std::string& path) const;
+
+    std::string root_;
+    std::string memory_directory_;
+    std::string problem_;
+    std::optional<BackgroundCommand> holder_;
+    std::optional<BackgroundCommand> virtlogd_;
+    std::optional<BackgroundCommand> libvirtd_;
+};
+
+// Defines a domain, starts it, waits until its guest says `running`.
+void start_domain(LibvirtHost& host, TestAgent& agent, const DomainOptions& options);
+
+}  // namespace godwit::testing

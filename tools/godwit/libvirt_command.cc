@@ -1,0 +1,100 @@
+#include "tools/godwit/libvirt_command.h"
+
+#include <fmt/format.h>
+
+#include <iostream>
+
+#include "engine/guest/libvirt/connection.h"
+#include "engine/guest/libvirt/domain_xml.h"
+#include "engine/guest/libvirt/enable.h"
+#include "engine/guest/libvirt/libvirt_hypervisor.h"
+
+namespace godwit {
+namespace {
+
+ExitCode refuse(const absl::Status& status) {
+    std::cerr << fmt::format("godwit: {}\n", std::string(status.message()));
+    return ExitCode::kRefused;
+}
+
+struct Found {
+    ConnectHandle connection;
+    DomainHandle domain;
+};
+
+absl::StatusOr<Found> find(const LibvirtWords& words) {
+    LibvirtConnection connection(words.uri);
+    GODWIT_ASSIGN_OR_RETURN(ConnectHandle handle, connection.get());
+    GODWIT_ASSIGN_OR_RETURN(DomainHandle domain, find_domain(handle, words.domain));
+    return Found{std::move(handle), std::move(domain)};
+}
+
+absl::StatusOr<std::string> xml_of(virDomain* domain, unsigned int flags) {
+    char* text = ::virDomainGetXMLDesc(domain, flags);
+    if (text == nullptr) return libvirt_status("Cannot read the domain's XML");
+    return take_text(text);
+}
+
+// Of a domain that runs: what QEMU was started with. Of another: what it will be started with.
+absl::StatusOr<std::vector<std::string>> problems_of(const LibvirtWords& words, virDomain* domain) {
+    if (::virDomainIsActive(domain) == 1) {
+        LibvirtHypervisor hypervisor(words.uri);
+        GODWIT_ASSIGN_OR_RETURN(const std::shared_ptr<Vm> vm,
+                                hypervisor.find(::virDomainGetName(domain)));
+        return vm->migration_blockers();
+    }
+    GODWIT_ASSIGN_OR_RETURN(const std::string xml, xml_of(domain, VIR_DOMAIN_XML_INACTIVE));
+    std::vector<std::string> problems = domain_problems(xml);
+    GODWIT_ASSIGN_OR_RETURN(const std::string enabled, enable_migration(xml));
+    if (enabled != xml)
+        problems.push_back(fmt::format(
+            "its RAM will be private to QEMU: run godwit libvirt enable {}", words.domain));
+    return problems;
+}
+
+}  // namespace
+
+ExitCode libvirt_check(const LibvirtWords& words) {
+    const absl::StatusOr<Found> found = find(words);
+    if (!found.ok()) return refuse(found.status());
+    const auto problems = problems_of(words, found->domain.get());
+    if (!problems.ok()) return refuse(problems.status());
+    const bool runs = ::virDomainIsActive(found->domain.get()) == 1;
+    for (const std::string& problem : *problems) std::cout << problem << "\n";
+    if (!problems->empty()) return ExitCode::kRefused;
+    std::cout << fmt::format("{} can be moved{}\n", words.domain,
+                             runs ? "" : " once it runs; where its RAM is, is seen then");
+    return ExitCode::kDone;
+}
+
+ExitCode libvirt_enable(const LibvirtWords& words) {
+    const absl::StatusOr<Found> found = find(words);
+    if (!found.ok()) return refuse(found.status());
+    virDomain* domain = found->domain.get();
+    if (::virDomainIsPersistent(domain) != 1)
+        return refuse(absl::FailedPreconditionError(
+            fmt::format("{} has no definition to be changed: it is transient", words.domain)));
+    const auto before = xml_of(domain, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE);
+    if (!before.ok()) return refuse(before.status());
+    const auto after = words.undo ? disable_migration(*before) : enable_migration(*before);
+    if (!after.ok()) return refuse(after.status());
+    if (*after == *before) {
+        std::cout << fmt::format("{} needs no change\n", words.domain);
+        return ExitCode::kDone;
+    }
+    std::cout << line_diff(*before, *after);
+    if (!words.yes) {
+        std::cout << "Nothing was changed yet: say --yes\n";
+        return ExitCode::kDone;
+    }
+    const DomainHandle defined(::virDomainDefineXML(found->connection.get(), after->c_str()));
+    if (!defined) return refuse(libvirt_status("Cannot change the domain's definition"));
+    std::cout << fmt::format(
+        "{} is changed; {}\n", words.domain,
+        ::virDomainIsActive(domain) == 1
+            ? "it runs on as it was started: this takes effect when it is shut down and started"
+            : "this takes effect when it is started");
+    return ExitCode::kDone;
+}
+
+}  // namespace godwit

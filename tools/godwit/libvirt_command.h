@@ -1,0 +1,22 @@
+// godwit libvirt …: what a domain needs to be moved, said and done without an agent.
+#pragma once
+
+#include <string>
+
+#include "tools/godwit/exit_code.h"
+
+namespace godwit {
+
+struct LibvirtWords {
+    std::string uri = "qemu:///system";
+    std::string domain;
+    bool undo = false;
+    bool yes = false;  // do it; otherwise only the difference is shown
+};
+
+// Says what is in the way, one a line; kRefused when anything is.
+ExitCode libvirt_check(const LibvirtWords& words);
+// Shows how the domain's definition would change, and with `yes` changes it.
+ExitCode libvirt_enable(const LibvirtWords& words);
+
+}  // namespace godwit
