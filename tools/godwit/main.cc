@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <functional>
 #include <iostream>
 
@@ -16,6 +17,8 @@
 
 namespace godwit {
 namespace {
+
+constexpr uint32_t kMostStreams = 16;
 
 // What was typed.
 struct Words {
@@ -40,7 +43,7 @@ struct Words {
     std::string on_no_converge = "default";
     std::string finish_by;
     std::string bandwidth = "unlimited";
-    uint32_t streams = 2;
+    std::string streams = "auto";
     std::string congestion_control;
     std::string bind;
     std::string compress = "auto";
@@ -89,6 +92,18 @@ absl::StatusOr<double> parse_factor(std::string text) {
     if (text.empty() || *end != '\0' || !(factor > 0) || factor > 1e6)
         return absl::InvalidArgumentError("write it as 3x: a multiple of the touched RAM");
     return factor;
+}
+
+// 0: as many as help.
+absl::StatusOr<uint32_t> parse_streams(const std::string& text) {
+    if (text == "auto") return 0U;
+    uint32_t streams = 0;
+    const char* const end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data(), end, streams);
+    if (error == std::errc() && rest == end && streams >= 1 && streams <= kMostStreams)
+        return streams;
+    return absl::InvalidArgumentError(
+        fmt::format("--streams: {} is neither auto nor 1 to {}", text, kMostStreams));
 }
 
 // 0: no limit.
@@ -141,7 +156,8 @@ absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
     }
     GODWIT_ASSIGN_OR_RETURN(const Bytes bandwidth, parse_bandwidth(words.bandwidth));
     request.set_bandwidth_bytes_per_s(bandwidth);
-    request.set_streams(words.streams);
+    GODWIT_ASSIGN_OR_RETURN(const uint32_t streams, parse_streams(words.streams));
+    request.set_streams(streams);
     request.set_congestion_control(words.congestion_control);
     if (!words.bind.empty())
         for (const auto address : absl::StrSplit(words.bind, ','))
@@ -329,8 +345,11 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
     migrate->add_option("--finish-by", words.finish_by,
                         "Resume before the last pages are there, so that all is over by then: 30s");
     add_bandwidth_option(*migrate, words)->capture_default_str();
-    migrate->add_option("--streams", words.streams, "TCP streams for pages")
-        ->check(CLI::Range(1, 16))
+    migrate
+        ->add_option("--streams", words.streams,
+                     "TCP streams for pages, 1 to 16; auto: 2, and for more than 1 GiB as many as
+                     "
+                     "make the first round faster")
         ->capture_default_str();
     migrate->add_option("--congestion-control", words.congestion_control,
                         "Of the TCP streams, as bbr: one that the source's kernel has");
