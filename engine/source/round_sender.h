@@ -62,7 +62,7 @@ class RoundSender {
     static absl::StatusOr<std::unique_ptr<RoundSender>> create(std::span<const RamBlock> blocks,
                                                                SourceStreams& streams,
                                                                DirtyTracker& tracker,
-                                                               Options options);
+                                                               const Options& options);
     // Ends the workers; the streams must be shut down first if a round may be under way.
     ~RoundSender();
 
@@ -106,7 +106,7 @@ class RoundSender {
         std::array<uint16_t, kPagesPerChunk> pages;  // within the chunk
     };
     RoundSender(std::span<const RamBlock> blocks, SourceStreams& streams, DirtyTracker& tracker,
-                Options options, RamReader reader);
+                const Options& options, RamReader reader);
     void work(Share& share, const std::stop_token& stop);
     absl::StatusOr<RoundTotals> send_share(Share& share);
     absl::Status send_pages_of(Share& share, BlockIndex block, ChunkIndex chunk,
