@@ -69,7 +69,6 @@ TEST_P(DestinationAgentKilledWhileTheSourceOf, LeavesTheGuestAtTheSource) {
     hold(a, GetParam());
     BackgroundCommand command = begin_postcopy();
     await_held(a);
-    if (GetParam() == step::kCommitSent) await_commit_heard();
     b.end(SIGKILL);
     await_log("the urgent stream has ended");
     let_go(a);
@@ -145,6 +144,61 @@ TEST_F(DrainTest, DestinationAgentKilledBeforeItNotedCommitRefuses) {
     expect_back_at_a();
 }
 
+// COMMIT is on the wire, and the destination has not noted it.
+class CommitOnTheWire : public DrainTest {
+  protected:
+    void SetUp() override {
+        DrainTest::SetUp();
+        if (HasFatalFailure()) return;
+        hold(a, step::kCommitSent);
+        hold(b, step::kCommitCame);
+        command.emplace(begin_postcopy());
+        await_held(a);
+        await_held(b);
+        guest.emplace(a.ram_file(kVm));
+    }
+    void expect_given_back() {
+        expect_report({.exit_code = 1, .outcome = "failed", .words = {"refused"}}, "source");
+        expect_back_at_a();
+    }
+
+    std::optional<BackgroundCommand> command;
+    std::optional<GuestWatch> guest;
+};
+
+class BothAgentsKilledWithCommitOnTheWire : public CommitOnTheWire,
+                                            public ::testing::WithParamInterface<bool> {};
+
+TEST_P(BothAgentsKilledWithCommitOnTheWire, HaveTheGuestAtTheSourceAgain) {
+    const bool source_first = GetParam();
+    b.end(SIGKILL);
+    a.end(SIGKILL);
+    expect_lost(*command);
+    bring_back(source_first ? a : b);
+    if (source_first) {
+        EXPECT_TRUE(guest->stands_still()) << "nobody has said that it will not run there";
+    }
+    bring_back(source_first ? b : a);
+    expect_given_back();
+}
+
+INSTANTIATE_TEST_SUITE_P(Postcopy, BothAgentsKilledWithCommitOnTheWire, ::testing::Bool(),
+                         [](const auto& test) {
+                             return std::string(test.param ? "SourceFirst" : "DestinationFirst");
+                         });
+
+TEST_F(CommitOnTheWire, FromASourceThatDiedIsRefused) {
+    a.end(SIGKILL);
+    expect_lost(*command);
+    ASSERT_TRUE(eventually(std::chrono::seconds(30), [&] {
+        return b.log().find("the streams end here") != std::string::npos;
+    })) << b.log();
+    let_go(b);
+    EXPECT_TRUE(guest->stands_still()) << "nobody has told it what became of COMMIT";
+    bring_back(a);
+    expect_given_back();
+}
+
 // --- in the drain ---------------------------------------------------------------------------
 
 class SourceAgentKilledAt : public DrainTest,
@@ -154,6 +208,7 @@ TEST_P(SourceAgentKilledAt, OnlyStallsTheGuestAndItsSuccessorFinishes) {
     hold(a, GetParam());
     BackgroundCommand command = begin_postcopy();
     await_held(a);
+    await_commit_heard();
     a.end(SIGKILL);
     expect_lost(command);
     bring_back(a);
@@ -192,7 +247,7 @@ TEST_P(DestinationAgentKilledWhileTheSourceIsAt, OnlyStallsTheGuestAndItsSuccess
     hold(a, GetParam());
     BackgroundCommand command = begin_postcopy();
     await_held(a);
-    if (GetParam() == step::kCommitSent) await_commit_heard();
+    await_commit_heard();
     b.end(SIGKILL);
     await_log("the urgent stream has ended");
     let_go(a);
@@ -221,7 +276,7 @@ TEST_P(BothAgentsKilledAt, OnlyStallTheGuestAndTheirSuccessorsFinish) {
     hold(holder, GetParam().step);
     BackgroundCommand command = begin_postcopy();
     await_held(holder);
-    if (GetParam().step == step::kCommitSent) await_commit_heard();
+    await_commit_heard();
     b.end(SIGKILL);
     a.end(SIGKILL);
     expect_lost(command);
