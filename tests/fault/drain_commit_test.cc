@@ -1,5 +1,5 @@
-// Agents are killed and migrations cancelled before COMMIT of a guest whose last pages follow it has
-// been heard: the guest stays at the source.
+// Agents are killed and migrations cancelled before COMMIT of a guest whose last pages follow it
+// has been heard: the guest stays at the source.
 #include <signal.h>
 
 #include "tests/fault/drain_lab.h"
