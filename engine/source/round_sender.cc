@@ -30,14 +30,14 @@ void RoundTotals::add(const RoundTotals& other) {
 absl::StatusOr<std::unique_ptr<RoundSender>> RoundSender::create(std::span<const RamBlock> blocks,
                                                                  SourceStreams& streams,
                                                                  DirtyTracker& tracker,
-                                                                 Options options) {
+                                                                 const Options& options) {
     GODWIT_ASSIGN_OR_RETURN(RamReader reader, RamReader::create(blocks));
     return std::unique_ptr<RoundSender>(
         new RoundSender(blocks, streams, tracker, options, std::move(reader)));
 }
 
 RoundSender::RoundSender(std::span<const RamBlock> blocks, SourceStreams& streams,
-                         DirtyTracker& tracker, Options options, RamReader reader)
+                         DirtyTracker& tracker, const Options& options, RamReader reader)
     : blocks_(blocks),
       streams_(streams),
       tracker_(tracker),

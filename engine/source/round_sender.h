@@ -66,7 +66,7 @@ class RoundSender {
     static absl::StatusOr<std::unique_ptr<RoundSender>> create(std::span<const RamBlock> blocks,
                                                                SourceStreams& streams,
                                                                DirtyTracker& tracker,
-                                                               Options options);
+                                                               const Options& options);
     // Ends the workers; the streams must be shut down first if a round may be under way.
     ~RoundSender();
 
@@ -114,7 +114,7 @@ class RoundSender {
         std::array<uint16_t, kPagesPerChunk> pages;  // within the chunk
     };
     RoundSender(std::span<const RamBlock> blocks, SourceStreams& streams, DirtyTracker& tracker,
-                Options options, RamReader reader);
+                const Options& options, RamReader reader);
     void start_workers();
     void work(Share& share, uint64_t seen, const std::stop_token& stop);
     absl::StatusOr<RoundTotals> send_share(Share& share);

@@ -34,6 +34,16 @@ class TwoLibvirts : public ::testing::Test {
         EXPECT_EQ(host_b.virsh_text({"list", "--all", "--name"}), at_destination);
         EXPECT_THAT(host_b.memory_files(), IsEmpty());
     }
+    // A domain with that <memoryBacking> is refused, and told what it should be.
+    void expect_memory_refused(const std::string& backing, const std::string& words) {
+        DomainOptions domain;
+        domain.memory_backing = backing;
+        ASSERT_EQ(host_a.virsh({"create", host_a.write_xml(domain_xml(domain))}).exit_code, 0);
+        const CommandResult result = migrate(*a, b->address());
+        EXPECT_EQ(result.exit_code, 3);
+        EXPECT_THAT(result.err, HasSubstr(words));
+        EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "running");
+    }
     LibvirtHost host_a{"hosta"};
     LibvirtHost host_b{"hostb"};
     std::optional<TestAgent> a;
@@ -51,22 +61,11 @@ TEST_F(TwoLibvirts, RefuseAnUnknownAndAnInactiveDomain) {
 }
 
 TEST_F(TwoLibvirts, RefuseADomainWithPrivateMemoryAndNameTheSetting) {
-    DomainOptions domain;
-    domain.memory_backing = "";
-    ASSERT_EQ(host_a.virsh({"create", host_a.write_xml(domain_xml(domain))}).exit_code, 0);
-    const CommandResult result = migrate(*a, b->address());
-    EXPECT_EQ(result.exit_code, 3);
-    EXPECT_THAT(result.err, HasSubstr("<source type='file'/><access mode='shared'/>"));
-    EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "running");
+    expect_memory_refused("", "<source type='file'/><access mode='shared'/>");
 }
 
 TEST_F(TwoLibvirts, RefuseAnonymousSharedMemoryAndNameTheSetting) {
-    DomainOptions domain;
-    domain.memory_backing = "<source type='memfd'/><access mode='shared'/>";
-    ASSERT_EQ(host_a.virsh({"create", host_a.write_xml(domain_xml(domain))}).exit_code, 0);
-    const CommandResult result = migrate(*a, b->address());
-    EXPECT_EQ(result.exit_code, 3);
-    EXPECT_THAT(result.err, HasSubstr("<source type='file'/>"));
+    expect_memory_refused("<source type='memfd'/><access mode='shared'/>", "<source type='file'/>");
 }
 
 TEST_F(TwoLibvirts, RefuseANameThatIsTaken) {

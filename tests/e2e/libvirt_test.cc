@@ -52,15 +52,33 @@ struct Case {
 };
 void PrintTo(const Case& test, std::ostream* out) { *out << test.name; }
 
-class DomainsMove : public ::testing::TestWithParam<Case> {};
+// Two hosts with a libvirt each, and an agent on either.
+class Domain : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        use_uffd_wp();
+        if (!host_a.problem().empty()) GTEST_SKIP() << host_a.problem();
+        ASSERT_EQ(host_b.problem(), "");
+        agent_a.emplace(host_a.agent());
+        agent_b.emplace(host_b.agent());
+    }
+    // Under KVM.
+    void start() {
+        if (!missing("kvm").empty()) GTEST_SKIP() << missing("kvm");
+        ASSERT_NO_FATAL_FAILURE(start_domain(host_a, *agent_a, {}));
+    }
+    LibvirtHost host_a{"hosta"};
+    LibvirtHost host_b{"hostb"};
+    std::optional<TestAgent> agent_a;
+    std::optional<TestAgent> agent_b;
+};
+
+class DomainsMove : public Domain, public ::testing::WithParamInterface<Case> {};
 
 TEST_P(DomainsMove, ThereAndBackAndVirshShowsWhatIsExpected) {
-    use_uffd_wp();
     if (GetParam().domain.type == "kvm" && !missing("kvm").empty()) GTEST_SKIP() << missing("kvm");
-    LibvirtHost host_a("hosta"), host_b("hostb");
-    if (!host_a.problem().empty()) GTEST_SKIP() << host_a.problem();
-    ASSERT_EQ(host_b.problem(), "");
-    TestAgent a(host_a.agent()), b(host_b.agent());
+    TestAgent& a = *agent_a;
+    TestAgent& b = *agent_b;
     ASSERT_NO_FATAL_FAILURE(start_domain(host_a, a, GetParam().domain));
     std::vector<std::string> flags = {"--strategy", GetParam().strategy};
     if (flags[1] == "precopy") flags.insert(flags.end(), kPatient.begin(), kPatient.end());
@@ -90,13 +108,11 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"TcgPostcopy", "postcopy", {.type = "qemu", .append = "ws=16M rate=0"}}),
     [](const auto& test) { return std::string(test.param.name); });
 
-TEST(Domain, ThatGodwitMovedIsMovedOnByVirsh) {
-    use_uffd_wp();
-    if (!missing("kvm").empty()) GTEST_SKIP() << missing("kvm");
-    LibvirtHost host_a("hosta"), host_b("hostb");
-    if (!host_a.problem().empty()) GTEST_SKIP() << host_a.problem();
-    TestAgent a(host_a.agent()), b(host_b.agent());
-    ASSERT_NO_FATAL_FAILURE(start_domain(host_a, a, {}));
+TEST_F(Domain, ThatGodwitMovedIsMovedOnByVirsh) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    if (IsSkipped()) return;
+    TestAgent& a = *agent_a;
+    TestAgent& b = *agent_b;
     move_guest(a, b, kVm);
     if (HasFailure()) return;
     const CommandResult moved = host_b.virsh(
@@ -109,13 +125,11 @@ TEST(Domain, ThatGodwitMovedIsMovedOnByVirsh) {
     expect_alive_and_well(b, kVm);
 }
 
-TEST(Domain, TakesItsDefinitionAlongWhereThatIsAskedFor) {
-    use_uffd_wp();
-    if (!missing("kvm").empty()) GTEST_SKIP() << missing("kvm");
-    LibvirtHost host_a("hosta"), host_b("hostb");
-    if (!host_a.problem().empty()) GTEST_SKIP() << host_a.problem();
-    TestAgent a(host_a.agent()), b(host_b.agent());
-    ASSERT_NO_FATAL_FAILURE(start_domain(host_a, a, {}));
+TEST_F(Domain, TakesItsDefinitionAlongWhereThatIsAskedFor) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    if (IsSkipped()) return;
+    TestAgent& a = *agent_a;
+    TestAgent& b = *agent_b;
     move_guest(a, b, kVm, {"--persistent", "--undefine-source", "--strategy", "postcopy"});
     if (HasFailure()) return;
     EXPECT_EQ(host_a.virsh_text({"list", "--all", "--name"}), "");
@@ -128,13 +142,11 @@ TEST(Domain, TakesItsDefinitionAlongWhereThatIsAskedFor) {
     EXPECT_EQ(host_b.virsh_text({"domstate", kVm}), "running");
 }
 
-TEST(Domain, ThatIsPausedStaysPaused) {
-    use_uffd_wp();
-    if (!missing("kvm").empty()) GTEST_SKIP() << missing("kvm");
-    LibvirtHost host_a("hosta"), host_b("hostb");
-    if (!host_a.problem().empty()) GTEST_SKIP() << host_a.problem();
-    TestAgent a(host_a.agent()), b(host_b.agent());
-    ASSERT_NO_FATAL_FAILURE(start_domain(host_a, a, {}));
+TEST_F(Domain, ThatIsPausedStaysPaused) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    if (IsSkipped()) return;
+    TestAgent& a = *agent_a;
+    TestAgent& b = *agent_b;
     ASSERT_EQ(host_a.virsh({"suspend", kVm}).exit_code, 0);
     const CommandResult moved = migrate(a, b.address());
     EXPECT_EQ(moved.exit_code, 0) << moved.err;

@@ -145,10 +145,6 @@ bool DrainLab::await_drained(double part) {
     return now > 0;
 }
 
-void DrainLab::await_commit_heard() {
-    ASSERT_TRUE(eventually(kLimit, [&] { return witness->ran_at_destination(); })) << b.log();
-}
-
 nlohmann::json DrainLab::report() { return json_of(a.cli({"report", kId, "--json"})); }
 
 void DrainLab::expect_lost(BackgroundCommand& command) {

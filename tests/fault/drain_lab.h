@@ -58,8 +58,6 @@ class DrainLab : public Lab {
     // when the drain was over first.
     bool await_drained(double part);
 
-    // Sent is not heard: an agent that dies in between never had the guest, and it goes back to a.
-    void await_commit_heard();
     // Its agent was ended: the command can't know how the migration ended.
     static void expect_lost(BackgroundCommand& command);
     // All is over: the guest is at b, whole, alone, with all its pages; nothing is left of the

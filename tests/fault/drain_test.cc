@@ -20,131 +20,6 @@ TEST_F(DrainTest, WithoutAnyFaultLeavesNothingBehind) {
     expect_moves(b, a);
 }
 
-// --- before COMMIT --------------------------------------------------------------------------
-
-class SourceAgentKilledBeforeCommitOf : public DrainTest,
-                                        public ::testing::WithParamInterface<std::string_view> {};
-
-TEST_P(SourceAgentKilledBeforeCommitOf, LeavesTheGuestAtTheSource) {
-    hold(a, GetParam());
-    BackgroundCommand command = begin_postcopy();
-    await_held(a);
-    const GuestWatch guest(a.ram_file(kVm));
-    EXPECT_TRUE(guest.until_it_runs(std::chrono::seconds(3), [&] { a.end(SIGKILL); }))
-        << "the guest does not run again";
-    expect_lost(command);
-    bring_back(a);
-    expect_report({.exit_code = 1, .outcome = "failed", .words = {"the agent ended"}}, "source");
-    expect_back_at_a();
-}
-
-INSTANTIATE_TEST_SUITE_P(Postcopy, SourceAgentKilledBeforeCommitOf,
-                         ::testing::Values(step::kPunchedEarly, step::kFrozen, step::kLastPagesSent,
-                                           step::kVerified),
-                         step_name);
-
-class DestinationAgentKilledBeforeCommitOf
-    : public DrainTest,
-      public ::testing::WithParamInterface<std::string_view> {};
-
-TEST_P(DestinationAgentKilledBeforeCommitOf, LeavesTheGuestAtTheSource) {
-    hold(b, GetParam());
-    BackgroundCommand command = begin_postcopy();
-    await_held(b);
-    b.end(SIGKILL);
-    expect_end(command, kFailed, "source");
-    bring_back(b);
-    expect_back_at_a();
-}
-
-INSTANTIATE_TEST_SUITE_P(Postcopy, DestinationAgentKilledBeforeCommitOf,
-                         ::testing::Values(step::kArmed, step::kServing, step::kLoadDone),
-                         step_name);
-
-class DestinationAgentKilledWhileTheSourceOf
-    : public DrainTest,
-      public ::testing::WithParamInterface<std::string_view> {};
-
-TEST_P(DestinationAgentKilledWhileTheSourceOf, LeavesTheGuestAtTheSource) {
-    hold(a, GetParam());
-    BackgroundCommand command = begin_postcopy();
-    await_held(a);
-    if (GetParam() == step::kCommitSent) await_commit_heard();
-    b.end(SIGKILL);
-    await_log("the urgent stream has ended");
-    let_go(a);
-    expect_end(command, kFailed, "source");
-    bring_back(b);
-    expect_back_at_a();
-}
-
-INSTANTIATE_TEST_SUITE_P(Postcopy, DestinationAgentKilledWhileTheSourceOf,
-                         ::testing::Values(step::kPunchedEarly, step::kFrozen, step::kVerified),
-                         step_name);
-
-class CancelBeforeCommitOf : public DrainTest,
-                             public ::testing::WithParamInterface<std::string_view> {};
-
-TEST_P(CancelBeforeCommitOf, LeavesTheGuestAtTheSource) {
-    hold(a, GetParam());
-    BackgroundCommand command = begin_postcopy();
-    await_held(a);
-    EXPECT_EQ(a.cli({"cancel", kId}).exit_code, 0);
-    let_go(a);
-    expect_end(command, kCancelled, "source");
-    expect_back_at_a();
-    expect_moves(a, b);
-}
-
-INSTANTIATE_TEST_SUITE_P(Postcopy, CancelBeforeCommitOf,
-                         ::testing::Values(step::kPunchedEarly, step::kFrozen, step::kVerified),
-                         step_name);
-
-class DestinationQemuKilledBeforeCommitOf : public DrainTest,
-                                            public ::testing::WithParamInterface<std::string_view> {
-};
-
-TEST_P(DestinationQemuKilledBeforeCommitOf, LeavesTheGuestAtTheSource) {
-    hold(b, GetParam());
-    BackgroundCommand command = begin_postcopy();
-    await_held(b);
-    ASSERT_EQ(b.qemu_pids().size(), 1U);
-    kill_process(b.qemu_pids().front());
-    let_go(b);
-    expect_end(command, {.exit_code = 1, .outcome = "failed", .words = {"QEMU"}}, "source");
-    expect_back_at_a();
-}
-
-INSTANTIATE_TEST_SUITE_P(Postcopy, DestinationQemuKilledBeforeCommitOf,
-                         ::testing::Values(step::kServing, step::kLoadDone, step::kContNoted),
-                         step_name);
-
-// --- between COMMIT and the drain -----------------------------------------------------------
-
-TEST_F(DrainTest, SourceAgentKilledBetweenTheWordAndTheByteHasTheGuestBack) {
-    hold(a, step::kWordDecided);
-    BackgroundCommand command = begin_postcopy();
-    await_held(a);
-    const GuestWatch guest(a.ram_file(kVm));
-    a.end(SIGKILL);
-    EXPECT_TRUE(guest.stands_still()) << "the word says COMMIT: nobody may run it on a guess";
-    expect_lost(command);
-    bring_back(a);
-    expect_report({.exit_code = 1, .outcome = "failed", .words = {"refused"}}, "source");
-    expect_back_at_a();
-}
-
-TEST_F(DrainTest, DestinationAgentKilledBeforeItNotedCommitRefuses) {
-    hold(b, step::kCommitCame);
-    BackgroundCommand command = begin_postcopy();
-    await_held(b);
-    b.end(SIGKILL);
-    EXPECT_FALSE(command.wait(std::chrono::seconds(1))) << "in doubt, it must go on asking";
-    bring_back(b);
-    expect_end(command, kFailed, "source");
-    expect_back_at_a();
-}
-
 // --- in the drain ---------------------------------------------------------------------------
 
 class SourceAgentKilledAt : public DrainTest,
@@ -154,6 +29,7 @@ TEST_P(SourceAgentKilledAt, OnlyStallsTheGuestAndItsSuccessorFinishes) {
     hold(a, GetParam());
     BackgroundCommand command = begin_postcopy();
     await_held(a);
+    await_commit_heard();
     a.end(SIGKILL);
     expect_lost(command);
     bring_back(a);
@@ -192,7 +68,7 @@ TEST_P(DestinationAgentKilledWhileTheSourceIsAt, OnlyStallsTheGuestAndItsSuccess
     hold(a, GetParam());
     BackgroundCommand command = begin_postcopy();
     await_held(a);
-    if (GetParam() == step::kCommitSent) await_commit_heard();
+    await_commit_heard();
     b.end(SIGKILL);
     await_log("the urgent stream has ended");
     let_go(a);
@@ -221,7 +97,7 @@ TEST_P(BothAgentsKilledAt, OnlyStallTheGuestAndTheirSuccessorsFinish) {
     hold(holder, GetParam().step);
     BackgroundCommand command = begin_postcopy();
     await_held(holder);
-    if (GetParam().step == step::kCommitSent) await_commit_heard();
+    await_commit_heard();
     b.end(SIGKILL);
     a.end(SIGKILL);
     expect_lost(command);

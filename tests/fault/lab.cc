@@ -180,6 +180,16 @@ void Lab::await_log(const std::string& words) {
         << a.log();
 }
 
+void Lab::await_commit_heard() {
+    const std::string journal = fmt::format("{}/migrations/{}/journal.json", b.state_dir(), kId);
+    ASSERT_TRUE(eventually(kLimit, [&] {
+        const std::string text = slurp(journal);
+        for (const char* phase : {"PHASE_CONT", "_RESUMED", "_DRAINING"})
+            if (text.find(phase) != std::string::npos) return true;
+        return false;
+    })) << b.log();
+}
+
 void Lab::bring_back(TestAgent& agent) {
     let_go(agent);
     agent.restart_with({});

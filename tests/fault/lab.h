@@ -77,6 +77,9 @@ class Lab : public ::testing::Test {
 
     // Waits until a's log has `words`.
     void await_log(const std::string& words);
+    // Waits until COMMIT is in b's journal. Sent is not heard: a destination that dies in between,
+    // or sees its streams break first, never had the guest, and it is the source's again.
+    void await_commit_heard();
 
     // The command ends with this, or, where the command lost its agent, the report says it.
     void expect_end(BackgroundCommand& command, const Ending& ending, const std::string& guest_at);

@@ -111,6 +111,7 @@ TEST_F(RecoveryTest, WordThatCantBeReadLeavesTheAnswerToTheDestination) {
     hold(a, step::kCommitSent);
     BackgroundCommand command = begin_migration({"--strategy", "precopy"});
     await_held(a);
+    await_commit_heard();
     a.end(SIGKILL);
     expect_lost(command);
     std::ofstream(a.state_dir() + "/migrations/" + kId + "/word", std::ios::trunc) << "?";

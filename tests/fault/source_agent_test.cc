@@ -24,6 +24,7 @@ class SourceAgent : public Lab {
         const GuestWatch guest(a.ram_file(kVm));
         BackgroundCommand command = begin_migration();
         await_held(a);
+        if (commit_is_sent) await_commit_heard();
         const bool stood = guest.stands_still();
         const auto again = guest.until_it_runs(limit, [&] { a.signal(SIGKILL); });
         a.end(SIGKILL);
@@ -35,6 +36,7 @@ class SourceAgent : public Lab {
         ASSERT_TRUE(command.wait(std::chrono::seconds(30)));
         EXPECT_EQ(command.result().exit_code, 4) << command.result().err;
     }
+    bool commit_is_sent = false;  // where it is held
     bool runs_again = false;
 };
 
@@ -83,6 +85,7 @@ class SourceAgentKilledAfterCommit : public SourceAgent,
 
 TEST_P(SourceAgentKilledAfterCommit, FindsTheGuestAtTheDestination) {
     a.restart(hold_at(GetParam()));
+    commit_is_sent = true;
     kill_when_held(kWouldRun);
     EXPECT_FALSE(runs_again) << "the guest runs at the source after COMMIT";
     expect_alive_and_well(b, kVm, 100);
@@ -99,6 +102,7 @@ INSTANTIATE_TEST_SUITE_P(Steps, SourceAgentKilledAfterCommit,
 TEST_F(SourceAgent, ThatCannotReadTheWordAnyMoreAsksTheDestination) {
     a.restart(hold_at(step::kCommitSent));
     const GuestWatch guest(a.ram_file(kVm));
+    commit_is_sent = true;
     kill_when_held(kWouldRun);
     const std::string word = fmt::format("{}/migrations/{}/word", a.state_dir(), kId);
     std::filesystem::remove(word);

@@ -97,4 +97,23 @@ ExitCode libvirt_enable(const LibvirtWords& words) {
     return ExitCode::kDone;
 }
 
+void add_libvirt_commands(CLI::App& app, LibvirtWords& words, LocalAction& action) {
+    CLI::App* libvirt =
+        app.add_subcommand("libvirt", "What a domain of libvirt needs to be moved; asks no agent");
+    libvirt->require_subcommand(1);
+    libvirt->add_option("-c,--connect", words.uri, "URI of libvirt, as virsh has it")
+        ->capture_default_str();
+    CLI::App* check = libvirt->add_subcommand("check", "Say what is in the way of moving a domain");
+    check->add_option("DOMAIN", words.domain, "Name or UUID")->required();
+    check->footer("Example:\n  godwit libvirt check web");
+    check->callback([&] { action = [&words] { return libvirt_check(words); }; });
+    CLI::App* enable = libvirt->add_subcommand(
+        "enable", "Change a domain's definition so that it can be moved after its next start");
+    enable->add_option("DOMAIN", words.domain, "Name or UUID")->required();
+    enable->add_flag("--undo", words.undo, "Put back what was changed");
+    enable->add_flag("--yes", words.yes, "Do it; without, only the difference is shown");
+    enable->footer("Example:\n  godwit libvirt enable web --yes");
+    enable->callback([&] { action = [&words] { return libvirt_enable(words); }; });
+}
+
 }  // namespace godwit

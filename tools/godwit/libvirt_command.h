@@ -1,6 +1,8 @@
 // godwit libvirt …: what a domain needs to be moved, said and done without an agent.
 #pragma once
 
+#include <CLI/CLI.hpp>
+#include <functional>
 #include <string>
 
 #include "tools/godwit/exit_code.h"
@@ -13,6 +15,12 @@ struct LibvirtWords {
     bool undo = false;
     bool yes = false;  // do it; otherwise only the difference is shown
 };
+
+// Of a command that needs no agent.
+using LocalAction = std::function<ExitCode()>;
+
+// Adds `libvirt check` and `libvirt enable`; both must outlive the parsing.
+void add_libvirt_commands(CLI::App& app, LibvirtWords& words, LocalAction& action);
 
 // Says what is in the way, one a line; kRefused when anything is.
 ExitCode libvirt_check(const LibvirtWords& words);

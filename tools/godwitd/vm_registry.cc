@@ -113,8 +113,9 @@ absl::Status VmRegistry::look_up(const std::string& name) {
         old = std::move(entry->second.vm);
         entries_.erase(entry);
     }
-    if (found.ok()) entries_[name] = {*std::move(found), ""};
-    return absl::IsNotFound(found.status()) ? absl::OkStatus() : found.status();
+    if (!found.ok()) return absl::IsNotFound(found.status()) ? absl::OkStatus() : found.status();
+    entries_[name] = {*std::move(found), ""};
+    return absl::OkStatus();
 }
 
 bool VmRegistry::has(const std::string& name) {

@@ -16,7 +16,7 @@ namespace {
 using testing::HasSubstr;
 using HeaderBytes = std::array<std::byte, kFrameHeaderBytes>;
 
-constexpr uint16_t kLastKind = static_cast<uint16_t>(FrameKind::kGuestGone);
+constexpr uint16_t kLastKind = static_cast<uint16_t>(FrameKind::kDamaged);
 
 FrameHeader some_header(Random& random) {
     FrameHeader header;

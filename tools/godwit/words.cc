@@ -1,0 +1,122 @@
+#include "tools/godwit/words.h"
+
+#include <absl/strings/str_split.h>
+#include <fmt/format.h>
+
+#include <charconv>
+#include <chrono>
+#include <cstdlib>
+
+#include "transport/control/peer.h"
+
+namespace godwit {
+namespace {
+
+absl::StatusOr<double> parse_factor(std::string text) {
+    if (!text.empty() && (text.back() == 'x' || text.back() == 'X')) text.pop_back();
+    char* end = nullptr;
+    const double factor = std::strtod(text.c_str(), &end);
+    if (text.empty() || *end != '\0' || !(factor > 0) || factor > 1e6)
+        return absl::InvalidArgumentError("write it as 3x: a multiple of the touched RAM");
+    return factor;
+}
+
+// 0: as many as help.
+absl::StatusOr<uint32_t> parse_streams(const std::string& text) {
+    constexpr uint32_t kMostStreams = 16;
+    if (text == "auto") return 0U;
+    uint32_t streams = 0;
+    const char* const end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data(), end, streams);
+    if (error == std::errc() && rest == end && streams >= 1 && streams <= kMostStreams)
+        return streams;
+    return absl::InvalidArgumentError(
+        fmt::format("--streams: {} is neither auto nor 1 to {}", text, kMostStreams));
+}
+
+}  // namespace
+
+absl::StatusOr<Bytes> parse_bandwidth(const std::string& text) {
+    if (text == "unlimited") return Bytes{0};
+    const auto bandwidth = parse_rate(text);
+    if (!bandwidth.ok()) return annotate(bandwidth.status(), "--bandwidth");
+    if (*bandwidth < 1024)
+        return absl::InvalidArgumentError("--bandwidth: it must be at least 1KiB/s");
+    return *bandwidth;
+}
+
+absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
+    v1::MigrateRequest request;
+    request.set_vm(words.name);
+    GODWIT_RETURN_IF_ERROR(annotate(parse_host_port(words.to).status(), "--to"));
+    request.set_destination(words.to);
+    request.set_migration_id(words.id);
+    request.set_strategy(words.strategy);
+    request.set_tracker(words.tracker);
+    const auto limit = parse_duration(words.downtime_limit);
+    if (!limit.ok()) return annotate(limit.status(), "--downtime-limit");
+    const auto limit_us = std::chrono::duration_cast<std::chrono::microseconds>(*limit).count();
+    if (limit_us < 1)
+        return absl::InvalidArgumentError("--downtime-limit: it must be at least 1us");
+    request.set_downtime_limit_us(static_cast<uint64_t>(limit_us));
+    if (!words.threshold.empty()) {
+        const auto threshold = parse_bytes(words.threshold);
+        if (!threshold.ok()) return annotate(threshold.status(), "--threshold");
+        request.set_threshold_bytes(*threshold);
+    }
+    request.set_max_rounds(words.max_rounds);
+    if (!words.max_data.empty()) {
+        const auto max_data = parse_factor(words.max_data);
+        if (!max_data.ok()) return annotate(max_data.status(), "--max-data");
+        request.set_max_data(*max_data);
+    }
+    request.set_on_no_converge(words.on_no_converge == "fail" ? v1::ON_NO_CONVERGE_FAIL
+                               : words.on_no_converge == "stop-and-copy"
+                                   ? v1::ON_NO_CONVERGE_STOP_AND_COPY
+                               : words.on_no_converge == "postcopy" ? v1::ON_NO_CONVERGE_POSTCOPY
+                               : words.on_no_converge == "throttle" ? v1::ON_NO_CONVERGE_THROTTLE
+                                                                    : v1::ON_NO_CONVERGE_DEFAULT);
+    if (!words.finish_by.empty()) {
+        const auto finish_by = parse_duration(words.finish_by);
+        if (!finish_by.ok()) return annotate(finish_by.status(), "--finish-by");
+        const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(*finish_by).count();
+        if (ms < 1) return absl::InvalidArgumentError("--finish-by: it must be at least 1ms");
+        request.set_finish_by_ms(static_cast<uint64_t>(ms));
+    }
+    GODWIT_ASSIGN_OR_RETURN(const Bytes bandwidth, parse_bandwidth(words.bandwidth));
+    request.set_bandwidth_bytes_per_s(bandwidth);
+    GODWIT_ASSIGN_OR_RETURN(const uint32_t streams, parse_streams(words.streams));
+    request.set_streams(streams);
+    request.set_congestion_control(words.congestion_control);
+    if (!words.bind.empty())
+        for (const auto address : absl::StrSplit(words.bind, ','))
+            request.add_source_addresses(std::string(address));
+    request.set_verify(words.verify);
+    request.set_compression(words.compress);
+    const auto delta_cache = parse_bytes(words.delta_cache);
+    if (!delta_cache.ok()) return annotate(delta_cache.status(), "--delta-cache");
+    request.set_delta_cache_bytes(*delta_cache);
+    request.set_no_page_hashes(words.no_page_hashes);
+    request.set_persistent(words.persistent);
+    request.set_undefine_source(words.undefine_source);
+    return request;
+}
+
+absl::StatusOr<v1::MeasureDirtyRateRequest> dirty_rate_request(const Words& words) {
+    v1::MeasureDirtyRateRequest request;
+    request.set_name(words.name);
+    request.set_tracker(words.tracker);
+    const std::vector<std::string> texts = absl::StrSplit(words.windows, ',');
+    for (const std::string& text : texts) {
+        const auto window = parse_duration(text);
+        if (!window.ok()) return annotate(window.status(), "--windows");
+        if (*window < std::chrono::milliseconds(1) || *window > std::chrono::minutes(10))
+            return absl::InvalidArgumentError(
+                fmt::format("--windows: {} is not within 1ms to 10m", text));
+        request.add_windows_us(static_cast<uint64_t>(
+            std::chrono::duration_cast<std::chrono::microseconds>(*window).count()));
+    }
+    return request;
+}
+
+}  // namespace godwit

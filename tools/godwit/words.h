@@ -1,0 +1,53 @@
+// Words: what was typed after `godwit`, and the requests that are made of it.
+#pragma once
+
+#include <string>
+
+#include "engine/base/status.h"
+#include "engine/base/units.h"
+#include "godwit/v1/agent.pb.h"
+
+namespace godwit {
+
+// What was typed.
+struct Words {
+    std::string agent = "127.0.0.1:7654";
+    bool json = false;
+    std::string file;
+    std::string name;
+    std::string migration;
+    bool follow = false;
+    bool force = false;
+    bool detach = false;
+    std::string timeout = "30s";
+    std::string windows = "50ms,200ms,1s,5s";
+    std::string to;
+    std::string id;
+    std::string strategy = "hybrid";
+    std::string tracker = "auto";
+    std::string downtime_limit = "50ms";
+    std::string threshold;
+    uint32_t max_rounds = 30;
+    std::string max_data;
+    std::string on_no_converge = "default";
+    std::string finish_by;
+    std::string bandwidth = "unlimited";
+    std::string streams = "auto";
+    std::string congestion_control;
+    std::string bind;
+    std::string compress = "auto";
+    std::string delta_cache = "64MiB";
+    bool no_page_hashes = false;
+    bool persistent = false;
+    bool undefine_source = false;
+    bool verify = false;
+    bool takes_signals = false;  // the command handles Ctrl-C itself
+};
+
+// A rate as `--bandwidth` has it; 0: no limit. Error: InvalidArgument, naming the flag.
+absl::StatusOr<Bytes> parse_bandwidth(const std::string& text);
+// Errors: InvalidArgument, naming the flag.
+absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words);
+absl::StatusOr<v1::MeasureDirtyRateRequest> dirty_rate_request(const Words& words);
+
+}  // namespace godwit
