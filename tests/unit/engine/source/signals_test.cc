@@ -10,10 +10,10 @@ namespace {
 using Seen = SourceSignals::Seen;
 using Mind = SourceSignals::Mind;
 
-constexpr Duration kLimit = std::chrono::seconds(20);
+constexpr Duration kSignalLimit = std::chrono::seconds(20);
 
 MonotonicTime soon() { return Clock::system().now() + std::chrono::milliseconds(20); }
-MonotonicTime late() { return Clock::system().now() + kLimit; }
+MonotonicTime late() { return Clock::system().now() + kSignalLimit; }
 
 absl::Status wait_for_resumed(SourceSignals& signals, Mind mind, MonotonicTime deadline) {
     return signals
