@@ -307,7 +307,7 @@ absl::StatusOr<PageSet> allocated_set(std::span<const RamBlock> blocks) {
     PageSet set = empty_set(blocks);
     for (BlockIndex b = 0; b < blocks.size(); ++b)
         GODWIT_RETURN_IF_ERROR(
-            for_each_data_extent(blocks[b].file.get(), 0, blocks[b].size,
+            for_each_data_extent(blocks[b].file.get(), blocks[b].size,
                                  [&](PageRange extent) { set[b].set_range(extent); }));
     return set;
 }
