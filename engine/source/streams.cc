@@ -73,6 +73,7 @@ absl::StatusOr<std::unique_ptr<TcpChannel>> SourceStreams::open(const FrameRoute
                                                                 const SessionToken& token,
                                                                 MonotonicTime deadline) const {
     TcpOptions options = target_.tcp;
+    if (route.stream == target_.stream_count) options.ring = kUrgentRing;
     const std::vector<std::string>& sources = target_.source_addresses;
     if (route.stream < target_.stream_count && !sources.empty())
         options.source_address = sources[route.stream % sources.size()];
