@@ -47,6 +47,9 @@ Metrics godwit_metrics(const nlohmann::json& report) {
     Metrics metrics;
     flatten(report, "", metrics);
     metrics.erase("started_unix_ms");
+    // A migration without a post-copy says 0 faults, which is no measurement.
+    const auto postcopy = report.find("postcopy");
+    if (postcopy != report.end() && !postcopy->value("used", true)) return metrics;
     for (const auto& [path, name] : kMain)
         if (const auto found = metrics.find(path); found != metrics.end())
             metrics[name] = found->second;

@@ -22,6 +22,7 @@ std::string verdict_of(const Change& change, double tolerance, bool low_is_good)
 void compare_rows(const std::string& scenario, const RowResults& before, const RowResults& after,
                   double tolerance, std::vector<Change>& changes) {
     for (const ReportColumn& column : report_columns()) {
+        if (!column.has_ratio) continue;
         const std::vector<double> a = values_of(before.runs, column.metric);
         const std::vector<double> b = values_of(after.runs, column.metric);
         const auto quotient = ratio(median(b), median(a));

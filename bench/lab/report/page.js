@@ -32,6 +32,7 @@ function ratioBadge(versus, lowIsGood) {
     const sure = versus.p < SURE;
     const better = lowIsGood ? versus.ratio < 1 : versus.ratio > 1;
     const kind = !sure || Math.abs(versus.ratio - 1) < 0.005 ? '' : better ? ' good' : ' bad';
+    if (lowIsGood === null || lowIsGood === undefined) return null;
     const badge = element('span', {class: 'ratio' + kind}, '×' + number(versus.ratio));
     badge.title = `p ${number(versus.p)}, Cliff's delta ${number(versus.delta)}`
         + (sure ? '' : ': may be chance');
@@ -141,8 +142,9 @@ function base() {
     };
 }
 
-function addChart(parent, title, option, note) {
+function addChart(parent, title, option, note, height) {
     const box = element('div', {class: 'chart'});
+    if (height) box.style.height = height + 'px';
     parent.append(element('div', {}, element('h3', {}, title),
         note ? element('p', {class: 'about'}, note) : null, box));
     const chart = echarts.init(box);
@@ -162,42 +164,44 @@ function categories(rows) {
 function barChart(parent, scenario) {
     const columns = columnsOf(scenario);
     const rows = ran(scenario);
+    const having = () => rows.filter(row => row.stats[chosen().metric]);
     if (columns.length === 0 || rows.length === 0) return;
     const select = element('select', {'aria-label': 'metric of bars and boxes'},
         ...columns.map(c => element('option', {value: c.metric}, c.heading)));
     const chosen = () => columns.find(c => c.metric === select.value);
+    const height = Math.max(200, 80 + 34 * rows.length);
     const tools = element('div', {class: 'tools'}, 'Bars and boxes of', select);
     parent.before(tools);
     const stats = (row, c) => row.stats[c.metric];
     addChart(parent, 'Medians', () => ({
         ...base(), legend: undefined, grid: {left: 190, right: 70, top: 8, bottom: 46},
-        xAxis: {type: 'value', ...axisStyle(chosen().heading)}, yAxis: categories(rows),
+        xAxis: {type: 'value', ...axisStyle(chosen().heading)}, yAxis: categories(having()),
         series: [{
             type: 'bar', barMaxWidth: 22,
             label: {show: true, position: 'right', color: color('--ink'),
-                formatter: p => p.value === '-' ? '' : number(p.value)},
-            data: rows.map((row, i) => ({
-                value: stats(row, chosen()) ? stats(row, chosen()).median * chosen().scale : '-',
+                formatter: p => number(p.value)},
+            data: having().map(row => ({
+                value: stats(row, chosen()).median * chosen().scale,
                 itemStyle: {color: row.kind === 'godwit' ? color('--ours') : dark() ? '#5d6b7a' : '#b4bec9'}
             }))
         }]
-    }));
+    }), null, height);
     addChart(parent, 'Spread: quartiles, extremes and every run', () => ({
         ...base(), legend: undefined, grid: {left: 190, right: 20, top: 8, bottom: 46},
-        xAxis: {type: 'value', scale: true, ...axisStyle(chosen().heading)}, yAxis: categories(rows),
+        xAxis: {type: 'value', scale: true, ...axisStyle(chosen().heading)}, yAxis: categories(having()),
         series: [{
             type: 'boxplot', itemStyle: {color: 'transparent', borderColor: color('--faint')},
-            data: rows.map(row => {
+            data: having().map(row => {
                 const s = stats(row, chosen());
-                return s ? [s.min, s.q1, s.median, s.q3, s.max].map(v => v * chosen().scale) : [];
+                return [s.min, s.q1, s.median, s.q3, s.max].map(v => v * chosen().scale);
             })
         }, {
             type: 'scatter', symbolSize: 7,
-            itemStyle: {color: p => rows[p.value[1]].kind === 'godwit' ? color('--ours') : '#e69f00', opacity: 0.75},
-            data: rows.flatMap((row, i) => (stats(row, chosen()) || {values: []}).values
+            itemStyle: {color: p => having()[p.value[1]].kind === 'godwit' ? color('--ours') : '#e69f00', opacity: 0.75},
+            data: having().flatMap((row, i) => stats(row, chosen()).values
                 .map(v => [v * chosen().scale, i]))
         }]
-    }));
+    }), null, height);
     select.addEventListener('change', redraw);
 }
 
@@ -213,17 +217,25 @@ function lineChart(parent, title, note, axes, lines) {
     }), note);
 }
 
+/* What was watched before the request ends at 0, wherever it ended, and is apart from what follows. */
+function paceOf(pace) {
+    const first = pace.findIndex(point => point[0] > 0);
+    if (first <= 0) return pace;
+    const shift = pace[first - 1][0];
+    return [...pace.slice(0, first).map(([x, y]) => [x - shift, y]), [0, null], ...pace.slice(first)];
+}
+
 /* A guest's pace around its move; the pause is shaded. */
 function paceChart(parent, scenario) {
     const rows = scenario.rows.map((row, i) => [row, i])
         .filter(([row]) => (row.series.pace || []).length > 2);
     const lines = rows.map(([row, i]) => ({
-        name: row.label, data: row.series.pace, color: colorOf(i),
+        name: row.label, data: paceOf(row.series.pace), color: colorOf(i),
         markArea: row.series.blackout ? {silent: true, itemStyle: {color: colorOf(i), opacity: 0.25},
             data: [[{xAxis: row.series.blackout[0]}, {xAxis: row.series.blackout[1]}]]} : undefined
     }));
     lineChart(parent, 'Blackout timeline: the guest\'s own pace', 'Of the run with the median time; '
-        + '0 is the request, shaded is the pause.', {x: 'ms', y: 'turns per ms'}, lines);
+        + '0 is the request, left of it is what came before; shaded is the pause.', {x: 'ms', y: 'turns per ms'}, lines);
 }
 
 function stallChart(parent, scenario) {
@@ -307,4 +319,5 @@ document.getElementById('setting').textContent =
 targetTable();
 overview();
 data.scenarios.forEach(drawScenario);
+charts.forEach(({chart}) => chart.resize());
 document.body.dataset.charts = String(charts.length);

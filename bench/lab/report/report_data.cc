@@ -20,13 +20,13 @@ constexpr std::array<ReportColumn, 14> kColumns{
      {"downtime_ms", "downtime ms", 1, true},
      {"blackout_ms", "blackout ms", 1, true},
      {"stall_ms", "stall ms", 1, true},
-     {"slowdown_percent", "slowdown %", 1, true},
+     {"slowdown_percent", "slowdown %", 1, true, false},
      {"cpu_s", "CPU s", 1, true},
      {"link_bytes", "link MiB", kPerMiB, true},
      {"wire_bytes", "sent MiB", kPerMiB, true},
      {"peak_memory_bytes", "memory MiB", kPerMiB, true},
-     {"rounds", "rounds", 1, true},
-     {"faults", "faults", 1, true},
+     {"rounds", "rounds", 1, true, false},
+     {"faults", "faults", 1, true, false},
      {"fault_p99_us", "fault p99 µs", 1, true},
      {"fault_mean_us", "fault mean µs", 1, true},
      {"before_ticks_per_ms", "turns/ms before", 1, false}}};
@@ -85,10 +85,12 @@ json row_data(const RowResults& row, const RowResults* baseline) {
     json stats = json::object();
     for (const std::string& metric : metrics) stats[metric] = stats_of(values(&row, metric));
     json against = json::object();
-    for (const ReportColumn& column : kColumns)
+    for (const ReportColumn& column : kColumns) {
+        if (!column.has_ratio) continue;
         if (json one = versus(values(&row, column.metric), values(baseline, column.metric));
             !one.is_null())
             against[column.metric] = std::move(one);
+    }
     return {{"label", row.label},      {"kind", row.kind},
             {"n", row.runs.size()},    {"failed", row.failed},
             {"missing", row.missing},  {"error", row.last_error},

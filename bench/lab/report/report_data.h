@@ -15,6 +15,7 @@ struct ReportColumn {
     const char* heading;
     double scale;
     bool low_is_good;
+    bool has_ratio = true;  // a ratio of it means something
 };
 std::span<const ReportColumn> report_columns();
 
