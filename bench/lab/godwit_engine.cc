@@ -67,8 +67,8 @@ absl::Status GodwitEngine::start_guest() {
 
 std::vector<std::shared_ptr<TickSource>> GodwitEngine::ticks() {
     const auto in = [&](int which) {
-        return std::make_shared<DirectoryTicks>(setup_.agents->ram_directory(which), vm_ + "-",
-                                                "-ram0");
+        return std::make_shared<DirectoryTicks>(
+            setup_.agents->ram_directory(which, setup_.guest.backing), vm_ + "-", "-ram0");
     };
     return {in(kSource), in(kDestination)};
 }
@@ -112,8 +112,11 @@ absl::StatusOr<Metrics> GodwitEngine::details() {
                             setup_.agents->run(kSource, {"report", vm_, "--json"}, kCommandLimit));
     const auto report = nlohmann::json::parse(told.out, nullptr, false);
     if (!report.is_object()) return failed("report", told);
+    report_ = report;
     return godwit_metrics(report);
 }
+
+absl::StatusOr<nlohmann::json> GodwitEngine::series() { return godwit_series(report_); }
 
 absl::StatusOr<CpuSeconds> GodwitEngine::cpu() {
     // The end of the source's QEMU is part of the migration.
@@ -122,7 +125,8 @@ absl::StatusOr<CpuSeconds> GodwitEngine::cpu() {
 }
 
 absl::StatusOr<MailboxReader> GodwitEngine::mailbox() {
-    return MailboxReader::open(setup_.agents->ram_file(moved_ ? kDestination : kSource, vm_));
+    return MailboxReader::open(
+        setup_.agents->ram_file(moved_ ? kDestination : kSource, setup_.guest.backing, vm_));
 }
 
 }  // namespace godwit
