@@ -168,7 +168,7 @@ absl::StatusOr<MovedOnce> measure_move(Engine& engine, const MoveMeasure& option
     GODWIT_RETURN_IF_ERROR(engine.start_guest());
     GODWIT_ASSIGN_OR_RETURN(const Before before, watch_before(engine, options));
     GODWIT_RETURN_IF_ERROR(well_before(engine));
-    GODWIT_RETURN_IF_ERROR(warm_memory(options.warm, options.cancel_fd));
+    GODWIT_ASSIGN_OR_RETURN(const auto warm, WarmMemory::hold(options.warm, options.cancel_fd));
 
     GODWIT_ASSIGN_OR_RETURN(const auto processes, ProcessWatch::start());
     GODWIT_ASSIGN_OR_RETURN(BlackoutSampler sampler, watch(engine, options));
