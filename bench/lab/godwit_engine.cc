@@ -10,7 +10,7 @@
 namespace godwit {
 namespace {
 
-constexpr Duration kCommandLimit = std::chrono::seconds(60);
+constexpr Duration kGodwitLimit = std::chrono::seconds(60);
 constexpr Duration kQemuEndLimit = std::chrono::seconds(10);
 constexpr int kUsage = 2;
 constexpr int kSource = 0;
@@ -58,7 +58,7 @@ absl::Status GodwitEngine::start_guest() {
     GODWIT_ASSIGN_OR_RETURN(const std::string file, write_vm_file());
     started_ = true;
     GODWIT_ASSIGN_OR_RETURN(const CommandOutcome started,
-                            setup_.agents->run(kSource, {"vm", "start", file}, kCommandLimit));
+                            setup_.agents->run(kSource, {"vm", "start", file}, kGodwitLimit));
     ::unlink(file.c_str());
     if (started.exit_code != 0) return failed("vm start", started);
     GODWIT_ASSIGN_OR_RETURN(const MailboxReader reader, mailbox());
@@ -109,7 +109,7 @@ absl::StatusOr<Metrics> GodwitEngine::move() {
 
 absl::StatusOr<Metrics> GodwitEngine::details() {
     GODWIT_ASSIGN_OR_RETURN(const CommandOutcome told,
-                            setup_.agents->run(kSource, {"report", vm_, "--json"}, kCommandLimit));
+                            setup_.agents->run(kSource, {"report", vm_, "--json"}, kGodwitLimit));
     const auto report = nlohmann::json::parse(told.out, nullptr, false);
     if (!report.is_object()) return failed("report", told);
     report_ = report;

@@ -16,7 +16,7 @@ namespace godwit {
 namespace {
 
 constexpr const char* kDevice = "cable";
-constexpr Duration kCommandLimit = std::chrono::seconds(20);
+constexpr Duration kLinkLimit = std::chrono::seconds(20);
 // Several of the 64 KiB that TCP hands to a device at once.
 constexpr const char* kBurst = "256kb";
 // What a switch between the two would hold back before it drops.
@@ -85,7 +85,7 @@ absl::StatusOr<std::string> ShapedLink::run(int host, std::vector<std::string> w
     GODWIT_ASSIGN_OR_RETURN(std::string nsenter, find_program("nsenter"));
     std::vector<std::string> argv{std::move(nsenter), "--net=" + path(host)};
     argv.insert(argv.end(), words.begin(), words.end());
-    auto out = run_and_capture(argv, kCommandLimit);
+    auto out = run_and_capture(argv, kLinkLimit);
     if (!out.ok()) return annotate(out.status(), fmt::format("Cannot make a link: {}", words[0]));
     return out;
 }

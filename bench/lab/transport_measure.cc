@@ -7,7 +7,7 @@
 namespace godwit {
 namespace {
 
-constexpr uint64_t kTurnsAfterwards = 5;  // an idle guest makes a hundred a second
+constexpr uint64_t kIdleTurnsAfterwards = 5;  // an idle guest makes a hundred a second
 
 struct Reading {
     MonotonicTime at;
@@ -60,7 +60,7 @@ absl::StatusOr<Metrics> measure_transport(Engine& engine, const TransportMeasure
 
     GODWIT_ASSIGN_OR_RETURN(const Metrics details, engine.details());
     metrics.insert(details.begin(), details.end());
-    GODWIT_RETURN_IF_ERROR(goes_on(engine, tick, kTurnsAfterwards, options.cancel_fd));
+    GODWIT_RETURN_IF_ERROR(goes_on(engine, tick, kIdleTurnsAfterwards, options.cancel_fd));
 
     CpuSeconds cpu = after.cpu - before.cpu;
     double guest_s = cpu.guest;

@@ -17,7 +17,7 @@ constexpr Bytes kReserve = Bytes{1} << 30;  // never touched, whatever is asked 
 constexpr Bytes kStep = Bytes{64} << 20;    // touched, and given back, at once
 // So much is free ahead of whoever takes it: 5 ms of the fastest copy, several times over.
 constexpr Bytes kAhead = 2 * kStep;
-constexpr Duration kLookAgain = std::chrono::milliseconds(5);
+constexpr Duration kLookAtFreeEvery = std::chrono::milliseconds(5);
 
 // A line of /proc/meminfo.
 Bytes meminfo(const std::string& wanted) {
@@ -55,7 +55,7 @@ void WarmMemory::give_back(const std::stop_token& stop) {
     const Bytes cold = free_memory_();
     for (Bytes at = 0; at < memory_.size() && !stop.stop_requested();) {
         if (free_memory_() >= cold + kAhead) {
-            std::this_thread::sleep_for(kLookAgain);
+            std::this_thread::sleep_for(kLookAtFreeEvery);
             continue;
         }
         ::madvise(memory_.data() + at, kStep, MADV_DONTNEED);

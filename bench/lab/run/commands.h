@@ -8,6 +8,9 @@
 
 namespace godwit {
 
+// Exit code: what was typed makes no sense.
+inline constexpr int kUsage = 2;
+
 struct CompareOptions {
     RunOptions run;  // revisions only
     std::string before, after;

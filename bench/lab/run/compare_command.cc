@@ -12,7 +12,6 @@
 namespace godwit {
 namespace {
 
-constexpr int kUsage = 2;
 constexpr Duration kBuildLimit = std::chrono::hours(2);
 
 bool is_results(const std::string& path) { return std::filesystem::exists(path); }

@@ -19,7 +19,6 @@
 namespace godwit {
 namespace {
 
-constexpr int kUsage = 2;
 constexpr double kRoughly_s = 5;  // of one run, for --dry-run
 
 std::string programs_dir() {
