@@ -28,14 +28,14 @@ int terminal_width(std::FILE* out) {
 }  // namespace
 
 void Durations::note(const std::string& scenario, const std::string& row, double seconds) {
-    for (const std::string& key : {scenario + "\n" + row, scenario, std::string()}) {
+    for (const std::string& key : {fmt::format("{}\n{}", scenario, row), scenario, std::string()}) {
         means_[key].sum_s += seconds;
         ++means_[key].count;
     }
 }
 
 double Durations::expected(const std::string& scenario, const std::string& row) const {
-    for (const std::string& key : {scenario + "\n" + row, scenario, std::string()})
+    for (const std::string& key : {fmt::format("{}\n{}", scenario, row), scenario, std::string()})
         if (const auto found = means_.find(key); found != means_.end())
             return found->second.sum_s / found->second.count;
     return kUnknownRun_s;
