@@ -139,7 +139,10 @@ void SourceStreams::read_urgent(FrameReader& reader) {
         if (frame.ok()) status = handle(*frame);
         if (status.ok()) continue;
         spdlog::debug("the urgent stream has ended: {}", std::string(status.message()));
-        signals_.update([&](SourceSignals::Seen& seen) { seen.connection = status; });
+        // What the destination gave as its reason is not overwritten by what came of it.
+        signals_.update([&](SourceSignals::Seen& seen) {
+            if (seen.connection.ok()) seen.connection = status;
+        });
         return;
     }
 }
