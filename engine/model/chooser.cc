@@ -1,0 +1,136 @@
+#include "engine/model/chooser.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace godwit {
+namespace {
+
+constexpr Strategy kByComfort[] = {Strategy::kStopAndCopy, Strategy::kPrecopy, Strategy::kHybrid,
+                                   Strategy::kPostcopy};
+// Streams cost threads on both hosts: more of them must be worth it.
+constexpr double kAsGood = 1.02;
+constexpr uint32_t kMostStreams = 64;
+
+std::string milliseconds(double seconds) { return fmt::format("{:.1f} ms", seconds * 1e3); }
+
+// What the strategy does where the rounds lead nowhere, if it is not what was asked for.
+NoConverge when_it_does_not(Strategy strategy, NoConverge asked) {
+    if (strategy == Strategy::kHybrid && asked == NoConverge::kFail) return NoConverge::kPostcopy;
+    return asked;
+}
+
+absl::StatusOr<Forecast> forecast_for(const PlanInput& input, const DirtyCurves& curves,
+                                      Strategy strategy, const CodecOption& codec,
+                                      uint32_t streams) {
+    const double most = streams * codec.stream_page_rate;
+    const auto page_rate = [&](double link) {
+        return codec.wire_share > 0 ? std::min(link / codec.wire_share, most) : most;
+    };
+    WorkingSetInput one{.touched_pages = input.touched_pages,
+                        .page_rate = {.low = page_rate(input.link_rate.low),
+                                      .mid = page_rate(input.link_rate.mid),
+                                      .high = page_rate(input.link_rate.high)},
+                        .wire_share = codec.wire_share,
+                        .skipped_share = input.skipped_share,
+                        .fault_share = input.fault_share,
+                        .costs = input.costs,
+                        .limits = input.limits};
+    one.costs.cpu_s_per_page_byte += codec.cpu_s_per_page_byte;
+    one.limits.strategy = strategy;
+    one.limits.on_no_converge = when_it_does_not(strategy, input.limits.on_no_converge);
+    return working_set_forecast(curves, one);
+}
+
+void judge(const PlanInput& input, PlanRow& row) {
+    const Forecast& forecast = row.forecast;
+    const double limit_s = to_seconds(input.limits.downtime_limit);
+    row.holds = false;
+    if (forecast.end == NextStep::kGiveUp)
+        row.verdict = fmt::format("it will not converge ({})", forecast.reason);
+    else if (input.costs.pause_s > limit_s)
+        row.verdict = fmt::format("device state and resume alone take {}, limit {}",
+                                  milliseconds(input.costs.pause_s), milliseconds(limit_s));
+    else if (forecast.downtime_s.high > limit_s)
+        row.verdict = fmt::format("downtime up to {}, limit {}",
+                                  milliseconds(forecast.downtime_s.high), milliseconds(limit_s));
+    else if (input.finish_by_s > 0 && forecast.total_s.high > input.finish_by_s)
+        row.verdict = fmt::format("total time up to {:.1f} s, limit {:.1f} s",
+                                  forecast.total_s.high, input.finish_by_s);
+    else {
+        row.holds = true;
+        row.verdict = fmt::format("downtime up to {} and total time up to {:.1f} s hold",
+                                  milliseconds(forecast.downtime_s.high), forecast.total_s.high);
+    }
+}
+
+absl::StatusOr<PlanRow> best_row(const PlanInput& input, const DirtyCurves& curves,
+                                 Strategy strategy) {
+    PlanRow best;
+    bool any = false;
+    for (uint32_t streams = 1; streams <= input.max_streams; ++streams) {
+        for (const CodecOption& codec : input.codecs) {
+            PlanRow row{.codec = codec.name, .streams = streams};
+            GODWIT_ASSIGN_OR_RETURN(row.forecast,
+                                    forecast_for(input, curves, strategy, codec, streams));
+            judge(input, row);
+            const bool better = !any || (row.holds && !best.holds) ||
+                                (row.holds == best.holds &&
+                                 row.forecast.total_s.mid * (streams > best.streams ? kAsGood : 1) <
+                                     best.forecast.total_s.mid);
+            if (!better) continue;
+            best = std::move(row);
+            any = true;
+        }
+    }
+    return best;
+}
+
+std::string sentence_of(const Plan& plan) {
+    if (plan.chosen) {
+        const PlanRow& row = plan.rows[*plan.chosen];
+        std::string sentence =
+            fmt::format("yes: {} with {} on {} stream{}: {}", strategy_word(row.forecast.strategy),
+                        row.codec, row.streams, row.streams == 1 ? "" : "s", row.verdict);
+        if (*plan.chosen > 0) {
+            const PlanRow& passed = plan.rows[*plan.chosen - 1];
+            sentence += fmt::format("; {} would not do: {}",
+                                    strategy_word(passed.forecast.strategy), passed.verdict);
+        }
+        return sentence;
+    }
+    // The reason of the strategy that comes nearest: the last, whose pause is the shortest.
+    return fmt::format("no: not even {} holds the limits: {}; allow more time or a longer pause",
+                       strategy_word(plan.rows.back().forecast.strategy), plan.rows.back().verdict);
+}
+
+}  // namespace
+
+absl::StatusOr<Plan> make_plan(const PlanInput& input) {
+    if (input.codecs.empty())
+        return absl::InvalidArgumentError("There is no codec to plan with: measure at least raw");
+    GODWIT_RETURN_IF_ERROR(check_range("number of streams", input.max_streams, 1, kMostStreams));
+    for (const CodecOption& codec : input.codecs) {
+        GODWIT_RETURN_IF_ERROR(check_range("wire bytes per page byte", codec.wire_share, 0, 2));
+        GODWIT_RETURN_IF_ERROR(check_range("page rate of a stream in bytes per second",
+                                           codec.stream_page_rate, kLeastRate, kMostRate));
+    }
+    for (const double rate : {input.link_rate.low, input.link_rate.mid, input.link_rate.high})
+        GODWIT_RETURN_IF_ERROR(
+            check_range("link rate in bytes per second", rate, kLeastRate, kMostRate));
+    GODWIT_RETURN_IF_ERROR(
+        check_range("time to finish by in seconds", input.finish_by_s, 0, kLongestTime_s));
+    GODWIT_ASSIGN_OR_RETURN(const DirtyCurves curves,
+                            fit_dirty_curves(input.samples, input.touched_pages));
+    Plan plan;
+    for (const Strategy strategy : kByComfort) {
+        GODWIT_ASSIGN_OR_RETURN(PlanRow row, best_row(input, curves, strategy));
+        if (row.holds && !plan.chosen) plan.chosen = plan.rows.size();
+        plan.rows.push_back(std::move(row));
+    }
+    plan.sentence = sentence_of(plan);
+    return plan;
+}
+
+}  // namespace godwit

@@ -1,0 +1,57 @@
+// Which strategy, codec and number of streams a migration should take, and why. Pure: what
+// `godwit plan` measures goes in, the table and the sentence that it prints come out.
+//
+// For each strategy, the codec and the smallest number of streams whose expected total time is
+// within 2 % of the best. Then the first strategy of the list that holds every limit with the high
+// end of its interval; the list is by how little the guest feels: stop-and-copy (nothing, where the
+// whole RAM fits the pause), precopy, hybrid (faults for a little while), postcopy (faults all the
+// while).
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/model/working_set.h"
+
+namespace godwit {
+
+// One way to put pages on the wire, as measured between the two hosts.
+struct CodecOption {
+    std::string name;             // "raw", "lz4", "delta"
+    double wire_share = 1;        // wire bytes per page byte
+    double stream_page_rate = 0;  // page bytes per second that one stream manages
+    double cpu_s_per_page_byte = 0;
+};
+
+struct PlanInput {
+    std::vector<DirtySample> samples;
+    double touched_pages = 0;
+    Interval link_rate;  // wire bytes per second
+    std::vector<CodecOption> codecs;
+    uint32_t max_streams = 8;
+    double skipped_share = 0;
+    double fault_share = 1;
+    MigrationCosts costs;
+    ConvergenceLimits limits;  // strategy is overwritten; downtime_limit is the one to hold
+    double finish_by_s = 0;    // 0: no limit
+};
+
+struct PlanRow {
+    Forecast forecast;
+    std::string codec;
+    uint32_t streams = 1;
+    bool holds = false;   // every limit, at the high end
+    std::string verdict;  // a whole clause: what holds, or the first limit that does not
+};
+
+struct Plan {
+    std::vector<PlanRow> rows;     // one for each strategy, in the order of the list above
+    std::optional<size_t> chosen;  // none: no strategy holds the limits
+    std::string sentence;          // "yes: …" or "no: …", with the reason
+};
+
+// Errors: InvalidArgument where there are no samples, codecs or streams, or a number is absurd.
+absl::StatusOr<Plan> make_plan(const PlanInput& input);
+
+}  // namespace godwit

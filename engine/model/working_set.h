@@ -1,0 +1,51 @@
+// The model that counts a page once: U(t) distinct pages are written within a window t
+// (dirty_curve.h), so a round over V(i) pages leaves
+//   t(i) = V(i)·P/R + c,   V(i+1) = (1 − s)·U(t(i)),   V(0) = touched pages
+// with R page bytes per second before compression, c the time that a round costs whatever it sends,
+// s the share of pages that a round need not send after all (written again before they were read,
+// or found unchanged). Each round is put to the engine's own policy (convergence.h), so what is
+// predicted is what the engine would do. With the last set V(n):
+//   precopy:   Tdown = F + V(n)·P/R,  Tmig = setup + Σ t(i) + Tdown
+//   post-copy: Tdown = F,             Tmig = setup + Σ t(i) + F + V(n)·P/R + faults·f
+//   faults = q·(V(n)/V(0))·(1/T)·∫₀ᵀ U(t) dt, T = V(n)·P/R: a page counts where the guest wants it
+//   first at t and it has not come yet, which is so with probability 1 − t/T (by parts: the mean
+//   of U); q is the share that pre-paging leaves.
+// F, c, f and the CPU costs are measured on the two hosts. Of the strategies, throttling slows the
+// guest's own time: U(t) becomes U((1 − p)·t).
+// Sources: Nathan et al., SoCC'15 (skipped and unique pages decide); Hines & Gopalan, VEE'09
+// (post-copy, faults against pre-paging); Akoush et al., MASCOTS'10 (fixed costs).
+#pragma once
+
+#include "engine/model/dirty_curve.h"
+#include "engine/model/forecast.h"
+
+namespace godwit {
+
+struct MigrationCosts {
+    double setup_s = 0;      // until round 0 begins
+    double per_round_s = 0;  // c: collect, markers, confirmation
+    double pause_s = 0;      // F: drain, device state, load, resume
+    double fault_s = 0;      // f: how long the drain stands still for one fault
+    double cpu_s_per_page_byte = 0;
+    double cpu_s_per_wire_byte = 0;
+};
+
+struct WorkingSetInput {
+    double touched_pages = 0;
+    Interval page_rate;        // R: low is the slow end
+    double wire_share = 1;     // wire bytes per page byte: compressibility, zero pages
+    double skipped_share = 0;  // s
+    double fault_share = 1;    // q
+    MigrationCosts costs;
+    ConvergenceLimits limits;  // the strategy among them
+};
+
+// The interval's low end is the 10th percentile of U with the fast rate, its high end the 90th with
+// the slow one. Errors: InvalidArgument for absurd numbers.
+absl::StatusOr<Forecast> working_set_forecast(const DirtyCurves& curves,
+                                              const WorkingSetInput& input);
+
+// How much more a throttled guest is held back next, as the engine does: 20, 40, … 99 percent.
+uint32_t next_throttle_percent(uint32_t percent);
+
+}  // namespace godwit

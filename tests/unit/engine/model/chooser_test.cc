@@ -1,0 +1,89 @@
+#include "engine/model/chooser.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace godwit {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+// 4 GiB over 10 Gb/s, and a guest that writes `pages` over and over.
+PlanInput input_for(double pages) {
+    return {.samples = {{0.05, pages}, {0.5, pages}, {5, pages}},
+            .touched_pages = 1 << 20,
+            .link_rate = {.low = 1.1e9, .mid = 1.2e9, .high = 1.25e9},
+            .codecs = {{.name = "raw", .wire_share = 1, .stream_page_rate = 8e8},
+                       {.name = "lz4", .wire_share = 0.5, .stream_page_rate = 3e8}},
+            .max_streams = 4,
+            .costs = {.pause_s = 0.008},
+            .limits = {.downtime_limit = std::chrono::milliseconds(30)}};
+}
+
+TEST(Chooser, TakesPreCopyWhereItConverges) {
+    const auto plan = make_plan(input_for(1000));
+    ASSERT_TRUE(plan.ok());
+    ASSERT_TRUE(plan->chosen);
+    EXPECT_EQ(plan->rows[*plan->chosen].forecast.strategy, Strategy::kPrecopy);
+    EXPECT_THAT(plan->sentence, StartsWith("yes: precopy with"));
+    EXPECT_THAT(plan->sentence, HasSubstr("stop-and-copy would not do: downtime up to"));
+    EXPECT_EQ(plan->rows.size(), 4u);
+}
+
+TEST(Chooser, TakesHybridWhereTheWorkingSetIsTooLarge) {
+    const auto plan = make_plan(input_for(200'000));
+    ASSERT_TRUE(plan->chosen);
+    EXPECT_EQ(plan->rows[*plan->chosen].forecast.strategy, Strategy::kHybrid);
+    EXPECT_THAT(plan->sentence, HasSubstr("precopy would not do: it will not converge"));
+}
+
+TEST(Chooser, StopsASmallGuestAtOnce) {
+    PlanInput input = input_for(100);
+    input.touched_pages = 2000;
+    EXPECT_THAT(make_plan(input)->sentence, StartsWith("yes: stop-and-copy"));
+}
+
+TEST(Chooser, TakesTheCodecAndTheFewestStreamsThatFillTheLink) {
+    const auto plan = make_plan(input_for(1000));
+    const PlanRow& row = plan->rows[*plan->chosen];
+    EXPECT_EQ(row.codec, "raw");  // four streams of lz4 make 1.2e9, two of raw as much
+    EXPECT_EQ(row.streams, 2u);
+    PlanInput slow = input_for(1000);
+    slow.link_rate = {.low = 1.1e8, .mid = 1.2e8, .high = 1.25e8};
+    const auto compressed = make_plan(slow);
+    EXPECT_EQ(compressed->rows[1].codec, "lz4");
+    EXPECT_EQ(compressed->rows[1].streams, 1u);
+}
+
+TEST(Chooser, SaysNoWithTheReason) {
+    PlanInput input = input_for(1000);
+    input.costs.pause_s = 0.05;
+    auto plan = make_plan(input);
+    EXPECT_FALSE(plan->chosen);
+    EXPECT_THAT(plan->sentence, StartsWith("no: "));
+    EXPECT_THAT(plan->sentence, HasSubstr("device state and resume alone take 50.0 ms"));
+    input = input_for(1000);
+    input.finish_by_s = 1;
+    plan = make_plan(input);
+    EXPECT_FALSE(plan->chosen);
+    EXPECT_THAT(plan->sentence, HasSubstr("limit 1.0 s"));
+}
+
+TEST(Chooser, RefusesWhatWasNotMeasured) {
+    PlanInput input = input_for(1000);
+    input.samples.clear();
+    EXPECT_THAT(make_plan(input).status().message(), HasSubstr("no dirty data"));
+    input = input_for(1000);
+    input.codecs.clear();
+    EXPECT_FALSE(make_plan(input).ok());
+    input = input_for(1000);
+    input.link_rate.low = 0;
+    EXPECT_FALSE(make_plan(input).ok());
+    input = input_for(1000);
+    input.max_streams = 0;
+    EXPECT_FALSE(make_plan(input).ok());
+}
+
+}  // namespace
+}  // namespace godwit
