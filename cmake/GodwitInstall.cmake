@@ -1,5 +1,5 @@
 include(GNUInstallDirs)
-install(TARGETS godwit godwitd RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS godwit godwit-sim godwitd RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS godwit-guard RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/godwit)
 install(DIRECTORY protos/godwit DESTINATION ${CMAKE_INSTALL_DATADIR}/godwit/protos
         FILES_MATCHING PATTERN "*.proto")
