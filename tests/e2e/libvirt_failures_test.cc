@@ -3,9 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/e2e/libvirt_pair.h"
 #include "tests/harness/ending.h"
 #include "tests/harness/guest.h"
-#include "tests/harness/libvirt_host.h"
 #include "tests/harness/moving.h"
 
 namespace godwit::testing {
@@ -14,17 +14,8 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-constexpr const char* kVm = "vm";
-
-class TwoLibvirts : public ::testing::Test {
+class TwoLibvirts : public LibvirtPair {
   protected:
-    void SetUp() override {
-        if (!missing("kvm").empty()) GTEST_SKIP() << missing("kvm");
-        if (!host_a.problem().empty()) GTEST_SKIP() << host_a.problem();
-        ASSERT_EQ(host_b.problem(), "");
-        a.emplace(host_a.agent());
-        b.emplace(host_b.agent());
-    }
     // Refused with these words, and libvirt at both sides is as it was.
     void expect_refused(const std::vector<std::string>& words,
                         const std::string& at_destination = "") {
@@ -44,10 +35,6 @@ class TwoLibvirts : public ::testing::Test {
         EXPECT_THAT(result.err, HasSubstr(words));
         EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "running");
     }
-    LibvirtHost host_a{"hosta"};
-    LibvirtHost host_b{"hostb"};
-    std::optional<TestAgent> a;
-    std::optional<TestAgent> b;
 };
 
 TEST_F(TwoLibvirts, RefuseAnUnknownAndAnInactiveDomain) {

@@ -48,10 +48,10 @@ std::string domain_xml(const DomainOptions& options) {
         "<vcpu>{}</vcpu><memoryBacking>{}</memoryBacking>"
         "<os><type arch='x86_64' machine='q35'>hvm</type>{}<kernel>{}</kernel>"
         "<cmdline>{} vcpus={}</cmdline></os><features><acpi/></features>{}"
-        "<devices><serial type='pty'/><controller type='usb' model='none'/>{}</devices></domain>\n",
+        "<devices><serial type='pty'/><controller type='usb' model='{}'/>{}</devices></domain>\n",
         options.type, options.name, options.uuid, options.memory_mib, options.vcpus,
         options.memory_backing, firmware, program("guest.elf"), options.append, options.vcpus, cpu,
-        options.devices);
+        options.usb, options.devices);
 }
 
 LibvirtHost::LibvirtHost(const std::string& name, const std::string& memory_directory)
@@ -139,6 +139,10 @@ std::string LibvirtHost::virsh_text(const std::vector<std::string>& words) const
     std::string text = result.out;
     while (!text.empty() && text.back() == '\n') text.pop_back();
     return text;
+}
+
+CommandResult LibvirtHost::run(const std::vector<std::string>& words) const {
+    return run_command(inside(words, true));
 }
 
 std::string LibvirtHost::write_xml(const std::string& xml) const {

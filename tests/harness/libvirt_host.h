@@ -1,6 +1,6 @@
 // A host with a libvirt of its own, on this one: mount, UTS and network namespaces, host UUID and
-// host name make virsh take it for another machine. The network namespace is libvirt's alone:
-// agents talk over loopback.
+// host name make virsh take it for another machine. The network namespace, which has a bridge "br0", is
+// libvirt's alone: agents talk over loopback.
 #pragma once
 
 #include <map>
@@ -22,6 +22,7 @@ struct DomainOptions {
     std::string append = "ws=64M rate=20000 pattern=random";
     std::string memory_backing = "<source type='file'/><access mode='shared'/>";
     std::string devices;  // further XML
+    std::string usb = "none";  // the model of its USB controller
 };
 // The freestanding guest as a domain.
 std::string domain_xml(const DomainOptions& options);
@@ -45,6 +46,10 @@ class LibvirtHost {
     CommandResult virsh(const std::vector<std::string>& words) const;
     // The same's stdout without the empty lines at its end.
     std::string virsh_text(const std::vector<std::string>& words) const;
+    // Any program, within the host.
+    [[nodiscard]] CommandResult run(const std::vector<std::string>& words) const;
+    // How that path of the host is reached from outside.
+    [[nodiscard]] std::string path_inside(const std::string& path) const;
     // Writes the XML to a file that virsh can read; returns its path.
     std::string write_xml(const std::string& xml) const;
     // Entries of libvirt's memory directory, those that only keep RAM among them.
@@ -64,7 +69,6 @@ class LibvirtHost {
   private:
     [[nodiscard]] std::vector<std::string> inside(const std::vector<std::string>& words,
                                                   bool network) const;
-    [[nodiscard]] std::string path_inside(const std::string& path) const;
 
     std::string root_;
     std::string memory_directory_;
