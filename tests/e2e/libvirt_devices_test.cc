@@ -11,7 +11,7 @@
 #include <regex>
 #include <sstream>
 
-#include "tests/e2e/libvirt_pair.h"
+#include "tests/harness/libvirt_pair.h"
 #include "tests/harness/ending.h"
 #include "tests/harness/guest.h"
 #include "tests/harness/moving.h"
@@ -55,7 +55,8 @@ class DomainWithDevices : public LibvirtPair {
             "<interface type='ethernet'><target dev='gwtap0'/><mac address='52:54:00:77:00:03'/>"
             "<model type='virtio'/></interface>"
             "<disk type='file'><driver name='qemu' type='raw' cache='none'/><source file='{}'/>"
-            "<target dev='vda' bus='virtio'/></disk>"
+            "<target dev='vda' bus='virtio'/>"
+            "<address type='pci' domain='0' bus='0' slot='0x10' function='0'/></disk>"
             "<console type='pty'><target type='virtio'/></console>"
             "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
             "<graphics type='vnc' port='-1' autoport='yes' listen='127.0.0.1' passwd='{}'/>"

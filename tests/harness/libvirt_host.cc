@@ -186,7 +186,7 @@ void start_domain(LibvirtHost& host, TestAgent& agent, const DomainOptions& opti
     ASSERT_EQ(started.exit_code, 0) << started.err;
     ASSERT_TRUE(eventually(kBootLimit, [&] {
         return testimony(agent, options.name).state == GuestState::kRunning;
-    })) << "the guest did not boot";
+    })) << "the guest did not boot: state " << static_cast<int>(testimony(agent, options.name).state);
 }
 
 }  // namespace godwit::testing

@@ -130,9 +130,12 @@ std::vector<std::string> domain_problems(const std::string& xml) {
         if (is(device.attribute("type"), "vdpa"))
             refuse(device, "vDPA: hardware writes the guest's memory unseen");
     }
-    for (const pugi::xml_node& device : devices.children("disk"))
+    for (const pugi::xml_node& device : devices.children("disk")) {
         if (is(device.attribute("type"), "vhostuser") || is(device.attribute("type"), "vhostvdpa"))
             refuse(device, "vhost-user: another process writes the guest's memory unseen");
+        if (is(device.attribute("type"), "nvme"))
+            refuse(device, "an NVMe drive of this host is passed through: detach it first");
+    }
     for (const pugi::xml_node& device : devices.children("filesystem"))
         refuse(device, "a directory of this host is shared with the guest: unmount and detach it");
     for (const pugi::xml_node& device : devices.children("shmem"))

@@ -1,4 +1,4 @@
-#include "tests/e2e/libvirt_pair.h"
+#include "tests/harness/libvirt_pair.h"
 
 #include <gmock/gmock.h>
 
