@@ -44,6 +44,22 @@ struct GuestEvent {
     MonotonicTime at{};
 };
 
+// What the hypervisor's own migration is to do, and what it says of itself.
+struct NativeMove {
+    std::string destination;  // how the hypervisor names the other host
+    std::string data;         // where its data is to go; empty: as it chooses
+    uint64_t bandwidth_bytes_per_s = 0;
+    bool with_definition = false;
+    bool undefine_source = false;
+};
+struct NativeProgress {
+    uint64_t total_bytes = 0;
+    uint64_t remaining_bytes = 0;
+    uint64_t sent_bytes = 0;
+    uint32_t pass = 0;
+    double downtime_ms = 0;  // expected, and what it was in the end; 0: not told
+};
+
 // One VM. Thread-safe, but only one migration may use it at a time. Every call has a deadline
 // (QMP may hang) and fails with DeadlineExceeded when it passes, NotFound when the process is gone,
 // and otherwise with QEMU's own words in the message.
@@ -119,6 +135,17 @@ class Vm {
     // Destination: the guest is here with all its pages. Puts back what a migration had set up in
     // the hypervisor; best effort.
     virtual absl::Status arrived() { return absl::OkStatus(); }
+
+    // Source: moves the VM by the hypervisor's own migration, whatever RAM it has; returns when the
+    // guest is there, and its process here has ended. `go_on` is called now and then with what is
+    // known; false aborts it. Errors: Cancelled when it was aborted, Unimplemented where there is
+    // no such thing, else in the hypervisor's words; the guest is at the source then.
+    virtual absl::StatusOr<NativeProgress> move_natively(
+        const NativeMove& move, const std::function<bool(const NativeProgress&)>& go_on) {
+        static_cast<void>(move);
+        static_cast<void>(go_on);
+        return absl::UnimplementedError("only domains of libvirt have another way to be moved");
+    }
 
     // SIGKILL, then waits until the process is gone (and reaped where it is our child).
     virtual absl::Status kill(Duration limit) = 0;

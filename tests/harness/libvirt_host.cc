@@ -127,10 +127,18 @@ AgentOptions LibvirtHost::agent() const {
             .lasting_flags = {"--driver", fmt::format("libvirt:{}", kUri)}};
 }
 
-CommandResult LibvirtHost::virsh(const std::vector<std::string>& words) const {
+std::vector<std::string> LibvirtHost::virsh_command(const std::vector<std::string>& words) const {
     std::vector<std::string> all = {"virsh", "-q", "-c", kUri};
     all.insert(all.end(), words.begin(), words.end());
-    return run_command(inside(all, false));
+    return inside(all, false);
+}
+
+CommandResult LibvirtHost::virsh(const std::vector<std::string>& words) const {
+    return run_command(virsh_command(words));
+}
+
+BackgroundCommand LibvirtHost::virsh_in_background(const std::vector<std::string>& words) const {
+    return BackgroundCommand(virsh_command(words));
 }
 
 std::string LibvirtHost::virsh_text(const std::vector<std::string>& words) const {

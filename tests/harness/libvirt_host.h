@@ -44,6 +44,7 @@ class LibvirtHost {
     [[nodiscard]] AgentOptions agent() const;
     // `virsh WORDS…`.
     CommandResult virsh(const std::vector<std::string>& words) const;
+    BackgroundCommand virsh_in_background(const std::vector<std::string>& words) const;
     // The same's stdout without the empty lines at its end.
     std::string virsh_text(const std::vector<std::string>& words) const;
     // Any program, within the host.
@@ -69,6 +70,9 @@ class LibvirtHost {
   private:
     [[nodiscard]] std::vector<std::string> inside(const std::vector<std::string>& words,
                                                   bool network) const;
+
+    [[nodiscard]] std::vector<std::string> virsh_command(
+        const std::vector<std::string>& words) const;
 
     std::string root_;
     std::string memory_directory_;

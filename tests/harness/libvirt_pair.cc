@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
+
 #include "tests/harness/ending.h"
 #include "tests/harness/guest.h"
 
@@ -21,14 +23,23 @@ void LibvirtPair::SetUp() {
     b.emplace(host_b.agent());
 }
 
-BackgroundCommand LibvirtPair::begin_slow_migration(const std::vector<std::string>& flags) {
-    std::vector<std::string> words = {"migrate",    kVm,       "--to",        b->address(),
-                                      "--strategy", "precopy", "--bandwidth", "4MB/s",
-                                      "--json"};
+BackgroundCommand LibvirtPair::begin_migration(const std::vector<std::string>& flags) {
+    std::vector<std::string> words = {"migrate", kVm,
+                                      "--to",    b->address(),
+                                      "--json",  "--tracker",
+                                      "uffd-wp", "--downtime-limit",
+                                      "500ms"};
     words.insert(words.end(), flags.begin(), flags.end());
-    BackgroundCommand command = a->cli_in_background(words);
+    if (std::find(flags.begin(), flags.end(), "--strategy") == flags.end())
+        words.insert(words.end(), {"--strategy", "precopy"});
+    return a->cli_in_background(words);
+}
+
+BackgroundCommand LibvirtPair::begin_slow_migration(std::vector<std::string> flags) {
+    flags.insert(flags.end(), {"--bandwidth", "2MB/s"});
+    BackgroundCommand command = begin_migration(flags);
     EXPECT_TRUE(eventually(kPrepareLimit, [&] {
-        return host_b.virsh({"domstate", kVm}).exit_code == 0 || command.wait(Duration::zero());
+        return b->vm(kVm).is_object() || command.wait(Duration::zero());
     })) << "the destination does not start";
     return command;
 }

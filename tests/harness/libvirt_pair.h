@@ -19,8 +19,10 @@ class LibvirtPair : public ::testing::Test {
     void SetUp() override;
     // On a, under KVM.
     void start(const DomainOptions& domain = {}) { start_domain(host_a, *a, domain); }
-    // `godwit migrate` from a to b, in the background, with --json: it takes half a minute at least.
-    BackgroundCommand begin_slow_migration(const std::vector<std::string>& flags = {});
+    // `godwit migrate` from a to b, in the background, with --json.
+    BackgroundCommand begin_migration(const std::vector<std::string>& flags = {});
+    // The same, and it takes half a minute at least; b's domain waits.
+    BackgroundCommand begin_slow_migration(std::vector<std::string> flags = {});
     // The guest runs at `here` alone, alive and well, and no migration holds it. At `there` virsh
     // knows the domain as `state_there` ("shut off"), or, where that is empty, not at all.
     void expect_only_at(LibvirtHost& here, TestAgent& agent, const LibvirtHost& there,

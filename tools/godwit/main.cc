@@ -222,6 +222,18 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
                       "libvirt: define the domain at the destination, as virsh has it");
     migrate->add_flag("--undefine-source", words.undefine_source,
                       "libvirt: undefine the domain here once it is there, as virsh has it");
+    migrate
+        ->add_option(
+            "--fallback", words.fallback,
+            "libvirt: what becomes of a domain that Godwit can't move, as for private RAM;\n"
+            "native: libvirt's own migration moves it")
+        ->check(CLI::IsMember({"none", "native"}))
+        ->capture_default_str();
+    migrate->add_option("--desturi", words.native_destination,
+                        "Of --fallback native, as virsh has it: the other libvirt, as this one\n"
+                        "reaches it (default: qemu+ssh://HOST/system)");
+    migrate->add_option("--migrateuri", words.native_data,
+                        "Of --fallback native, as virsh has it: tcp://HOST");
     migrate->add_flag("--no-page-hashes", words.no_page_hashes,
                       "Send what was written, changed or not: spares the source 16 B a page");
     migrate->add_flag("--verify", words.verify, "Compare all RAM before the source lets go of it");

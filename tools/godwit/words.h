@@ -41,6 +41,9 @@ struct Words {
     bool persistent = false;
     bool undefine_source = false;
     bool verify = false;
+    std::string fallback = "none";
+    std::string native_destination;
+    std::string native_data;
     bool takes_signals = false;  // the command handles Ctrl-C itself
 };
 

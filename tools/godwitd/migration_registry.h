@@ -92,6 +92,7 @@ class MigrationRegistry {
     std::shared_ptr<Vm> hold_vm_of(const v1::JournalRecord& record);
     void finish_for_predecessor(const std::shared_ptr<Entry>& entry,
                                 const v1::JournalRecord& record);
+    void finish_native(Entry& entry, const v1::JournalRecord& record, bool is_here);
     void finish_doubt(const std::shared_ptr<Entry>& entry, const v1::JournalRecord& record,
                       const std::shared_ptr<Vm>& vm, const std::stop_token& stop);
     void finish_drain(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,

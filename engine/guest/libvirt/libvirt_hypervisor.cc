@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <condition_variable>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 
 #include "engine/base/log.h"
 #include "engine/guest/libvirt/domain_ram.h"
@@ -20,6 +22,9 @@ namespace {
 constexpr unsigned int kXmlFlags = VIR_DOMAIN_XML_SECURE | VIR_DOMAIN_XML_MIGRATABLE;
 constexpr Duration kStartLimit = std::chrono::seconds(10);
 constexpr Duration kKillLimit = std::chrono::seconds(10);
+// For a libvirtd that was restarted. The source waits 30 s for its answer.
+constexpr Duration kRegainLimit = std::chrono::seconds(25);
+constexpr Duration kRegainPause = std::chrono::milliseconds(200);
 
 bool runs(virDomain* domain) { return ::virDomainIsActive(domain) == 1; }
 
@@ -161,7 +166,13 @@ absl::StatusOr<std::shared_ptr<Vm>> LibvirtHypervisor::start(const v1::VmSpec& s
     GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, connection_->get());
     const DomainHandle domain(
         ::virDomainCreateXML(connection.get(), xml.c_str(), VIR_DOMAIN_START_PAUSED));
-    if (!domain) return libvirt_status(fmt::format("Cannot start domain {}", spec.name()));
+    if (!domain) {
+        const absl::Status failed =
+            libvirt_status(fmt::format("Cannot start domain {}", spec.name()));
+        // Lost in the middle of the call: it may have started all the same.
+        if (absl::IsUnavailable(failed)) remove_what_waits(spec.uuid());
+        return failed;
+    }
     absl::StatusOr<std::shared_ptr<LibvirtVm>> vm =
         open(domain.get(), spec.domain_definition_xml());
     absl::Status ready = vm.status();
@@ -179,6 +190,30 @@ absl::StatusOr<std::shared_ptr<Vm>> LibvirtHypervisor::start(const v1::VmSpec& s
     if (vm.ok()) (*vm)->kill(kKillLimit).IgnoreError();
     if (runs(domain.get())) ::virDomainDestroy(domain.get());
     return annotate(ready, fmt::format("Cannot start domain {}", spec.name()));
+}
+
+void LibvirtHypervisor::remove_what_waits(const std::string& uuid) {
+    const MonotonicTime deadline = Clock::system().now() + kRegainLimit;
+    std::mutex mutex;
+    std::condition_variable timer;
+    while (Clock::system().now() < deadline) {
+        const absl::StatusOr<ConnectHandle> connection = connection_->get();
+        const absl::StatusOr<DomainHandle> domain =
+            connection.ok() ? domain_by_uuid(*connection, uuid) : connection.status();
+        if (absl::IsNotFound(domain.status())) return;
+        if (domain.ok()) {
+            if (!runs(domain->get())) return;
+            const absl::StatusOr<std::shared_ptr<LibvirtVm>> vm = open(domain->get());
+            const absl::StatusOr<RunState> state = vm.ok() ? (*vm)->run_state() : vm.status();
+            // Another's domain is none of ours.
+            if (state.ok() && *state != RunState::kInMigrate) return;
+            if (state.ok() && (*vm)->kill(kKillLimit).ok()) return;
+        }
+        std::unique_lock lock(mutex);
+        timer.wait_for(lock, kRegainPause);
+    }
+    spdlog::error("domain {} may have been started and wait for a migration: virsh destroy it",
+                  uuid);
 }
 
 // They are looked up when somebody asks.

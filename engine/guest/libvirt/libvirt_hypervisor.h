@@ -36,6 +36,9 @@ class LibvirtHypervisor final : public Hypervisor {
     absl::StatusOr<std::shared_ptr<LibvirtVm>> open(virDomain* domain,
                                                     const std::string& definition = {});
     absl::StatusOr<DomainRun> run_of(virDomain* domain);
+    // Ends the domain if it is there and has never run: of a start whose outcome was lost with the
+    // connection. Best effort.
+    void remove_what_waits(const std::string& uuid);
 
     const std::shared_ptr<LibvirtConnection> connection_;
 };

@@ -7,6 +7,7 @@
 
 #include "engine/guest/libvirt/domain_xml.h"
 #include "engine/guest/libvirt/libvirt_monitor.h"
+#include "engine/guest/libvirt/native_move.h"
 
 namespace godwit {
 namespace {
@@ -78,6 +79,15 @@ absl::StatusOr<std::shared_ptr<LibvirtVm>> LibvirtVm::open(const std::string& gu
 
 absl::StatusOr<std::vector<std::string>> LibvirtVm::migration_blockers() {
     if (!problems_.empty()) return problems_;
+    GODWIT_ASSIGN_OR_RETURN(const DomainHandle found, domain());
+    virDomainJobInfo job{};
+    if (::virDomainGetJobInfo(found.get(), &job) < 0)
+        return libvirt_status("Cannot ask for libvirt's job on the domain");
+    if (job.type != VIR_DOMAIN_JOB_NONE)
+        return std::vector<std::string>{fmt::format(
+            "libvirt has a job on domain {} already (a migration, a save, a dump, a backup): wait "
+            "until virsh domjobinfo says None, or end it by virsh domjobabort",
+            spec_.name())};
     return QmpVm::migration_blockers();
 }
 
@@ -148,6 +158,15 @@ absl::Status LibvirtVm::arrived() {
     if (!defined)
         status.Update(libvirt_status(fmt::format("Cannot define domain {}", spec_.name())));
     return status;
+}
+
+absl::StatusOr<NativeProgress> LibvirtVm::move_natively(
+    const NativeMove& move, const std::function<bool(const NativeProgress&)>& go_on) {
+    GODWIT_ASSIGN_OR_RETURN(const DomainHandle found, domain());
+    // The call takes as long as the migration: nobody else is to wait for it.
+    GODWIT_ASSIGN_OR_RETURN(const ConnectHandle own, connection_->open_another());
+    GODWIT_ASSIGN_OR_RETURN(const DomainHandle moving, domain_by_uuid(own, run_.uuid));
+    return migrate_by_libvirt(moving.get(), found.get(), move, go_on);
 }
 
 // --- the end --------------------------------------------------------------------------------

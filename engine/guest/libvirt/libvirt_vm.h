@@ -41,6 +41,8 @@ class LibvirtVm final : public QmpVm {
     absl::Status undefine() override;
     // Defines the domain too, where its spec has a definition.
     absl::Status arrived() override;
+    absl::StatusOr<NativeProgress> move_natively(
+        const NativeMove& move, const std::function<bool(const NativeProgress&)>& go_on) override;
     // By SIGKILL, once libvirt knows that it is to end the domain: it goes on tidying up after this
     // has returned.
     absl::Status kill(Duration limit) override;
