@@ -53,8 +53,10 @@ void add_tracker_option(CLI::App& command, Words& words) {
 }
 
 CLI::Option* add_bandwidth_option(CLI::App& command, Words& words) {
-    return command.add_option("--bandwidth", words.bandwidth,
-                              "Limit of all streams together, as 2Gbit or 100MiB/s");
+    return command.add_option(
+        "--bandwidth", words.bandwidth,
+        "Limit of all streams together, as 2Gbit or 100MiB/s; a number alone\n"
+        "is in MiB/s, as virsh has it");
 }
 
 void add_vm_commands(CLI::App& app, Words& words, Action& action) {
@@ -236,6 +238,17 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
                         "Of --fallback native, as virsh has it: tcp://HOST");
     migrate->add_flag("--no-page-hashes", words.no_page_hashes,
                       "Send what was written, changed or not: spares the source 16 B a page");
+    // virsh's words, where they mean the same.
+    migrate->add_flag("--live", words.live, "As virsh has it; Godwit moves running VMs anyway");
+    migrate->add_flag(
+        "--postcopy", words.postcopy,
+        "As virsh has it: the guest may resume before its last pages are there, which is\n"
+        "--strategy hybrid");
+    migrate
+        ->add_option("--timeout", words.migrate_timeout,
+                     "As virsh has it with --timeout-postcopy, in seconds: --finish-by")
+        ->check(CLI::PositiveNumber)
+        ->excludes("--finish-by");
     migrate->add_flag("--verify", words.verify, "Compare all RAM before the source lets go of it");
     migrate->add_flag("--detach", words.detach, "Print the migration's id and return at once");
     migrate->callback([&] {
@@ -338,6 +351,7 @@ ExitCode run(int argc, char** argv) {
     add_migrate_command(app, words, action);
     add_migration_commands(app, words, action);
     LibvirtWords libvirt_words;
+    libvirt_words.json = &words.json;
     LocalAction local_action;
     add_libvirt_commands(app, libvirt_words, local_action);
     try {

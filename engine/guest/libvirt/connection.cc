@@ -8,11 +8,13 @@
 #include <thread>
 
 #include "engine/base/wait.h"
+#include "engine/guest/libvirt/late_calls.h"
 
 namespace godwit {
 namespace {
 
 // Seconds between two signs of life asked of libvirtd, and how many may stay out.
+constexpr Duration kOpenLimit = std::chrono::seconds(20);
 constexpr int kKeepAliveSeconds = 5;
 constexpr unsigned int kKeepAliveCount = 5;
 
@@ -96,6 +98,21 @@ std::string LibvirtConnection::embedded_root() const {
     return uri_.substr(at + 5, uri_.find('&', at) - at - 5);
 }
 
+namespace {
+
+absl::StatusOr<ConnectHandle> open_connection(const std::string& uri) {
+    ConnectHandle fresh(::virConnectOpen(uri.c_str()), [](virConnect* connection) {
+        if (connection != nullptr) ::virConnectClose(connection);
+    });
+    if (!fresh) return libvirt_status(fmt::format("Cannot connect to libvirt at {}", uri));
+    // Local drivers have none, and need none.
+    if (::virConnectSetKeepAlive(fresh.get(), kKeepAliveSeconds, kKeepAliveCount) < 0)
+        ::virResetLastError();
+    return fresh;
+}
+
+}  // namespace
+
 absl::StatusOr<ConnectHandle> LibvirtConnection::get() {
     const std::lock_guard lock(mutex_);
     if (connection_ && ::virConnectIsAlive(connection_.get()) == 1) return connection_;
@@ -106,14 +123,13 @@ absl::StatusOr<ConnectHandle> LibvirtConnection::get() {
 
 absl::StatusOr<ConnectHandle> LibvirtConnection::open_another() const {
     if (!start_event_loop()) return absl::InternalError("libvirt's event loop can't be started");
-    ConnectHandle fresh(::virConnectOpen(uri_.c_str()), [](virConnect* connection) {
-        if (connection != nullptr) ::virConnectClose(connection);
-    });
-    if (!fresh) return libvirt_status(fmt::format("Cannot connect to libvirt at {}", uri_));
-    // Local drivers have none, and need none.
-    if (::virConnectSetKeepAlive(fresh.get(), kKeepAliveSeconds, kKeepAliveCount) < 0)
-        ::virResetLastError();
-    return fresh;
+    // A libvirtd that hangs takes the connection and says nothing.
+    absl::StatusOr<ConnectHandle> opened =
+        result_within<ConnectHandle>(kOpenLimit, [uri = uri_] { return open_connection(uri); });
+    if (absl::IsDeadlineExceeded(opened.status()))
+        return absl::UnavailableError(
+            fmt::format("Cannot connect to libvirt at {}: it does not answer", uri_));
+    return opened;
 }
 
 absl::StatusOr<DomainHandle> domain_by_uuid(const ConnectHandle& connection,

@@ -5,13 +5,18 @@
 #include <libvirt/libvirt-qemu.h>
 
 #include <algorithm>
+#include <condition_variable>
+#include <deque>
 #include <optional>
 
 #include "engine/base/unique_fd.h"
 #include "engine/base/wait.h"
+#include "engine/guest/libvirt/late_calls.h"
 
 namespace godwit {
 namespace {
+
+constexpr Duration kLastCalls = std::chrono::seconds(2);
 
 std::chrono::microseconds wall_now() {
     return std::chrono::duration_cast<std::chrono::microseconds>(
@@ -24,7 +29,20 @@ struct LibvirtMonitor::Call {
     std::string command;
     std::string line;
     UniqueFd fd;
-    std::optional<absl::StatusOr<Json>> answer;  // guarded by mutex_
+    std::optional<absl::StatusOr<Json>> answer;  // guarded by Work::mutex
+};
+
+// What the calling threads hold on to: one that hangs outlives the session.
+struct LibvirtMonitor::Work {
+    std::mutex mutex;
+    std::condition_variable_any called;
+    std::condition_variable answered;  // or a thread has ended
+    std::deque<std::shared_ptr<Call>> queue GODWIT_GUARDED_BY(mutex);
+    size_t idle GODWIT_GUARDED_BY(mutex) = 0;
+    size_t threads GODWIT_GUARDED_BY(mutex) = 0;
+
+    void run(virDomain* domain, const std::stop_token& stop);
+    static absl::StatusOr<Json> carry_out(virDomain* domain, const Call& call);
 };
 
 struct LibvirtMonitor::Sink {
@@ -56,6 +74,11 @@ struct LibvirtMonitor::Sink {
         sink->changed.notify_all();
         return 0;
     }
+    static void on_close(virConnectPtr, int, void* opaque) {
+        const Reference sink = *static_cast<Reference*>(opaque);
+        const std::lock_guard lock(sink->mutex);
+        if (sink->on_event) sink->on_event({.name = QmpSession::kLost}, Clock::system().now());
+    }
 };
 
 absl::StatusOr<std::unique_ptr<QmpSession>> LibvirtMonitor::open(const ConnectHandle& connection,
@@ -78,7 +101,10 @@ absl::StatusOr<std::unique_ptr<QmpSession>> LibvirtMonitor::open(const ConnectHa
 
 LibvirtMonitor::LibvirtMonitor(ConnectHandle connection, DomainHandle domain,
                                std::shared_ptr<Sink> sink)
-    : connection_(std::move(connection)), domain_(std::move(domain)), sink_(std::move(sink)) {}
+    : connection_(std::move(connection)),
+      domain_(std::move(domain)),
+      sink_(std::move(sink)),
+      work_(std::make_shared<Work>()) {}
 
 absl::Status LibvirtMonitor::register_events() {
     // NOLINTBEGIN(cppcoreguidelines-owning-memory): libvirt calls Sink::forget
@@ -98,6 +124,11 @@ absl::Status LibvirtMonitor::register_events() {
         Sink::forget(for_lifecycle);
         return libvirt_status("Cannot hear of the domain's events");
     }
+    auto* for_close = new Sink::Reference(sink_);
+    hears_of_close_ = ::virConnectRegisterCloseCallback(connection_.get(), &Sink::on_close,
+                                                        for_close, &Sink::forget) == 0;
+    // Drivers within this process have no connection to lose.
+    if (!hears_of_close_) Sink::forget(for_close);
     // NOLINTEND(cppcoreguidelines-owning-memory)
     return absl::OkStatus();
 }
@@ -111,13 +142,17 @@ LibvirtMonitor::~LibvirtMonitor() {
         ::virConnectDomainQemuMonitorEventDeregister(connection_.get(), monitor_events_);
     if (lifecycle_events_ >= 0)
         ::virConnectDomainEventDeregisterAny(connection_.get(), lifecycle_events_);
-    std::vector<std::jthread> workers;
+    if (hears_of_close_) ::virConnectUnregisterCloseCallback(connection_.get(), &Sink::on_close);
+    const std::lock_guard lock(workers_mutex_);
+    for (std::jthread& worker : workers_) worker.request_stop();
+    bool hangs = false;
     {
-        const std::lock_guard lock(mutex_);
-        workers.swap(workers_);
+        std::unique_lock work_lock(work_->mutex);
+        hangs = !work_->answered.wait_for(work_lock, kLastCalls,
+                                          [this] { return work_->threads == 0; });
     }
-    for (std::jthread& worker : workers) worker.request_stop();
-    workers.clear();
+    if (hangs)
+        for (std::jthread& worker : workers_) leave_behind(std::move(worker));
 }
 
 absl::Status LibvirtMonitor::state() const {
@@ -146,48 +181,52 @@ absl::StatusOr<Json> LibvirtMonitor::execute(std::string_view command, Json argu
         call->fd.reset(::fcntl(fd_to_pass, F_DUPFD_CLOEXEC, 0));
         if (!call->fd.valid()) return errno_status(errno, "F_DUPFD_CLOEXEC");
     }
-    std::unique_lock lock(mutex_);
-    if (idle_ <= queue_.size()) {
-        if (workers_.size() >= kMaxCalls)
+    std::unique_lock lock(work_->mutex);
+    if (work_->idle <= work_->queue.size()) {
+        if (work_->threads >= kMaxCalls)
             return absl::ResourceExhaustedError(
                 fmt::format("{}: {} calls of libvirt wait already", command, kMaxCalls));
-        workers_.emplace_back([this](const std::stop_token& stop) { work(stop); });
+        ++work_->threads;
+        const std::lock_guard workers_lock(workers_mutex_);
+        workers_.emplace_back([work = work_, domain = domain_, connection = connection_](
+                                  const std::stop_token& stop) { work->run(domain.get(), stop); });
     }
-    queue_.push_back(call);
-    called_.notify_one();
-    if (answered_.wait_until(lock, deadline, [&] { return call->answer.has_value(); }))
+    work_->queue.push_back(call);
+    work_->called.notify_one();
+    if (work_->answered.wait_until(lock, deadline, [&] { return call->answer.has_value(); }))
         return *std::move(call->answer);
-    std::erase(queue_, call);
+    std::erase(work_->queue, call);
     return absl::DeadlineExceededError(
         fmt::format("{}: no answer from libvirt within {:.1f} ms", command,
                     std::chrono::duration<double, std::milli>(limit).count()));
 }
 
-void LibvirtMonitor::work(const std::stop_token& stop) {
+void LibvirtMonitor::Work::run(virDomain* domain, const std::stop_token& stop) {
     set_thread_name("libvirt-call");
-    std::unique_lock lock(mutex_);
+    std::unique_lock lock(mutex);
     while (true) {
-        ++idle_;
-        const bool called = called_.wait(lock, stop, [this] { return !queue_.empty(); });
-        --idle_;
-        if (!called || stop.stop_requested()) return;
-        const std::shared_ptr<Call> call = std::move(queue_.front());
-        queue_.pop_front();
+        ++idle;
+        const bool is_called = called.wait(lock, stop, [this] { return !queue.empty(); });
+        --idle;
+        if (!is_called || stop.stop_requested()) break;
+        const std::shared_ptr<Call> call = std::move(queue.front());
+        queue.pop_front();
         lock.unlock();
-        absl::StatusOr<Json> answer = carry_out(*call);
+        absl::StatusOr<Json> answer = carry_out(domain, *call);
         lock.lock();
         call->answer = std::move(answer);
-        answered_.notify_all();
+        answered.notify_all();
     }
+    --threads;
+    answered.notify_all();
 }
 
-absl::StatusOr<Json> LibvirtMonitor::carry_out(const Call& call) {
+absl::StatusOr<Json> LibvirtMonitor::Work::carry_out(virDomain* domain, const Call& call) {
     char* text = nullptr;
     int fd = call.fd.get();
-    const int done =
-        fd >= 0 ? ::virDomainQemuMonitorCommandWithFiles(domain_.get(), call.line.c_str(), 1, &fd,
-                                                         nullptr, nullptr, &text, 0)
-                : ::virDomainQemuMonitorCommand(domain_.get(), call.line.c_str(), &text, 0);
+    const int done = fd >= 0 ? ::virDomainQemuMonitorCommandWithFiles(
+                                   domain, call.line.c_str(), 1, &fd, nullptr, nullptr, &text, 0)
+                             : ::virDomainQemuMonitorCommand(domain, call.line.c_str(), &text, 0);
     if (done < 0) {
         // Whether QEMU was asked is not known: never a refusal by QEMU itself.
         absl::Status status = libvirt_status(call.command);

@@ -1,8 +1,6 @@
 // LibvirtMonitor: QMP through libvirt, which has QEMU's only monitor.
 #pragma once
 
-#include <condition_variable>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -17,7 +15,8 @@ namespace godwit {
 
 // libvirt's calls have no deadline of their own (a domain that is busy is waited for, 30 s long),
 // so they are made by threads of ours named "libvirt-call"; one that came too late ends unheard.
-// Destroying the session waits for calls that are under way.
+// Destroying the session waits 2 s for calls that are under way, and then leaves them behind. It
+// tells of its end (kLost) when the connection breaks.
 class LibvirtMonitor final : public QmpSession {
   public:
     // Calls that may be under way at once: as QmpClient's, but each takes a thread.
@@ -37,26 +36,23 @@ class LibvirtMonitor final : public QmpSession {
 
   private:
     struct Call;
+    struct Work;
     // What libvirt's callbacks hold on to: it outlives the session.
     struct Sink;
 
     LibvirtMonitor(ConnectHandle connection, DomainHandle domain, std::shared_ptr<Sink> sink);
     absl::Status register_events();
-    void work(const std::stop_token& stop);
-    absl::StatusOr<Json> carry_out(const Call& call);
 
     const ConnectHandle connection_;
-    const DomainHandle domain_;
+    const std::shared_ptr<virDomain> domain_;
     const std::shared_ptr<Sink> sink_;
     int monitor_events_ = -1;
     int lifecycle_events_ = -1;
+    bool hears_of_close_ = false;
 
-    std::mutex mutex_;
-    std::condition_variable_any called_;
-    std::condition_variable answered_;
-    std::deque<std::shared_ptr<Call>> queue_ GODWIT_GUARDED_BY(mutex_);
-    size_t idle_ GODWIT_GUARDED_BY(mutex_) = 0;
-    std::vector<std::jthread> workers_ GODWIT_GUARDED_BY(mutex_);
+    const std::shared_ptr<Work> work_;
+    std::mutex workers_mutex_;
+    std::vector<std::jthread> workers_ GODWIT_GUARDED_BY(workers_mutex_);
 };
 
 }  // namespace godwit
