@@ -11,9 +11,9 @@
 #include <regex>
 #include <sstream>
 
-#include "tests/harness/libvirt_pair.h"
 #include "tests/harness/ending.h"
 #include "tests/harness/guest.h"
+#include "tests/harness/libvirt_pair.h"
 #include "tests/harness/moving.h"
 #include "tests/harness/vnc_client.h"
 
@@ -103,8 +103,7 @@ class DomainWithDevices : public LibvirtPair {
     static void expect_password(const LibvirtHost& host) {
         const std::vector<pid_t> pids = host.qemu_pids();
         ASSERT_EQ(pids.size(), 1U);
-        const auto port =
-            static_cast<uint16_t>(std::stoi(attribute(host, "//graphics", "port")));
+        const auto port = static_cast<uint16_t>(std::stoi(attribute(host, "//graphics", "port")));
         EXPECT_EQ(try_vnc(pids[0], port, kPassword), VncAnswer::kAccepted);
         EXPECT_EQ(try_vnc(pids[0], port, "another"), VncAnswer::kRefused);
     }

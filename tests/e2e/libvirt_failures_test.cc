@@ -3,9 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/harness/libvirt_pair.h"
 #include "tests/harness/ending.h"
 #include "tests/harness/guest.h"
+#include "tests/harness/libvirt_pair.h"
 #include "tests/harness/moving.h"
 
 namespace godwit::testing {

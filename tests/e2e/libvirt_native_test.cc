@@ -40,8 +40,8 @@ class NativeFallback : public LibvirtPair {
         EXPECT_TRUE(eventually(kLimit, [&] { return vcpu_time(host) > before; }));
     }
     std::vector<std::string> fallback_flags() {
-        return {"--fallback", "native",      "--desturi",           host_b.peer_uri(),
-                "--migrateuri", host_b.migration_uri()};
+        return {"--fallback",      "native",       "--desturi",
+                host_b.peer_uri(), "--migrateuri", host_b.migration_uri()};
     }
     CommandResult migrate_by_fallback(const std::vector<std::string>& more = {}) {
         std::vector<std::string> words = {"migrate", kVm, "--to", b->address()};

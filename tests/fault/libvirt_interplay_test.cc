@@ -129,9 +129,8 @@ TEST_F(LibvirtInterplay, VirshMigrateToTheSameHostIsRefusedWhileGodwitsDomainWai
 TEST_F(LibvirtInterplay, GodwitIsRefusedByLibvirtsJobWhileVirshMigrateRuns) {
     ASSERT_NO_FATAL_FAILURE(start(restless_domain()));
     ASSERT_EQ(host_a.virsh({"migrate-setspeed", kVm, "4"}).exit_code, 0);
-    BackgroundCommand other = host_a.virsh_in_background({"migrate", "--live", kVm,
-                                                          host_b.peer_uri(), "--migrateuri",
-                                                          host_b.migration_uri()});
+    BackgroundCommand other = host_a.virsh_in_background(
+        {"migrate", "--live", kVm, host_b.peer_uri(), "--migrateuri", host_b.migration_uri()});
     ASSERT_TRUE(eventually(kEndLimit, [&] {
         return host_a.virsh({"domjobinfo", kVm}).out.find("Unbounded") != std::string::npos;
     }));

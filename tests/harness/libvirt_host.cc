@@ -192,9 +192,10 @@ void start_domain(LibvirtHost& host, TestAgent& agent, const DomainOptions& opti
     ASSERT_EQ(defined.exit_code, 0) << defined.err;
     const CommandResult started = host.virsh({"start", options.name});
     ASSERT_EQ(started.exit_code, 0) << started.err;
-    ASSERT_TRUE(eventually(kBootLimit, [&] {
-        return testimony(agent, options.name).state == GuestState::kRunning;
-    })) << "the guest did not boot: state " << static_cast<int>(testimony(agent, options.name).state);
+    ASSERT_TRUE(eventually(
+        kBootLimit, [&] { return testimony(agent, options.name).state == GuestState::kRunning; }))
+        << "the guest did not boot: state "
+        << static_cast<int>(testimony(agent, options.name).state);
 }
 
 }  // namespace godwit::testing

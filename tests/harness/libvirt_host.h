@@ -1,6 +1,6 @@
 // A host with a libvirt of its own, on this one: mount, UTS and network namespaces, host UUID and
-// host name make virsh take it for another machine. The network namespace, which has a bridge "br0", is
-// libvirt's alone: agents talk over loopback.
+// host name make virsh take it for another machine. The network namespace, which has a bridge
+// "br0", is libvirt's alone: agents talk over loopback.
 #pragma once
 
 #include <map>
@@ -21,7 +21,7 @@ struct DomainOptions {
     int vcpus = 1;
     std::string append = "ws=64M rate=20000 pattern=random";
     std::string memory_backing = "<source type='file'/><access mode='shared'/>";
-    std::string devices;  // further XML
+    std::string devices;       // further XML
     std::string usb = "none";  // the model of its USB controller
 };
 // The freestanding guest as a domain.

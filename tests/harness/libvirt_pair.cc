@@ -24,10 +24,8 @@ void LibvirtPair::SetUp() {
 }
 
 BackgroundCommand LibvirtPair::begin_migration(const std::vector<std::string>& flags) {
-    std::vector<std::string> words = {"migrate", kVm,
-                                      "--to",    b->address(),
-                                      "--json",  "--tracker",
-                                      "uffd-wp", "--downtime-limit",
+    std::vector<std::string> words = {"migrate", kVm,         "--to",    b->address(),
+                                      "--json",  "--tracker", "uffd-wp", "--downtime-limit",
                                       "500ms"};
     words.insert(words.end(), flags.begin(), flags.end());
     if (std::find(flags.begin(), flags.end(), "--strategy") == flags.end())
@@ -49,8 +47,7 @@ void LibvirtPair::expect_only_at(LibvirtHost& here, TestAgent& agent, const Libv
     EXPECT_EQ(here.virsh_text({"domstate", kVm}), "running");
     EXPECT_TRUE(eventually(kTidyLimit, [&] {
         const CommandResult state = there.virsh({"domstate", kVm});
-        return state_there.empty() ? state.exit_code != 0
-                                   : state.out.rfind(state_there, 0) == 0;
+        return state_there.empty() ? state.exit_code != 0 : state.out.rfind(state_there, 0) == 0;
     })) << there.virsh({"list", "--all"}).out;
     EXPECT_TRUE(eventually(kTidyLimit, [&] { return there.memory_files().empty(); }));
     EXPECT_TRUE(there.qemu_pids().empty());

@@ -65,8 +65,8 @@ std::string encrypt(const std::array<char, 16>& challenge, const std::string& pa
     (void)!::write(file.get(), challenge.data(), challenge.size());
     const std::string key = key_of(password);
     // Thrice the same key is single DES, which OpenSSL has no more.
-    const CommandResult result = run_command(
-        {"openssl", "enc", "-des-ede3", "-K", key + key + key, "-nopad", "-in", path});
+    const CommandResult result =
+        run_command({"openssl", "enc", "-des-ede3", "-K", key + key + key, "-nopad", "-in", path});
     ::unlink(path.c_str());
     return result.out;
 }

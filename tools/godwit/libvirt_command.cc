@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <iostream>
 
 #include "engine/guest/libvirt/connection.h"
@@ -66,6 +67,21 @@ absl::StatusOr<std::vector<std::string>> notes_of(const Found& found) {
     return security_notes(models, "");
 }
 
+absl::StatusOr<std::string> changed_xml(const LibvirtWords& words, const std::string& before) {
+    if (words.undo) return disable_migration(before);
+    if (!words.resident) return enable_migration(before);
+    std::error_code error;
+    std::filesystem::path library = words.library;
+    const auto self = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
+    for (const char* place : {"libgodwit-resident.so", "../lib/godwit/libgodwit-resident.so"})
+        if (library.empty() && std::filesystem::exists(self / place, error))
+            library = (self / place).lexically_normal();
+    if (!library.is_absolute() || !std::filesystem::exists(library, error))
+        return absl::NotFoundError(
+            "libgodwit-resident.so is not there: say --library and its absolute path");
+    return enable_resident(before, library.string());
+}
+
 // What `enable` did, or would do.
 ExitCode print_change(const LibvirtWords& words, bool changed, const std::string& difference,
                       const std::string& what) {
@@ -120,7 +136,7 @@ ExitCode libvirt_enable(const LibvirtWords& words) {
                           "{} has no definition to be changed: it is transient", words.domain)));
     const auto before = xml_of(domain, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE);
     if (!before.ok()) return refuse(words, before.status());
-    const auto after = words.undo ? disable_migration(*before) : enable_migration(*before);
+    const auto after = changed_xml(words, *before);
     if (!after.ok()) return refuse(words, after.status());
     if (*after == *before)
         return print_change(words, false, "", fmt::format("{} needs no change", words.domain));
@@ -153,6 +169,10 @@ void add_libvirt_commands(CLI::App& app, LibvirtWords& words, LocalAction& actio
         "enable", "Change a domain's definition so that it can be moved after its next start");
     enable->add_option("DOMAIN", words.domain, "Name or UUID")->required();
     enable->add_flag("--undo", words.undo, "Put back what was changed");
+    enable->add_flag("--resident", words.resident,
+                     "Also preload Godwit's library into its QEMU, for KVM's dirty log");
+    enable->add_option("--library", words.library,
+                       "Its absolute path, the same on all hosts (default: beside this program)");
     enable->add_flag("--yes", words.yes, "Do it; without, only the difference is shown");
     enable->footer("Example:\n  godwit libvirt enable web --yes");
     enable->callback([&] { action = [&words] { return libvirt_enable(words); }; });

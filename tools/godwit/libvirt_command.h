@@ -13,6 +13,8 @@ struct LibvirtWords {
     std::string uri = "qemu:///system";
     std::string domain;
     bool undo = false;
+    bool resident = false;
+    std::string library;         // of the resident; empty: beside this program
     bool yes = false;            // do it; otherwise only the difference is shown
     const bool* json = nullptr;  // print that
 };

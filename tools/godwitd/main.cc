@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -21,6 +22,7 @@
 #include "engine/base/log.h"
 #include "engine/base/thread_placement.h"
 #include "engine/base/wait.h"
+#include "engine/guest/libvirt/enable.h"
 #include "engine/guest/libvirt/libvirt_hypervisor.h"
 #include "engine/guest/qemu/qemu_hypervisor.h"
 #include "tools/godwitd/agent_service.h"
@@ -119,9 +121,19 @@ void write_address(const std::string& state_dir, const HostPort& address) {
 
 constexpr std::string_view kLibvirt = "libvirt:";
 
+// The residents of domains listen in a directory where QEMU's user can make a socket and can't
+// touch another's.
+std::unique_ptr<Hypervisor> make_libvirt(const std::string& uri) {
+    std::error_code error;
+    std::filesystem::create_directories(kResidentDirectory, error);
+    if (error || ::chmod(kResidentDirectory, 01733) != 0)
+        spdlog::warn("{} can't be made: no domain has KVM's dirty log here", kResidentDirectory);
+    return std::make_unique<LibvirtHypervisor>(uri);
+}
+
 std::unique_ptr<Hypervisor> make_hypervisor(const Flags& flags, Bytes memory_limit) {
     if (flags.driver.rfind(kLibvirt, 0) == 0)
-        return std::make_unique<LibvirtHypervisor>(flags.driver.substr(kLibvirt.size()));
+        return make_libvirt(flags.driver.substr(kLibvirt.size()));
     return std::make_unique<QemuHypervisor>(QemuOptions{.state_dir = flags.state_dir,
                                                         .qemu_binary = flags.qemu,
                                                         .resident_library = flags.resident,

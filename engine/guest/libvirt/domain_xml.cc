@@ -6,6 +6,7 @@
 #include <pugixml.hpp>
 #include <string_view>
 
+#include "dirty-tracking/resident/protocol.h"
 #include "engine/guest/libvirt/xml_text.h"
 
 namespace godwit {
@@ -61,6 +62,13 @@ void add_disks(const pugi::xml_node& domain, v1::VmSpec& spec) {
     }
 }
 
+std::string socket_in(const pugi::xml_node& domain) {
+    for (const pugi::xml_node& variable : domain.child("qemu:commandline").children("qemu:env"))
+        if (is(variable.attribute("name"), resident::kPathVariable))
+            return variable.attribute("value").value();
+    return {};
+}
+
 }  // namespace
 
 absl::StatusOr<v1::VmSpec> spec_of_domain(const std::string& xml) {
@@ -83,9 +91,7 @@ absl::StatusOr<v1::VmSpec> spec_of_domain(const std::string& xml) {
     spec.set_append(os.child("cmdline").text().get());
     spec.set_firmware(os.child("loader").text().get());
     add_disks(domain, spec);
-    spec.set_no_resident(true);
-    for (const pugi::xml_node& variable : domain.child("qemu:commandline").children("qemu:env"))
-        if (is(variable.attribute("name"), "GODWIT_RESIDENT_SOCKET")) spec.set_no_resident(false);
+    spec.set_no_resident(socket_in(domain).empty());
     spec.set_balloon(!discarding_devices_of(xml).empty());
     spec.set_domain_xml(domain_text(document));
     return spec;
@@ -109,6 +115,11 @@ absl::StatusOr<std::string> without_incoming(const std::string& xml) {
     GODWIT_ASSIGN_OR_RETURN(pugi::xml_document document, parse_domain(xml));
     remove_incoming(document.child("domain"));
     return domain_text(document);
+}
+
+std::string resident_socket_of(const std::string& xml) {
+    const absl::StatusOr<pugi::xml_document> document = parse_domain(xml);
+    return document.ok() ? socket_in(document->child("domain")) : std::string();
 }
 
 std::vector<std::string> domain_problems(const std::string& xml) {

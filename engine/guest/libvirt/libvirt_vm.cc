@@ -91,7 +91,7 @@ absl::StatusOr<std::vector<std::string>> LibvirtVm::migration_blockers() {
     return QmpVm::migration_blockers();
 }
 
-std::string LibvirtVm::resident_socket() const { return {}; }
+std::string LibvirtVm::resident_socket() const { return resident_socket_of(spec_.domain_xml()); }
 
 // --- migration ------------------------------------------------------------------------------
 
