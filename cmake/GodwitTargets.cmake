@@ -1,6 +1,7 @@
 # godwit_library(NAME SOURCES … LIBS …): a static library of one room, alias godwit::NAME.
-# godwit_test(NAME LABEL unit [TRACKERS] SOURCES … LIBS …): a GoogleTest program; one CTest test per
-# case, and with TRACKERS each case of a KVM guest with either dirty tracker.
+# godwit_test(NAME LABEL unit [TRACKERS] [SEPARATE] SOURCES … LIBS …): a GoogleTest program; one CTest
+# test per case, and with TRACKERS each case of a KVM guest with either dirty tracker. SEPARATE: its
+# sources use the same names, so that no unity build joins them.
 add_library(godwit_options INTERFACE)
 target_include_directories(godwit_options INTERFACE $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}>)
 target_compile_options(godwit_options INTERFACE
@@ -37,13 +38,16 @@ set(godwit_timeout_bench-smoke 120)
 set(godwit_serial_labels bench-smoke)
 
 function(godwit_test name)
-    cmake_parse_arguments(arg "TRACKERS" "LABEL" "SOURCES;LIBS" ${ARGN})
+    cmake_parse_arguments(arg "TRACKERS;SEPARATE" "LABEL" "SOURCES;LIBS" ${ARGN})
     if(NOT arg_LABEL)
         set(arg_LABEL unit)
     endif()
     add_executable(${name} ${arg_SOURCES})
     target_link_libraries(${name} PRIVATE ${arg_LIBS} godwit_options GTest::gmock GTest::gtest
                           GTest::gtest_main)
+    if(arg_SEPARATE)
+        set_target_properties(${name} PROPERTIES UNITY_BUILD OFF)
+    endif()
     set(properties LABELS ${arg_LABEL} TIMEOUT ${godwit_timeout_${arg_LABEL}}
         SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
     if(arg_LABEL IN_LIST godwit_serial_labels)

@@ -11,7 +11,7 @@ namespace godwit {
 namespace {
 
 constexpr Duration kBootLimit = std::chrono::seconds(120);
-constexpr Duration kLookAgain = std::chrono::milliseconds(5);
+constexpr Duration kCheckCancelEvery = std::chrono::milliseconds(5);
 
 }  // namespace
 
@@ -39,7 +39,7 @@ absl::Status wait_until_running(const MailboxReader& reader, int cancel_fd) {
             return absl::FailedPreconditionError(fmt::format("the guest: {}", mailbox->message));
         // The guest tells nobody when it writes its mailbox.
         const absl::Status waited =
-            wait_readable(-1, cancel_fd, Clock::system().now() + kLookAgain);
+            wait_readable(-1, cancel_fd, Clock::system().now() + kCheckCancelEvery);
         if (absl::IsCancelled(waited)) return waited;
     }
     return absl::DeadlineExceededError("the guest did not boot");

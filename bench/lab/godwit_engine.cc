@@ -11,7 +11,7 @@ namespace godwit {
 namespace {
 
 constexpr Duration kCommandLimit = std::chrono::seconds(60);
-constexpr Duration kEndLimit = std::chrono::seconds(10);
+constexpr Duration kQemuEndLimit = std::chrono::seconds(10);
 constexpr int kUsage = 2;
 constexpr int kSource = 0;
 constexpr int kDestination = 1;
@@ -117,7 +117,7 @@ absl::StatusOr<Metrics> GodwitEngine::details() {
 
 absl::StatusOr<CpuSeconds> GodwitEngine::cpu() {
     // The end of the source's QEMU is part of the migration.
-    if (moved_) GODWIT_RETURN_IF_ERROR(setup_.agents->wait_childless(kSource, kEndLimit));
+    if (moved_) GODWIT_RETURN_IF_ERROR(setup_.agents->wait_childless(kSource, kQemuEndLimit));
     return setup_.agents->cpu();
 }
 

@@ -8,8 +8,8 @@ namespace godwit {
 namespace {
 
 constexpr Duration kGoesOnLimit = std::chrono::seconds(20);
-constexpr Duration kLookAgain = std::chrono::milliseconds(5);
-constexpr Duration kLookAgainSoon = std::chrono::milliseconds(1);
+constexpr Duration kCheckGuestEvery = std::chrono::milliseconds(5);
+constexpr Duration kCheckGuestSoon = std::chrono::milliseconds(1);
 constexpr Duration kCheckLimit = std::chrono::seconds(1);
 
 // The guest's own word on its memory, `when`.
@@ -37,7 +37,7 @@ absl::Status ticks_there(Engine& engine, int cancel_fd) {
     const MonotonicTime deadline = Clock::system().now() + kGoesOnLimit;
     while (Clock::system().now() < deadline) {
         const absl::Status waited =
-            wait_readable(-1, cancel_fd, Clock::system().now() + kLookAgainSoon);
+            wait_readable(-1, cancel_fd, Clock::system().now() + kCheckGuestSoon);
         if (absl::IsCancelled(waited)) return waited;
         GODWIT_ASSIGN_OR_RETURN(const Mailbox mailbox, reader.read());
         if (mailbox.vcpus[0].tick > first.vcpus[0].tick) return absl::OkStatus();
@@ -62,7 +62,7 @@ absl::Status goes_on(Engine& engine, uint64_t last_tick, uint64_t turns, int can
                 "the guest does not go on after the move: tick {} was seen, it is at {}", last_tick,
                 vcpu.tick));
         const absl::Status waited =
-            wait_readable(-1, cancel_fd, Clock::system().now() + kLookAgain);
+            wait_readable(-1, cancel_fd, Clock::system().now() + kCheckGuestEvery);
         if (absl::IsCancelled(waited)) return waited;
     }
 }

@@ -1,5 +1,6 @@
 #include "bench/lab/lab_options.h"
 
+#include <absl/strings/str_split.h>
 #include <fmt/format.h>
 
 #include <filesystem>
@@ -66,10 +67,12 @@ void add_lab_options(CLI::App& app, LabOptions& options) {
                  "The guest is watched so long before it is moved");
     app.add_option("--tracker", options.tracker, "Godwit's: auto, uffd-wp, kvm-dirty-log")
         ->capture_default_str();
-    app.add_option("--migrate-flags", options.migrate_flags,
-                   "Further words of `godwit migrate`, as in --migrate-flags=\"--streams 4\"")
-        ->delimiter(' ')
-        ->expected(1);
+    app.add_option_function<std::string>(
+        "--migrate-flags",
+        [&options](const std::string& words) {
+            options.migrate_flags = absl::StrSplit(words, ' ', absl::SkipEmpty());
+        },
+        "Further words of `godwit migrate`, as in --migrate-flags=\"--streams 4\"");
     app.add_option("--qemu", options.qemu, "The QEMU of all engines")->capture_default_str();
     app.add_option("--seed", options.seed, "Of the guest's writes and of the order of runs")
         ->capture_default_str();

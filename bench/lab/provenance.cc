@@ -39,7 +39,7 @@ std::string line_of_file(const char* path) {
 
 }  // namespace
 
-std::string parse_qemu_version(const std::string& output) {
+std::string qemu_version_said(const std::string& output) {
     constexpr std::string_view kSame = "QEMU emulator version ";
     const std::string line = first_line_of(output);
     return line.starts_with(kSame) ? line.substr(kSame.size()) : line;
@@ -54,7 +54,7 @@ nlohmann::json provenance(const std::string& qemu) {
             {"kernel", host.release},
             {"cpu", cpu_model()},
             {"cpus", std::thread::hardware_concurrency()},
-            {"qemu", version.ok() ? parse_qemu_version(*version) : "unknown"},
+            {"qemu", version.ok() ? qemu_version_said(*version) : "unknown"},
             {"thp", line_of_file("/sys/kernel/mm/transparent_hugepage/enabled")},
             {"load", load_now()},
             {"unix_s", std::chrono::duration_cast<std::chrono::seconds>(now).count()}};

@@ -12,6 +12,6 @@ nlohmann::json provenance(const std::string& qemu);
 
 // "QEMU emulator version 7.2.22 (Debian …)" without what is the same for all; the first line
 // otherwise.
-std::string parse_qemu_version(const std::string& output);
+std::string qemu_version_said(const std::string& output);
 
 }  // namespace godwit

@@ -260,25 +260,25 @@ void attach_hold(benchmark::State& state) {
     state.counters["max_us"] = holds_us.back();
 }
 
-const std::vector<int64_t> kSizesMib{256, 1024};
-const std::vector<int64_t> kHuge{0, 1};
+const std::vector<int64_t> kTrackedMib{256, 1024};
+const std::vector<int64_t> kBacking{0, 1};
 
 BENCHMARK(attach_hold)->Iterations(500)->UseManualTime()->Unit(benchmark::kMicrosecond);
 BENCHMARK(arm)
     ->ArgNames({"MiB", "huge"})
-    ->ArgsProduct({kSizesMib, kHuge})
+    ->ArgsProduct({kTrackedMib, kBacking})
     ->UseManualTime()
     ->Iterations(10)
     ->Unit(benchmark::kMillisecond);
 BENCHMARK(collect)
     ->ArgNames({"MiB", "huge", "dirty_permille"})
-    ->ArgsProduct({kSizesMib, kHuge, {1, 10, 100, 1000}})
+    ->ArgsProduct({kTrackedMib, kBacking, {1, 10, 100, 1000}})
     ->UseManualTime()
     ->Iterations(20)
     ->Unit(benchmark::kMillisecond);
 BENCHMARK(redirty)
     ->ArgNames({"MiB", "huge", "armed"})
-    ->ArgsProduct({kSizesMib, kHuge, {0, 1}})
+    ->ArgsProduct({kTrackedMib, kBacking, {0, 1}})
     ->UseManualTime()
     ->Iterations(10)
     ->Unit(benchmark::kMillisecond);

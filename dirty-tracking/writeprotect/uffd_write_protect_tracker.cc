@@ -256,11 +256,9 @@ absl::StatusOr<ChunkIndex> UffdWriteProtectTracker::next_chunk_with_data(const T
 
 absl::StatusOr<PageIndex> UffdWriteProtectTracker::next_data_page(const TrackedBlock& block,
                                                                   PageIndex from) {
-    const PageIndex page_count = block.size / kPageBytes;
-    const off_t data = ::lseek(block.file.get(), static_cast<off_t>(from * kPageBytes), SEEK_DATA);
-    if (data >= 0) return std::min(static_cast<Bytes>(data) / kPageBytes, page_count);
-    if (errno == ENXIO) return page_count;  // nothing but a hole is left
-    return errno_status(errno, "lseek(SEEK_DATA) on a RAM file");
+    GODWIT_ASSIGN_OR_RETURN(const Bytes data,
+                            find_data(block.file.get(), from * kPageBytes, block.size));
+    return data / kPageBytes;
 }
 
 // A huge page holds data as a whole. On 4 KiB tmpfs every page is asked for.

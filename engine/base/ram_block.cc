@@ -36,23 +36,24 @@ absl::StatusOr<RamBlock> open_ram_block(std::string name, std::string path, Back
     return block;
 }
 
-absl::Status for_each_data_extent(int fd, Bytes begin, Bytes end,
-                                  const std::function<void(PageRange)>& visit) {
-    for (Bytes at = begin; at < end;) {
-        const off_t data = ::lseek(fd, static_cast<off_t>(at), SEEK_DATA);
-        if (data < 0) {
-            if (errno == ENXIO) return absl::OkStatus();  // nothing but a hole is left
-            return errno_status(errno, "lseek(SEEK_DATA) on a RAM file");
-        }
-        if (static_cast<Bytes>(data) >= end) return absl::OkStatus();
-        const off_t hole = ::lseek(fd, data, SEEK_HOLE);
+absl::StatusOr<Bytes> find_data(int fd, Bytes begin, Bytes end) {
+    const off_t data = ::lseek(fd, static_cast<off_t>(begin), SEEK_DATA);
+    if (data >= 0) return std::min(static_cast<Bytes>(data), end);
+    if (errno == ENXIO) return end;  // nothing but a hole is left
+    return errno_status(errno, "lseek(SEEK_DATA) on a RAM file");
+}
+
+absl::Status for_each_data_extent(int fd, Bytes size, const std::function<void(PageRange)>& visit) {
+    for (Bytes at = 0; at < size;) {
+        GODWIT_ASSIGN_OR_RETURN(const Bytes data, find_data(fd, at, size));
+        if (data == size) break;
+        const off_t hole = ::lseek(fd, static_cast<off_t>(data), SEEK_HOLE);
         if (hole < 0) {
             if (errno == ENXIO) continue;  // punched between the two calls: look again
             return errno_status(errno, "lseek(SEEK_HOLE) on a RAM file");
         }
-        const Bytes stop = std::min<Bytes>(static_cast<Bytes>(hole), end);
-        visit({static_cast<Bytes>(data) / kPageBytes, (stop + kPageBytes - 1) / kPageBytes});
-        at = stop;
+        at = std::min<Bytes>(static_cast<Bytes>(hole), size);
+        visit({data / kPageBytes, (at + kPageBytes - 1) / kPageBytes});
     }
     return absl::OkStatus();
 }

@@ -16,6 +16,8 @@ inline constexpr size_t kPageBytes = 4096;
 // A chunk is the aligned 2 MiB that always travels on one stream.
 inline constexpr size_t kChunkBytes = size_t{2} << 20;
 inline constexpr size_t kPagesPerChunk = kChunkBytes / kPageBytes;
+// A chunk's pages as one bit each.
+inline constexpr size_t kWordsPerChunk = kPagesPerChunk / 64;
 
 using Bytes = uint64_t;
 using PageIndex = uint64_t;   // offset in the RAM block's file / kPageBytes

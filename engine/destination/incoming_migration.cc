@@ -18,7 +18,7 @@ namespace {
 
 // The source connects as soon as it has the answer to Prepare.
 constexpr Duration kAcceptLimit = std::chrono::seconds(15);
-constexpr Duration kKillLimit = std::chrono::seconds(10);
+constexpr Duration kEndOfQemuLimit = std::chrono::seconds(10);
 // How often the guest's faults are looked at, and how long one may wait before it is said.
 constexpr Duration kLook = std::chrono::seconds(1);
 constexpr Duration kStallWorthSaying = std::chrono::seconds(3);
@@ -49,7 +49,7 @@ absl::StatusOr<std::unique_ptr<IncomingMigration>> IncomingMigration::start(
     // A record that stayed LIVE would have a later agent kill whatever VM has this name then.
     const auto clean_up = [&](const absl::Status& cause) {
         if (vm) {
-            if (!vm->kill(kKillLimit).ok()) return cause;
+            if (!vm->kill(kEndOfQemuLimit).ok()) return cause;
             dependencies.hypervisor->forget(*vm).IgnoreError();
         }
         record.set_phase(v1::JOURNAL_PHASE_REFUSED);

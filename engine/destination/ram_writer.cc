@@ -52,19 +52,14 @@ absl::Status RamWriter::put_deltas(BlockIndex block, Bytes offset,
 }
 
 absl::Status RamWriter::put_zeros(BlockIndex block, PageRange pages) {
-    absl::Status outcome;
-    const auto put_pages = [&](PageRange range) {
-        for (PageIndex page = range.begin; page < range.end && outcome.ok(); ++page)
-            outcome = put(block, page * kPageBytes, kZeroPage);
-    };
-    // hugetlbfs calls everything data.
-    if (blocks_[block].backing == Backing::kHugetlb2M) {
-        put_pages(pages);
-        return outcome;
+    for (PageIndex page = pages.begin; page < pages.end; ++page) {
+        GODWIT_ASSIGN_OR_RETURN(
+            const Bytes data,
+            find_data(blocks_[block].file.get(), page * kPageBytes, pages.end * kPageBytes));
+        page = data / kPageBytes;
+        if (page < pages.end) GODWIT_RETURN_IF_ERROR(put(block, page * kPageBytes, kZeroPage));
     }
-    GODWIT_RETURN_IF_ERROR(for_each_data_extent(blocks_[block].file.get(), pages.begin * kPageBytes,
-                                                pages.end * kPageBytes, put_pages));
-    return outcome;
+    return absl::OkStatus();
 }
 
 absl::Status RamWriter::write(const PagesBody& pages, std::span<const std::byte> raw) {

@@ -81,8 +81,6 @@ class MissingPages {
     [[nodiscard]] FaultMeter meter() const { return FaultMeter(stats()); }
 
   private:
-    static constexpr size_t kWordsPerChunk = kPagesPerChunk / 64;
-
     MissingPages(Mapping mapping, std::span<const RamBlock> blocks);
 
     Mapping mapping_;

@@ -8,8 +8,6 @@
 namespace godwit {
 namespace {
 
-constexpr size_t kWordsPerChunk = kPagesPerChunk / 64;
-
 // The lowest `max` set bits.
 uint64_t lowest(uint64_t bits, uint64_t max) {
     if (static_cast<uint64_t>(std::popcount(bits)) <= max) return bits;

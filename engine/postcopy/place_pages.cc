@@ -12,7 +12,6 @@
 namespace godwit {
 namespace {
 
-constexpr size_t kWordsPerChunk = kPagesPerChunk / 64;
 constexpr uint32_t kGroupPages = FaultMemory::kPiecePages;  // aligned: they share a word
 static_assert(64 % kGroupPages == 0);
 

@@ -26,17 +26,9 @@ absl::Status punch(const RamBlock& block, Bytes begin, Bytes end, PunchTotals& t
     return absl::OkStatus();
 }
 
-// Where data begins in [begin, end), or `end`.
-absl::StatusOr<Bytes> find_data(const RamBlock& block, Bytes begin, Bytes end) {
-    const off_t data = ::lseek(block.file.get(), static_cast<off_t>(begin), SEEK_DATA);
-    if (data < 0 && errno == ENXIO) return end;
-    if (data < 0) return errno_status(errno, "lseek(SEEK_DATA) on a RAM file");
-    return std::min(static_cast<Bytes>(data), end);
-}
-
 absl::Status punch_run(const RamBlock& block, Bytes begin, Bytes end, PunchTotals& totals) {
     for (int tries = 0; tries < kMaxTries; ++tries) {
-        GODWIT_ASSIGN_OR_RETURN(const Bytes data, find_data(block, begin, end));
+        GODWIT_ASSIGN_OR_RETURN(const Bytes data, find_data(block.file.get(), begin, end));
         if (data == end) {
             if (tries == 0) ++totals.absent_runs;
             return absl::OkStatus();

@@ -41,8 +41,10 @@ struct SourceContext {
     MonotonicTime started_at;
     // Somebody wants the guest to resume at the destination now, and the rest to follow.
     const std::atomic<bool>& switch_requested;
-    bool may_switch = false;  // the destination can do that; set by prepare
-    v1::Progress progress;    // what the last round told, for progress events
+    bool tries_streams = false;  // the first round finds out how many streams help
+    bool may_switch = false;     // the destination can do that; set by prepare
+    v1::Progress progress;       // what the last round told, for progress events
+    uint32_t next_marker = 0;    // what ends a round on the streams: unlike rounds, never the same
 
     // Made by prepare:
     std::unique_ptr<VcpuThrottle> throttle;  // where may_throttle(); nothing is held once it goes

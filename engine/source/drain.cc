@@ -195,7 +195,7 @@ Drain::Step Drain::push(Connection connection, const std::stop_token& stop, Outc
     SourceStreams& streams = *connection.streams;
     SourceSignals& signals = *connection.signals;
     const uint64_t lists = signals.seen().missing_lists;
-    const PushOrder order(to_push_, recent_, streams.data().size());
+    const PushOrder order(to_push_, recent_, streams.in_use());
     clear_pages(to_push_);  // a list that comes later says what is missing then
     std::atomic<size_t> running{streams.data().size()};
     std::vector<std::jthread> workers;
@@ -203,7 +203,10 @@ Drain::Step Drain::push(Connection connection, const std::stop_token& stop, Outc
         workers.emplace_back([&, i](const std::stop_token& ending) {
             set_thread_name(fmt::format("push-{}", i).c_str());
             plan_.placement.apply();
-            const absl::Status status = push_share(streams, i, order.share(i), ending);
+            // Those without a share have a marker to send.
+            const auto share =
+                i < streams.in_use() ? order.share(i) : std::span<const ChunkPlace>();
+            const absl::Status status = push_share(streams, i, share, ending);
             --running;
             signals.update([&](Seen& seen) {
                 if (!status.ok() && seen.connection.ok()) seen.connection = status;

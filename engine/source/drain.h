@@ -34,7 +34,8 @@ class Drain final : public PageRequests, private PageSink {
     struct Plan {
         std::string migration_id;
         HostPort destination;
-        uint16_t streams = 2;
+        uint16_t streams = 2;       // data streams that are opened
+        size_t streams_in_use = 0;  // of these, for pages; 0: all
         // Must outlive it; none: unlimited. Faults are answered at once all the same.
         RateLimiter* limiter = nullptr;
         // Called on run()'s thread when the limit has changed.

@@ -11,11 +11,10 @@ namespace {
 
 // Whether the file holds anything of the chunk.
 absl::StatusOr<bool> has_data(const RamBlock& block, ChunkIndex chunk) {
-    bool found = false;
-    GODWIT_RETURN_IF_ERROR(for_each_data_extent(block.file.get(), chunk * kChunkBytes,
-                                                (chunk + 1) * kChunkBytes,
-                                                [&](PageRange) { found = true; }));
-    return found;
+    const Bytes end = (chunk + 1) * kChunkBytes;
+    GODWIT_ASSIGN_OR_RETURN(const Bytes data,
+                            find_data(block.file.get(), chunk * kChunkBytes, end));
+    return data < end;
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ namespace {
 // Verify hashes at memory speed; this is a slow machine under load.
 constexpr double kSlowestHashBytesPerS = 100e6;
 // The destination answers COMMIT in a few ms; after this the source asks by gRPC instead.
-constexpr Duration kAnswerLimit = std::chrono::seconds(10);
+constexpr Duration kHandoverAnswerLimit = std::chrono::seconds(10);
 // The agent gives up this much before its guard would.
 constexpr Duration kGuardMargin = std::chrono::seconds(2);
 
@@ -176,10 +176,10 @@ CommitEnd Handover::commit(std::string& why) {
     const absl::Status sent = context_.streams->urgent().send(
         was_running_ ? FrameKind::kCommit : FrameKind::kCommitPaused);
     context_.at_step(step::kCommitSent);
-    const auto answer =
-        context_.signals.wait("the answer to COMMIT", Mind::kAll,
-                              Clock::system().now() + (sent.ok() ? kAnswerLimit : Duration::zero()),
-                              [](const Seen& seen) { return seen.resumed_at || seen.refused; });
+    const auto answer = context_.signals.wait(
+        "the answer to COMMIT", Mind::kAll,
+        Clock::system().now() + (sent.ok() ? kHandoverAnswerLimit : Duration::zero()),
+        [](const Seen& seen) { return seen.resumed_at || seen.refused; });
     if (!answer.ok()) {
         why = std::string((sent.ok() ? answer.status() : sent).message());
         return CommitEnd::kInDoubt;

@@ -56,17 +56,19 @@ absl::Status Handover::make_ready(LiveResult& live) {
         if (round.sent_pages() > 0) page_rate_ = std::max(page_rate_, round.rate_bytes_per_s());
     GODWIT_RETURN_IF_ERROR(arm_destination());
     const MigrationSettings& settings = context_.settings;
-    GODWIT_ASSIGN_OR_RETURN(ready_drain_,
-                            Drain::create({.migration_id = settings.id,
-                                           .destination = settings.destination,
-                                           .streams = settings.streams,
-                                           .limiter = &context_.limiter,
-                                           .on_limit = [this](Bytes rate) { note_limit(rate); },
-                                           .tcp = context_.tcp,
-                                           .source_addresses = settings.source_addresses,
-                                           .placement = context_.placement,
-                                           .blocks = context_.vm.ram_blocks(),
-                                           .log = &context_.log}));
+    GODWIT_ASSIGN_OR_RETURN(
+        ready_drain_,
+        Drain::create({.migration_id = settings.id,
+                       .destination = settings.destination,
+                       .streams = static_cast<uint16_t>(context_.streams->data().size()),
+                       .streams_in_use = context_.streams->in_use(),
+                       .limiter = &context_.limiter,
+                       .on_limit = [this](Bytes rate) { note_limit(rate); },
+                       .tcp = context_.tcp,
+                       .source_addresses = settings.source_addresses,
+                       .placement = context_.placement,
+                       .blocks = context_.vm.ram_blocks(),
+                       .log = &context_.log}));
     for (const RamBlock& block : context_.vm.ram_blocks())
         missing_.emplace_back(block.page_count());
     if (!with_rest_) return absl::OkStatus();

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/source/first_round.h"
 #include "engine/source/tracking.h"
 
 namespace godwit {
@@ -39,17 +40,17 @@ void add_totals(const RoundTotals& totals, v1::PageCounts& pages) {
     pages.set_delta(pages.delta() + totals.delta_pages);
 }
 
-void report_progress(SourceContext& context, const v1::Round& round) {
+void report_progress(SourceContext& context, const v1::Round& round, const RoundPart& part) {
     v1::Progress progress = context.progress;
     progress.set_round(round.index());
-    progress.set_total_pages(round.dirty_pages());
-    progress.set_done_pages(context.sender->done_pages());
+    progress.set_total_pages(part.before + round.dirty_pages() + part.after);
+    progress.set_done_pages(part.before + context.sender->done_pages());
     progress.set_elapsed_ms(to_ms(Clock::system().now() - context.started_at));
     context.log.progress(progress);
 }
 
 // Whether the guest is to resume at the destination before this round is over.
-bool is_time_to_switch(const SourceContext& context, const v1::Round& round,
+bool is_time_to_switch(const SourceContext& context, const v1::Round& round, const RoundPart& part,
                        MonotonicTime round_began) {
     if (!context.may_switch) return false;
     if (context.switch_requested) return true;
@@ -60,21 +61,21 @@ bool is_time_to_switch(const SourceContext& context, const v1::Round& round,
     const double seconds = std::chrono::duration<double>(now - round_began).count();
     if (done < kMinRatePages || seconds <= 0) return false;
     return must_switch_by(context.settings.finish_by, now - context.started_at,
-                          round.dirty_pages() - std::min(done, round.dirty_pages()),
+                          round.dirty_pages() - std::min(done, round.dirty_pages()) + part.after,
                           static_cast<double>(done * kPageBytes) / seconds);
 }
 
 // Waits for the workers; a cancel, a dead guest or a lost stream ends the wait, as does the
 // deadline.
-absl::Status await_workers(SourceContext& context, const v1::Round& round, bool may_cut,
-                           MonotonicTime deadline) {
+absl::Status await_workers(SourceContext& context, const v1::Round& round, const RoundPart& part,
+                           bool may_cut, MonotonicTime deadline) {
     const MonotonicTime begin = Clock::system().now();
     while (true) {
         const MonotonicTime now = Clock::system().now();
-        if (may_cut && is_time_to_switch(context, round, begin)) context.sender->cut_short();
+        if (may_cut && is_time_to_switch(context, round, part, begin)) context.sender->cut_short();
         if (context.sender->wait(std::min(deadline, now + std::chrono::milliseconds(100))))
             return absl::OkStatus();
-        report_progress(context, round);
+        report_progress(context, round, part);
         const bool late = Clock::system().now() >= deadline;
         if (!late && context.signals.problem().ok() && !context.signals.seen().guest_gone) continue;
         context.streams->shutdown();  // unblocks the workers
@@ -220,8 +221,14 @@ class LiveRounds {
         v1::Round& round = *context_.report.add_rounds();
         round.set_index(index);
         round.set_drained(drained);
-        GODWIT_RETURN_IF_ERROR(
-            send_round(context_, set, round, GuestState::kRuns, begin + kRoundLimit));
+        PageSet unsent;
+        if (index == 0 && context_.tries_streams) {
+            GODWIT_ASSIGN_OR_RETURN(unsent,
+                                    send_first_round(context_, set, round, begin + kRoundLimit));
+        } else {
+            GODWIT_RETURN_IF_ERROR(
+                send_round(context_, set, round, GuestState::kRuns, begin + kRoundLimit));
+        }
         context_.at_step(step::kRoundSent);
         const bool cut = context_.sender->was_cut();
         if (!cut) rates_.add(round, context_.limiter.rate());
@@ -235,6 +242,7 @@ class LiveRounds {
         rest_ = dirty_;
         add_pages(rest_, disk_);
         if (cut) add_pages(rest_, context_.sender->left_out());
+        if (!unsent.empty()) add_pages(rest_, unsent);
 
         Decision decision = decide({.rounds_done = index + 1,
                                     .duration = written_for,
@@ -299,29 +307,32 @@ absl::StatusOr<PageSet> allocated_set(std::span<const RamBlock> blocks) {
     PageSet set = empty_set(blocks);
     for (BlockIndex b = 0; b < blocks.size(); ++b)
         GODWIT_RETURN_IF_ERROR(
-            for_each_data_extent(blocks[b].file.get(), 0, blocks[b].size,
+            for_each_data_extent(blocks[b].file.get(), blocks[b].size,
                                  [&](PageRange extent) { set[b].set_range(extent); }));
     return set;
 }
 
 absl::Status send_round(SourceContext& context, const PageSet& set, v1::Round& round,
-                        GuestState guest, MonotonicTime deadline, RoundKind kind) {
+                        GuestState guest, MonotonicTime deadline, RoundKind kind,
+                        const RoundPart& part) {
+    const uint32_t marker = context.next_marker++;
     const MonotonicTime begin = Clock::system().now();
     const Bytes wire_before = context.streams->sent_bytes();
     round.set_dirty_pages(count_pages(set));
-    context.sender->begin(set, round.index(), guest, kind);
+    context.sender->begin(set, marker, guest, kind);
     absl::Status sent = await_workers(
-        context, round, guest == GuestState::kRuns && kind == RoundKind::kPages, deadline);
+        context, round, part, guest == GuestState::kRuns && kind == RoundKind::kPages, deadline);
     const absl::StatusOr<RoundTotals> totals = context.sender->finish();
     if (sent.ok()) sent = totals.status();
     // A failed stream is a symptom; the signals, given a moment, know the cause.
     const MonotonicTime patience =
         begin + (Clock::system().now() - begin) + std::chrono::seconds(1);
-    const int64_t index = round.index();
-    const auto confirmed = context.signals.wait(
-        "the destination's confirmation of a round", SourceSignals::Mind::kAll,
-        sent.ok() ? deadline : patience,
-        [&](const SourceSignals::Seen& seen) { return sent.ok() && seen.all_acked(index); });
+    const size_t streams = context.streams->in_use();
+    const auto confirmed =
+        context.signals.wait("the destination's confirmation of a round", SourceSignals::Mind::kAll,
+                             sent.ok() ? deadline : patience, [&](const SourceSignals::Seen& seen) {
+                                 return sent.ok() && seen.all_acked(marker, streams);
+                             });
     if (!sent.ok() && absl::IsDeadlineExceeded(confirmed.status())) return sent;
     GODWIT_RETURN_IF_ERROR(confirmed.status());
 

@@ -24,12 +24,18 @@ absl::StatusOr<LiveResult> run_live_rounds(SourceContext& context);
 // Every page that a RAM file holds.
 absl::StatusOr<PageSet> allocated_set(std::span<const RamBlock> blocks);
 
+// Pages of a round that come before and after a part of it.
+struct RoundPart {
+    uint64_t before = 0;
+    uint64_t after = 0;
+};
+
 // Sends `set` (of its punches, only that they are stale) and waits until the destination has
 // confirmed all of it. Fills everything of `round` but what the policy adds, and adds to the
 // report's page counts.
 absl::Status send_round(SourceContext& context, const PageSet& set, v1::Round& round,
                         GuestState guest, MonotonicTime deadline,
-                        RoundKind kind = RoundKind::kPages);
+                        RoundKind kind = RoundKind::kPages, const RoundPart& part = {});
 
 // After send_round(): what of it came damaged to the destination, to be sent again; the sender
 // takes nothing for granted there. Counted in the report. Empty bitmaps where all was well.

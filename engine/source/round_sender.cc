@@ -54,13 +54,29 @@ RoundSender::RoundSender(std::span<const RamBlock> blocks, SourceStreams& stream
     for (size_t i = 0; i < count; ++i) {
         shares_[i].index = i;
         shares_[i].stream = &streams.data()[i];
-        if (!options.page_hashes || options.delta_cache_bytes / count < kPageBytes) continue;
+    }
+    if (options.streams_are_settled) settle_streams();
+    start_workers();
+}
+
+void RoundSender::settle_streams() {
+    if (std::exchange(settled_, true)) return;
+    const Bytes capacity = options_.delta_cache_bytes / streams_.in_use();
+    if (!options_.page_hashes || capacity < kPageBytes) return;
+    for (size_t i = 0; i < streams_.in_use(); ++i) {
         // Without memory for it everything works, with more bytes.
-        auto cache = DeltaCache::create(options.delta_cache_bytes / count);
+        auto cache = DeltaCache::create(capacity);
         if (cache.ok()) shares_[i].deltas = *std::move(cache);
     }
-    for (Share& share : shares_)
-        workers_.emplace_back([this, &share](const std::stop_token& stop) { work(share, stop); });
+}
+
+void RoundSender::start_workers() {
+    while (workers_.size() < streams_.in_use()) {
+        Share& share = shares_[workers_.size()];
+        workers_.emplace_back([this, &share, seen = generation_](const std::stop_token& stop) {
+            work(share, seen, stop);
+        });
+    }
 }
 
 RoundSender::~RoundSender() {
@@ -77,7 +93,8 @@ void RoundSender::begin(const PageSet& set, uint32_t round, GuestState guest, Ro
     kind_ = kind;
     if (cut_.exchange(false)) clear_pages(left_out_);
     done_pages_ = 0;
-    running_ = workers_.size();
+    start_workers();
+    running_ = streams_.in_use();
     ++generation_;
     changed_.notify_all();
 }
@@ -90,7 +107,7 @@ bool RoundSender::wait(MonotonicTime deadline) {
 absl::StatusOr<RoundTotals> RoundSender::finish() {
     const std::lock_guard lock(mutex_);
     RoundTotals totals;
-    for (const absl::StatusOr<RoundTotals>& result : results_) {
+    for (const absl::StatusOr<RoundTotals>& result : std::span(results_).first(streams_.in_use())) {
         GODWIT_RETURN_IF_ERROR(result.status());
         totals.add(*result);
     }
@@ -108,14 +125,14 @@ void RoundSender::forget(const ChunkPages& pages) {
     });
 }
 
-void RoundSender::work(Share& share, const std::stop_token& stop) {
+void RoundSender::work(Share& share, uint64_t seen, const std::stop_token& stop) {
     set_thread_name(("send-" + std::to_string(share.index)).c_str());
     options_.placement.apply();
-    uint64_t seen = 0;
+    const auto is_asked = [&] { return generation_ != seen && share.index < streams_.in_use(); };
     while (true) {
         {
             std::unique_lock lock(mutex_);
-            if (!changed_.wait(lock, stop, [&] { return generation_ != seen; })) return;
+            if (!changed_.wait(lock, stop, is_asked)) return;
             seen = generation_;
         }
         absl::StatusOr<RoundTotals> result = send_share(share);

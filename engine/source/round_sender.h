@@ -47,8 +47,10 @@ enum class GuestState { kRuns, kFrozen };
 // What is sent of a set: its pages, or only that the destination must not use what it has of them.
 enum class RoundKind { kPages, kPunches };
 
-// One worker thread per data stream. A chunk always travels on stream `chunk % streams` (+ block),
-// so no newer copy of a page is overtaken by an older one.
+// One worker thread per data stream in use. Within a round a chunk travels on one stream,
+// `chunk % streams` (+ block). Between rounds it may change, with the number of streams in use: the
+// destination has confirmed then what came on the old one, so no newer copy of a page is overtaken
+// by an older one.
 class RoundSender {
   public:
     struct Options {
@@ -57,6 +59,8 @@ class RoundSender {
         bool page_hashes = true;
         Bytes delta_cache_bytes = 0;  // over all streams; 0: no deltas
         ThreadPlacement placement;    // of the workers
+        // Whether the number of streams in use is the last; else settle_streams() must be called.
+        bool streams_are_settled = true;
     };
     // All three must outlive it. Errors: RamReader's.
     static absl::StatusOr<std::unique_ptr<RoundSender>> create(std::span<const RamBlock> blocks,
@@ -66,9 +70,13 @@ class RoundSender {
     // Ends the workers; the streams must be shut down first if a round may be under way.
     ~RoundSender();
 
+    // The number of streams in use will not change any more: the delta cache is shared out among
+    // them. Between rounds; more than once is no harm.
+    void settle_streams();
+
     // Begins to send the pages of `set` (which must stay unchanged) followed by a marker of `round`
-    // on every stream. One round at a time. While the guest runs each range is re-armed in the
-    // tracker just before it is read; in the pause that would cost time for nothing.
+    // on every stream in use. One round at a time. While the guest runs each range is re-armed in
+    // the tracker just before it is read; in the pause that would cost time for nothing.
     void begin(const PageSet& set, uint32_t round, GuestState guest,
                RoundKind kind = RoundKind::kPages);
     // Ends the round before its time: what is not being read yet is left out. Any thread.
@@ -107,7 +115,8 @@ class RoundSender {
     };
     RoundSender(std::span<const RamBlock> blocks, SourceStreams& streams, DirtyTracker& tracker,
                 const Options& options, RamReader reader);
-    void work(Share& share, const std::stop_token& stop);
+    void start_workers();
+    void work(Share& share, uint64_t seen, const std::stop_token& stop);
     absl::StatusOr<RoundTotals> send_share(Share& share);
     absl::Status send_pages_of(Share& share, BlockIndex block, ChunkIndex chunk,
                                const ChunkMask& wanted);
@@ -117,9 +126,8 @@ class RoundSender {
                             const ChunkMask& pages);
     absl::Status send_chunk(Share& share, BlockIndex block, ChunkIndex chunk,
                             const ChunkMask& wanted);
-    // A chunk always travels on the same stream.
     [[nodiscard]] size_t share_of(BlockIndex block, ChunkIndex chunk) const {
-        return (chunk + block) % shares_.size();
+        return (chunk + block) % streams_.in_use();
     }
     struct Gathering;
     absl::Status gather_run(Share& share, Gathering& gathering, PageRange run);
@@ -150,7 +158,8 @@ class RoundSender {
     std::vector<absl::StatusOr<RoundTotals>> results_;
 
     std::vector<Share> shares_;
-    std::vector<std::jthread> workers_;
+    bool settled_ = false;
+    std::vector<std::jthread> workers_;  // of the first shares: those that were ever in use
 };
 
 }  // namespace godwit

@@ -16,6 +16,9 @@ namespace godwit {
 
 inline constexpr Bytes kDefaultDeltaCacheBytes = Bytes{64} << 20;
 
+// As many as help: AutoStreams.
+inline constexpr uint16_t kAutoStreams = 0;
+
 struct MigrationSettings {
     std::string id;
     HostPort destination;
@@ -23,7 +26,7 @@ struct MigrationSettings {
     ConvergenceLimits limits;
     Duration finish_by{};             // after the start; 0: no deadline
     Bytes bandwidth_bytes_per_s = 0;  // 0: unlimited
-    uint16_t streams = 2;
+    uint16_t streams = kAutoStreams;
     std::string congestion_control;             // of TcpOptions
     std::vector<std::string> source_addresses;  // of SourceStreams::Target
     Compression compression = Compression::kAuto;

@@ -3,14 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 
 #include "engine/base/units.h"
 
 namespace godwit {
 
-bool SourceSignals::Seen::all_acked(int64_t round) const {
-    return std::all_of(acked_round.begin(), acked_round.end(),
-                       [round](int64_t acked) { return acked >= round; });
+bool SourceSignals::Seen::all_acked(int64_t round, size_t streams) const {
+    return std::ranges::all_of(std::span(acked_round).first(streams),
+                               [round](int64_t acked) { return acked >= round; });
 }
 
 void SourceSignals::update(const std::function<void(Seen&)>& change) {

@@ -43,7 +43,8 @@ class SourceSignals {
         [[nodiscard]] bool has_status(const char* status) const {
             return migration_status.contains(status);
         }
-        [[nodiscard]] bool all_acked(int64_t round) const;
+        // On the first so many data streams.
+        [[nodiscard]] bool all_acked(int64_t round, size_t streams) const;
     };
 
     explicit SourceSignals(size_t data_streams) { seen_.acked_round.assign(data_streams, -1); }

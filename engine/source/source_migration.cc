@@ -5,6 +5,7 @@
 
 #include "engine/base/hash.h"
 #include "engine/base/log.h"
+#include "engine/source/auto_streams.h"
 #include "engine/source/handover.h"
 #include "engine/source/in_doubt.h"
 #include "engine/source/kept_ram.h"
@@ -19,7 +20,7 @@ namespace {
 
 // The destination's QEMU is ready 26–50 ms after its start; a loaded host takes longer.
 constexpr Duration kPrepareLimit = std::chrono::seconds(30);
-constexpr Duration kConnectLimit = std::chrono::seconds(5);
+constexpr Duration kStreamsConnectLimit = std::chrono::seconds(5);
 constexpr Duration kKillLimit = std::chrono::seconds(10);
 
 uint64_t unix_ms() {
@@ -50,6 +51,14 @@ absl::StatusOr<std::unique_ptr<VcpuThrottle>> make_throttle(const ThrottleFactor
                     std::string(throttle.status().message())));
 }
 
+// Only live rounds find out how many help.
+uint32_t streams_to_open(const MigrationSettings& settings, Bytes touched) {
+    if (settings.streams != kAutoStreams) return settings.streams;
+    const Strategy strategy = settings.limits.strategy;
+    const bool live = strategy == Strategy::kPrecopy || strategy == Strategy::kHybrid;
+    return static_cast<uint32_t>(live ? AutoStreams::to_open(touched) : AutoStreams::kFirst);
+}
+
 // QEMU refuses to plug memory while its own migration runs: the freeze closes the gap behind this.
 absl::Status check_memory(Vm& vm) {
     GODWIT_ASSIGN_OR_RETURN(const std::vector<std::string> plugged, vm.plugged_memory());
@@ -65,7 +74,7 @@ SourceMigration::SourceMigration(MigrationSettings settings, SourceDependencies 
     : settings_(std::move(settings)),
       dependencies_(std::move(dependencies)),
       vm_name_(dependencies_.vm->spec().name()),
-      signals_(settings_.streams),
+      signals_(settings_.streams == kAutoStreams ? AutoStreams::kMost : settings_.streams),
       limiter_(settings_.bandwidth_bytes_per_s) {}
 
 absl::Status SourceMigration::cancel() {
@@ -98,7 +107,6 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     report.set_strategy(std::string(strategy_name(settings_.limits.strategy)));
     report.set_source(dependencies_.own_address);
     report.set_destination(settings_.destination.to_string());
-    report.set_streams(settings_.streams);
     report.set_compression(std::string(compression_name(settings_.compression)));
     report.set_started_unix_ms(unix_ms());
     report.set_retry_safe(true);
@@ -122,7 +130,6 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     record.set_vm(vm_name_);
     record.set_vm_incarnation(dependencies_.vm->incarnation());
     record.set_peer(settings_.destination.to_string());
-    record.set_streams(settings_.streams);
     record.set_bandwidth_bytes_per_s(settings_.bandwidth_bytes_per_s);
     record.set_congestion_control(settings_.congestion_control);
     for (const std::string& address : settings_.source_addresses)
@@ -257,6 +264,8 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
                             dependencies_.make_tracker(vm, settings_.tracker, context.report));
     name_tracker(*context.tracker, context.report);
     GODWIT_ASSIGN_OR_RETURN(const v1::PrepareRequest request, prepare_request(context));
+    context.record.set_streams(request.streams());
+    context.report.set_streams_opened(request.streams());
     *context.record.mutable_report() = context.report;
     GODWIT_RETURN_IF_ERROR(context.journal.write(context.record, Journal::Durability::kPageCache));
 
@@ -281,18 +290,23 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
                                 .host = settings_.destination.host,
                                 .port = static_cast<uint16_t>(response.data_port()),
                                 .session_token = response.session_token(),
-                                .stream_count = settings_.streams,
+                                .stream_count = static_cast<uint16_t>(request.streams()),
                                 .limiter = &limiter_,
                                 .tcp = context.tcp,
                                 .source_addresses = settings_.source_addresses,
                                 .compression = settings_.compression,
                                 .chunk_counts = std::move(counts)},
-                               signals_, Clock::system().now() + kConnectLimit));
+                               signals_, Clock::system().now() + kStreamsConnectLimit));
+    context.tries_streams =
+        settings_.streams == kAutoStreams && request.streams() > AutoStreams::kFirst;
+    if (context.tries_streams) context.streams->use(AutoStreams::kFirst);
+    context.report.set_streams(static_cast<uint32_t>(context.streams->in_use()));
     GODWIT_ASSIGN_OR_RETURN(context.sender,
                             RoundSender::create(vm.ram_blocks(), *context.streams, *context.tracker,
                                                 {.page_hashes = settings_.page_hashes,
                                                  .delta_cache_bytes = settings_.delta_cache_bytes,
-                                                 .placement = context.placement}));
+                                                 .placement = context.placement,
+                                                 .streams_are_settled = !context.tries_streams}));
     return absl::OkStatus();
 }
 
@@ -317,7 +331,7 @@ absl::StatusOr<v1::PrepareRequest> SourceMigration::prepare_request(const Source
     }
     GODWIT_ASSIGN_OR_RETURN(const uint64_t touched, allocated_pages(context.vm.ram_blocks()));
     request.set_touched_bytes(touched * kPageBytes);
-    request.set_streams(settings_.streams);
+    request.set_streams(streams_to_open(settings_, touched * kPageBytes));
     request.set_hypervisor_version(dependencies_.hypervisor_version);
     request.set_source(dependencies_.own_address);
     request.set_postcopy(may_use_postcopy(settings_) ? v1::POSTCOPY_USE_NEEDED

@@ -31,27 +31,8 @@ absl::StatusOr<std::unique_ptr<SourceStreams>> SourceStreams::connect(Target tar
     streams->phase_ = to.phase;
     FrameRoute route{.migration_id = frame_migration_id(to.migration_id),
                      .generation = to.generation};
-    const auto open = [&]() -> absl::StatusOr<std::unique_ptr<TcpChannel>> {
-        TcpOptions options = to.tcp;
-        if (route.stream < to.stream_count && !to.source_addresses.empty())
-            options.source_address = to.source_addresses[route.stream % to.source_addresses.size()];
-        GODWIT_ASSIGN_OR_RETURN(auto channel, connect_tcp(to.host, to.port, deadline, -1, options));
-        GODWIT_RETURN_IF_ERROR(client_hello(*channel, route, token, deadline));
-        return channel;
-    };
-    for (uint16_t i = 0; i < to.stream_count; ++i) {
-        route.stream = i;
-        DataStream& stream = streams->data_.emplace_back();
-        GODWIT_ASSIGN_OR_RETURN(stream.channel, open());
-        GODWIT_RETURN_IF_ERROR(stream.channel->prepare_for_bulk());
-        stream.writer = std::make_unique<FrameWriter>(*stream.channel, route);
-        GODWIT_ASSIGN_OR_RETURN(PageSender sender,
-                                PageSender::create(*stream.writer, {.compression = to.compression,
-                                                                    .limiter = to.limiter}));
-        stream.sender.emplace(std::move(sender));
-    }
+    GODWIT_RETURN_IF_ERROR(streams->open_all(route, token, deadline));
     route.stream = to.stream_count;
-    GODWIT_ASSIGN_OR_RETURN(streams->urgent_channel_, open());
     streams->urgent_writer_ = std::make_unique<FrameWriter>(*streams->urgent_channel_, route);
     if (to.on_made) to.on_made(*streams);
     streams->reader_ = std::jthread([self = streams.get(), route] {
@@ -61,6 +42,56 @@ absl::StatusOr<std::unique_ptr<SourceStreams>> SourceStreams::connect(Target tar
         self->read_urgent(reader);
     });
     return streams;
+}
+
+// At the same time: each takes two round trips.
+absl::Status SourceStreams::open_all(const FrameRoute& route, const SessionToken& token,
+                                     MonotonicTime deadline) {
+    data_.resize(target_.stream_count);
+    in_use_ = data_.size();
+    std::vector<absl::Status> outcomes(data_.size());
+    {
+        std::vector<std::jthread> openers;
+        for (uint16_t i = 0; i < target_.stream_count; ++i)
+            openers.emplace_back([&, i, own = route]() mutable {
+                own.stream = i;
+                outcomes[i] = open_data(data_[i], own, token, deadline);
+            });
+        FrameRoute own = route;
+        own.stream = target_.stream_count;
+        absl::StatusOr<std::unique_ptr<TcpChannel>> urgent = open(own, token, deadline);
+        if (urgent.ok())
+            urgent_channel_ = *std::move(urgent);
+        else
+            outcomes.push_back(urgent.status());
+    }
+    for (const absl::Status& outcome : outcomes) GODWIT_RETURN_IF_ERROR(outcome);
+    return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<TcpChannel>> SourceStreams::open(const FrameRoute& route,
+                                                                const SessionToken& token,
+                                                                MonotonicTime deadline) const {
+    TcpOptions options = target_.tcp;
+    const std::vector<std::string>& sources = target_.source_addresses;
+    if (route.stream < target_.stream_count && !sources.empty())
+        options.source_address = sources[route.stream % sources.size()];
+    GODWIT_ASSIGN_OR_RETURN(auto channel,
+                            connect_tcp(target_.host, target_.port, deadline, -1, options));
+    GODWIT_RETURN_IF_ERROR(client_hello(*channel, route, token, deadline));
+    return channel;
+}
+
+absl::Status SourceStreams::open_data(DataStream& stream, const FrameRoute& route,
+                                      const SessionToken& token, MonotonicTime deadline) const {
+    GODWIT_ASSIGN_OR_RETURN(stream.channel, open(route, token, deadline));
+    GODWIT_RETURN_IF_ERROR(stream.channel->prepare_for_bulk());
+    stream.writer = std::make_unique<FrameWriter>(*stream.channel, route);
+    GODWIT_ASSIGN_OR_RETURN(PageSender sender,
+                            PageSender::create(*stream.writer, {.compression = target_.compression,
+                                                                .limiter = target_.limiter}));
+    stream.sender.emplace(std::move(sender));
+    return absl::OkStatus();
 }
 
 absl::Status SourceStreams::shorten_timeouts() {

@@ -79,6 +79,10 @@ class SourceStreams {
         std::optional<PageSender> sender;
     };
     [[nodiscard]] std::vector<DataStream>& data() { return data_; }
+    // How many of them carry pages: the first so many; all, if nothing else was said. Changed only
+    // between rounds: a chunk may travel on another stream then.
+    void use(size_t count) { in_use_ = count; }
+    [[nodiscard]] size_t in_use() const { return in_use_; }
     [[nodiscard]] FrameWriter& urgent() { return *urgent_writer_; }
     [[nodiscard]] Bytes sent_bytes() const;
     // On how many data streams large frames leave without a copy, and of one of them why (not).
@@ -132,6 +136,13 @@ class SourceStreams {
   private:
     SourceStreams(Target target, SourceSignals& signals)
         : target_(std::move(target)), signals_(signals) {}
+    absl::Status open_all(const FrameRoute& route, const SessionToken& token,
+                          MonotonicTime deadline);
+    [[nodiscard]] absl::StatusOr<std::unique_ptr<TcpChannel>> open(const FrameRoute& route,
+                                                                   const SessionToken& token,
+                                                                   MonotonicTime deadline) const;
+    absl::Status open_data(DataStream& stream, const FrameRoute& route, const SessionToken& token,
+                           MonotonicTime deadline) const;
     void read_urgent(FrameReader& reader);
     absl::Status handle(const Frame& frame);
     absl::Status note(const Frame& frame);
@@ -142,6 +153,7 @@ class SourceStreams {
     SourceSignals& signals_;
     std::stop_source stopping_;
     std::vector<DataStream> data_;
+    size_t in_use_ = 0;
     std::unique_ptr<TcpChannel> urgent_channel_;
     std::unique_ptr<FrameWriter> urgent_writer_;
     std::atomic<int64_t> last_round_{-1};

@@ -19,7 +19,7 @@ absl::StatusOr<std::vector<ChunkName>> chunks_with_data(std::span<const RamBlock
     for (BlockIndex b = 0; b < blocks.size(); ++b) {
         ChunkIndex next = 0;
         GODWIT_RETURN_IF_ERROR(
-            for_each_data_extent(blocks[b].file.get(), 0, blocks[b].size, [&](PageRange extent) {
+            for_each_data_extent(blocks[b].file.get(), blocks[b].size, [&](PageRange extent) {
                 const ChunkIndex end = (extent.end + kPagesPerChunk - 1) / kPagesPerChunk;
                 for (next = std::max(next, extent.begin / kPagesPerChunk); next < end; ++next)
                     chunks.push_back({b, next});
@@ -97,7 +97,7 @@ absl::StatusOr<uint64_t> allocated_pages(std::span<const RamBlock> blocks) {
     uint64_t pages = 0;
     for (const RamBlock& block : blocks)
         GODWIT_RETURN_IF_ERROR(for_each_data_extent(
-            block.file.get(), 0, block.size, [&](PageRange extent) { pages += extent.count(); }));
+            block.file.get(), block.size, [&](PageRange extent) { pages += extent.count(); }));
     return pages;
 }
 

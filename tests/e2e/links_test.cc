@@ -49,6 +49,38 @@ TEST(PlainSockets, AndIoUringUnderstandEachOther) {
     expect_alive_and_well(a, kVm);
 }
 
+// --- how many streams -----------------------------------------------------------------------
+
+// The number that is found is the host's own matter; that it was looked for, and that a guest that
+// writes meanwhile is whole after it changed, is not.
+TEST(StreamsAuto, AreTriedOutInTheFirstRoundOfALargeGuest) {
+    TestAgent a, b;
+    ASSERT_NO_FATAL_FAILURE(start_guest(
+        a, {.memory = "2GiB", .accel = accel_here(), .append = "ws=1600M rate=5000 fill=random"}));
+    const json report = move_guest(a, b, kVm, {"--verify"});
+    if (HasFailure()) return;
+    EXPECT_EQ(report["streams_opened"], 8);
+    EXPECT_GE(report["streams"], 2);
+    EXPECT_LE(report["streams"], 8);
+    ASSERT_GE(report["stream_slices"].size(), 2u) << report["stream_slices"];
+    EXPECT_EQ(report["stream_slices"][0]["streams"], 2);
+    EXPECT_EQ(report["stream_slices"][1]["streams"], 2) << "the first slice only warms up";
+    uint64_t tried = 0;
+    for (const json& slice : report["stream_slices"]) tried += slice["pages"].get<uint64_t>();
+    EXPECT_LE(tried, report["rounds"][0]["dirty_pages"].get<uint64_t>());
+    expect_alive_and_well(b, kVm);
+}
+
+TEST(StreamsAuto, AreTwoForASmallGuest) {
+    TestAgent a, b;
+    ASSERT_NO_FATAL_FAILURE(start_guest(a, small_guest(kVm)));
+    const json report = move_guest(a, b, kVm);
+    if (HasFailure()) return;
+    EXPECT_EQ(report["streams_opened"], 2);
+    EXPECT_EQ(report["streams"], 2);
+    EXPECT_TRUE(report["stream_slices"].empty()) << report["stream_slices"];
+}
+
 // --- godwit limit ---------------------------------------------------------------------------
 
 class Limit : public ::testing::Test {

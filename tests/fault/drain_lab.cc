@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr Duration kLimit = std::chrono::seconds(60);
+constexpr Duration kDrainLimit = std::chrono::seconds(60);
 constexpr Duration kGlance = std::chrono::milliseconds(2);
 // A whole sweep of the guest, and the writes that are checked meanwhile.
 constexpr uint64_t kSweep = 2'700;
@@ -133,7 +133,7 @@ bool DrainLab::journal_says(std::string_view phase) const {
 bool DrainLab::await_drained(double part) {
     uint64_t most = 0;
     uint64_t now = 0;
-    EXPECT_TRUE(eventually(kLimit,
+    EXPECT_TRUE(eventually(kDrainLimit,
                            [&] {
                                now = missing_at_b();
                                most = std::max(most, now);
@@ -172,7 +172,7 @@ void DrainLab::expect_drained(const nlohmann::json& report) {
 
 void DrainLab::expect_drained_in_the_end() {
     nlohmann::json last;
-    ASSERT_TRUE(eventually(kLimit, [&] {
+    ASSERT_TRUE(eventually(kDrainLimit, [&] {
         last = report();
         return last.is_object() && last.value("outcome", "running") != "running" &&
                last.value("outcome", "running") != "in-doubt";
@@ -181,7 +181,8 @@ void DrainLab::expect_drained_in_the_end() {
 }
 
 void DrainLab::expect_drained_by(BackgroundCommand& command) {
-    ASSERT_TRUE(command.wait(kLimit)) << "the migration does not end: " << command.result().err;
+    ASSERT_TRUE(command.wait(kDrainLimit))
+        << "the migration does not end: " << command.result().err;
     EXPECT_EQ(command.result().exit_code, 0) << command.result().err;
     expect_drained(json_of(command.result()));
 }

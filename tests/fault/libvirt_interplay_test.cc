@@ -1,6 +1,7 @@
 // What others do to a domain, or to its libvirt, in the middle of a migration.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include "tests/fault/lab.h"
 #include "tests/harness/guest.h"
@@ -140,6 +141,55 @@ TEST_F(LibvirtInterplay, GodwitIsRefusedByLibvirtsJobWhileVirshMigrateRuns) {
     EXPECT_THAT(host_a.virsh_text({"domjobinfo", kVm}), HasSubstr("Unbounded"));
     EXPECT_EQ(host_a.virsh({"domjobabort", kVm}).exit_code, 0);
     ASSERT_TRUE(other.wait(kEndLimit));
+    expect_at_a_and_moves();
+}
+
+// libvirt's own migration would leave the RAM behind otherwise.
+void expect_capability_off(const LibvirtHost& host) {
+    EXPECT_TRUE(eventually(kEndLimit, [&] {
+        return host.virsh({"qemu-monitor-command", "vm",
+                           R"({"execute":"query-migrate-capabilities"})"})
+                   .out.find(R"({"state":false,"capability":"x-ignore-shared"})") !=
+               std::string::npos;
+    })) << "x-ignore-shared stays on";
+}
+
+TEST_F(LibvirtInterplay, ASourceAgentThatIsKilledInTheFreezeLosesTheGuestToItsGuard) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    a->restart_with(hold_at(step::kFrozen).flags);
+    BackgroundCommand command = begin_migration();
+    await_held(*a);
+    a->end(SIGKILL);
+    EXPECT_TRUE(eventually(kEndLimit, [&] {
+        return host_a.virsh({"domstate", kVm}).out.rfind("running", 0) == 0;
+    }));
+    ASSERT_TRUE(command.wait(kEndLimit));
+    a->restart_with({});
+    expect_capability_off(host_a);
+    expect_at_a_and_moves();
+}
+
+TEST_F(LibvirtInterplay, ADestinationAgentThatIsKilledAfterCommitIsSucceeded) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    b->restart_with(hold_at(step::kContNoted).flags);
+    BackgroundCommand command = begin_migration();
+    await_held(*b);
+    b->end(SIGKILL);
+    b->restart_with({});
+    ASSERT_TRUE(command.wait(kEndLimit));
+    EXPECT_EQ(command.result().exit_code, 0) << command.result().err;
+    expect_only_at(host_b, *b, host_a, "shut off");
+    expect_capability_off(host_b);
+}
+
+TEST_F(LibvirtInterplay, AnAgentEndsAlthoughLibvirtdHangs) {
+    ASSERT_NO_FATAL_FAILURE(start(restless_domain()));
+    BackgroundCommand command = begin_slow_migration();
+    host_a.signal_libvirtd(SIGSTOP);
+    a->end();  // fails the test when it takes too long
+    host_a.signal_libvirtd(SIGCONT);
+    ASSERT_TRUE(command.wait(kEndLimit));
+    a->restart_with({});
     expect_at_a_and_moves();
 }
 

@@ -13,7 +13,7 @@
 namespace godwit::testing {
 namespace {
 
-constexpr Duration kLimit = std::chrono::seconds(120);
+constexpr Duration kRandomLimit = std::chrono::seconds(120);
 // The whole working set is looked at within these.
 constexpr uint64_t kSweep = 2'700;
 
@@ -54,7 +54,7 @@ BackgroundCommand RandomDrain::begin_and_await_a_moment() {
     BackgroundCommand command =
         begin_migration({"--strategy", hybrid ? "hybrid" : "postcopy", "--bandwidth", kBandwidth});
     if (near_the_pause)
-        eventually(kLimit,
+        eventually(kRandomLimit,
                    [&] { return journal_says("FREEZING") || command.wait(Duration::zero()); });
     pass(moment);
     return command;
@@ -94,9 +94,9 @@ void RandomDrain::cut(Duration length) {
 }
 
 std::string RandomDrain::guest_at_in_the_end(BackgroundCommand& command) {
-    EXPECT_TRUE(command.wait(kLimit)) << "the command does not end: " << command.result().err;
+    EXPECT_TRUE(command.wait(kRandomLimit)) << "the command does not end: " << command.result().err;
     nlohmann::json last;
-    EXPECT_TRUE(eventually(kLimit, [&] {
+    EXPECT_TRUE(eventually(kRandomLimit, [&] {
         last = report();
         return last.is_object() && last.value("outcome", "") != "running" &&
                last.value("outcome", "") != "in-doubt";
@@ -120,7 +120,7 @@ void RandomDrain::expect_one_whole_guest(BackgroundCommand& command) {
     EXPECT_FALSE(at == "source" && witness->ran_at_destination());
     expect_alive_and_well(here, kVm, kSweep);
     expect_only_at(here, there);
-    EXPECT_TRUE(eventually(kLimit, [&] { return kept_files(here).empty(); }))
+    EXPECT_TRUE(eventually(kRandomLimit, [&] { return kept_files(here).empty(); }))
         << ::testing::PrintToString(kept_files(here));
     EXPECT_EQ(here.ram_files_on_disk().size(), 1U);
     EXPECT_TRUE(there.ram_files_on_disk().empty())

@@ -16,17 +16,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr Duration kStartLimit = std::chrono::seconds(60);
-constexpr Duration kEndLimit = std::chrono::seconds(20);
-constexpr Duration kBootLimit = std::chrono::seconds(60);
-constexpr const char* kQboot = "/usr/share/qemu/qboot.rom";
+constexpr Duration kDaemonStartLimit = std::chrono::seconds(60);
+constexpr Duration kDaemonEndLimit = std::chrono::seconds(20);
+constexpr Duration kDomainBootLimit = std::chrono::seconds(60);
+constexpr const char* kDomainFirmware = "/usr/share/qemu/qboot.rom";
 
 void end(std::optional<BackgroundCommand>& command) {
     if (!command) return;
     command->signal(SIGTERM);
-    if (!command->wait(kEndLimit)) {
+    if (!command->wait(kDaemonEndLimit)) {
         command->signal(SIGKILL);
-        command->wait(kEndLimit);
+        command->wait(kDaemonEndLimit);
     }
     command.reset();
 }
@@ -41,8 +41,9 @@ std::string domain_xml(const DomainOptions& options) {
               "</cpu>"
             : "<cpu mode='custom'><model>qemu64</model></cpu>";
     const std::string firmware =
-        fs::exists(kQboot) ? fmt::format("<loader type='rom' readonly='yes'>{}</loader>", kQboot)
-                           : std::string();
+        fs::exists(kDomainFirmware)
+            ? fmt::format("<loader type='rom' readonly='yes'>{}</loader>", kDomainFirmware)
+            : std::string();
     return fmt::format(
         "<domain type='{}'><name>{}</name><uuid>{}</uuid><memory unit='MiB'>{}</memory>"
         "<vcpu>{}</vcpu><memoryBacking>{}</memoryBacking>"
@@ -67,7 +68,7 @@ LibvirtHost::LibvirtHost(const std::string& name, const std::string& memory_dire
     holder_.emplace(std::vector<std::string>{
         "env", "GODWIT_TEST_MEMORY_DIR=" + memory_directory, "unshare", "--mount", "--uts", "--net",
         GODWIT_HARNESS_DIR "/libvirt_host.sh", root_, name, uuid});
-    const bool made = eventually(kStartLimit, [&] {
+    const bool made = eventually(kDaemonStartLimit, [&] {
         return fs::exists(root_ + "/ready") || holder_->wait(Duration::zero());
     });
     if (!made || holder_->wait(Duration::zero())) {
@@ -80,7 +81,7 @@ LibvirtHost::LibvirtHost(const std::string& name, const std::string& memory_dire
 
 void LibvirtHost::start_libvirtd() {
     libvirtd_.emplace(inside({"/usr/sbin/libvirtd"}, true));
-    if (!eventually(kStartLimit, [&] { return virsh({"version"}).exit_code == 0; }))
+    if (!eventually(kDaemonStartLimit, [&] { return virsh({"version"}).exit_code == 0; }))
         problem_ = "libvirtd does not start: " + libvirtd_->result().err;
 }
 
@@ -89,7 +90,7 @@ void LibvirtHost::stop_libvirtd() { end(libvirtd_); }
 LibvirtHost::~LibvirtHost() {
     for (const pid_t pid : qemu_pids()) {
         ::kill(pid, SIGKILL);
-        eventually(kEndLimit, [&] { return ::kill(pid, 0) != 0; });
+        eventually(kDaemonEndLimit, [&] { return ::kill(pid, 0) != 0; });
     }
     if (::testing::Test::HasFailure() && !root_.empty()) {
         for (const auto& entry : fs::recursive_directory_iterator(root_ + "/log")) {
@@ -192,8 +193,9 @@ void start_domain(LibvirtHost& host, TestAgent& agent, const DomainOptions& opti
     ASSERT_EQ(defined.exit_code, 0) << defined.err;
     const CommandResult started = host.virsh({"start", options.name});
     ASSERT_EQ(started.exit_code, 0) << started.err;
-    ASSERT_TRUE(eventually(
-        kBootLimit, [&] { return testimony(agent, options.name).state == GuestState::kRunning; }))
+    ASSERT_TRUE(
+        eventually(kDomainBootLimit,
+                   [&] { return testimony(agent, options.name).state == GuestState::kRunning; }))
         << "the guest did not boot: state "
         << static_cast<int>(testimony(agent, options.name).state);
 }

@@ -63,6 +63,8 @@ class LibvirtHost {
     [[nodiscard]] std::string migration_uri() const { return "unix://" + root_ + "/migration"; }
 
     void stop_libvirtd();
+    // To libvirtd: SIGSTOP makes it hang.
+    void signal_libvirtd(int number) const { libvirtd_->signal(number); }
     void start_libvirtd();
 
     static constexpr const char* kUri = "qemu:///system";

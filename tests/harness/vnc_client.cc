@@ -39,11 +39,11 @@ UniqueFd connect_in_network_of(pid_t pid, uint16_t port) {
     return socket;
 }
 
-bool read_all(int fd, void* data, size_t bytes) {
+bool receive_all(int fd, void* data, size_t bytes) {
     return ::recv(fd, data, bytes, MSG_WAITALL) == static_cast<ssize_t>(bytes);
 }
 
-bool write_all(int fd, const void* data, size_t bytes) {
+bool send_all(int fd, const void* data, size_t bytes) {
     return ::send(fd, data, bytes, MSG_NOSIGNAL) == static_cast<ssize_t>(bytes);
 }
 
@@ -77,21 +77,21 @@ VncAnswer try_vnc(pid_t pid, uint16_t port, const std::string& password) {
     const UniqueFd socket = connect_in_network_of(pid, port);
     std::array<char, 12> version{};
     uint8_t count = 0;
-    if (!socket.valid() || !read_all(socket.get(), version.data(), version.size()) ||
-        !write_all(socket.get(), "RFB 003.008\n", 12) || !read_all(socket.get(), &count, 1))
+    if (!socket.valid() || !receive_all(socket.get(), version.data(), version.size()) ||
+        !send_all(socket.get(), "RFB 003.008\n", 12) || !receive_all(socket.get(), &count, 1))
         return VncAnswer::kUnreachable;
     std::string kinds(count, '\0');
-    if (!read_all(socket.get(), kinds.data(), kinds.size())) return VncAnswer::kUnreachable;
+    if (!receive_all(socket.get(), kinds.data(), kinds.size())) return VncAnswer::kUnreachable;
     if (std::any_of(kinds.begin(), kinds.end(), [](char kind) { return kind != 2; }))
         return VncAnswer::kNoPassword;
     std::array<char, 16> challenge{};
-    if (!write_all(socket.get(), &kVncAuthentication, 1) ||
-        !read_all(socket.get(), challenge.data(), challenge.size()))
+    if (!send_all(socket.get(), &kVncAuthentication, 1) ||
+        !receive_all(socket.get(), challenge.data(), challenge.size()))
         return VncAnswer::kUnreachable;
     const std::string answer = encrypt(challenge, password);
     uint32_t refused = 0;
-    if (!write_all(socket.get(), answer.data(), answer.size()) ||
-        !read_all(socket.get(), &refused, sizeof(refused)))
+    if (!send_all(socket.get(), answer.data(), answer.size()) ||
+        !receive_all(socket.get(), &refused, sizeof(refused)))
         return VncAnswer::kUnreachable;
     return refused == 0 ? VncAnswer::kAccepted : VncAnswer::kRefused;
 }

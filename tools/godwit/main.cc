@@ -203,8 +203,10 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
     migrate->add_option("--finish-by", words.finish_by,
                         "Resume before the last pages are there, so that all is over by then: 30s");
     add_bandwidth_option(*migrate, words)->capture_default_str();
-    migrate->add_option("--streams", words.streams, "TCP streams for pages")
-        ->check(CLI::Range(1, 16))
+    migrate
+        ->add_option("--streams", words.streams,
+                     "TCP streams for pages, 1 to 16; auto: 2, and for more than 1 GiB as many\n"
+                     "as make the first round faster")
         ->capture_default_str();
     migrate->add_option("--congestion-control", words.congestion_control,
                         "Of the TCP streams, as bbr: one that the source's kernel has");

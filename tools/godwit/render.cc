@@ -51,6 +51,14 @@ std::string native_summary(const v1::MigrationReport& report) {
     return text;
 }
 
+std::string streams_text(const v1::MigrationReport& report) {
+    std::string text =
+        fmt::format("{} of {} streams used; tried:", report.streams(), report.streams_opened());
+    for (const v1::StreamSlice& slice : report.stream_slices())
+        text += fmt::format(" {} ({})", slice.streams(), rate(slice.content_bytes_per_s()));
+    return text + "\n";
+}
+
 }  // namespace
 
 std::string progress_line(const v1::Progress& progress) {
@@ -85,6 +93,7 @@ std::string summary(const v1::MigrationReport& report) {
                             round.index(), round.dirty_pages(), round.sent_pages(),
                             format_bytes(round.sent_bytes()), round.duration_ms(),
                             rate(round.rate_bytes_per_s()), round.dirty_pages_per_s(), round.r());
+    if (report.stream_slices_size() > 0) text += streams_text(report);
     if (!report.tracker().empty())
         text +=
             fmt::format("tracked with {}{}{}\n", report.tracker(),

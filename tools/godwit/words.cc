@@ -3,6 +3,7 @@
 #include <absl/strings/str_split.h>
 #include <fmt/format.h>
 
+#include <charconv>
 #include <chrono>
 #include <cstdlib>
 
@@ -18,6 +19,19 @@ absl::StatusOr<double> parse_factor(std::string text) {
     if (text.empty() || *end != '\0' || !(factor > 0) || factor > 1e6)
         return absl::InvalidArgumentError("write it as 3x: a multiple of the touched RAM");
     return factor;
+}
+
+// 0: as many as help.
+absl::StatusOr<uint32_t> parse_streams(const std::string& text) {
+    constexpr uint32_t kMostStreams = 16;
+    if (text == "auto") return 0U;
+    uint32_t streams = 0;
+    const char* const end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data(), end, streams);
+    if (error == std::errc() && rest == end && streams >= 1 && streams <= kMostStreams)
+        return streams;
+    return absl::InvalidArgumentError(
+        fmt::format("--streams: {} is neither auto nor 1 to {}", text, kMostStreams));
 }
 
 }  // namespace
@@ -77,7 +91,8 @@ absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
             "--postcopy: it is --strategy hybrid, or postcopy; leave one of the two out");
     GODWIT_ASSIGN_OR_RETURN(const Bytes bandwidth, parse_bandwidth(words.bandwidth));
     request.set_bandwidth_bytes_per_s(bandwidth);
-    request.set_streams(words.streams);
+    GODWIT_ASSIGN_OR_RETURN(const uint32_t streams, parse_streams(words.streams));
+    request.set_streams(streams);
     request.set_congestion_control(words.congestion_control);
     if (!words.bind.empty())
         for (const auto address : absl::StrSplit(words.bind, ','))

@@ -32,7 +32,7 @@ struct Words {
     std::string on_no_converge = "default";
     std::string finish_by;
     std::string bandwidth = "unlimited";
-    uint32_t streams = 2;
+    std::string streams = "auto";
     std::string congestion_control;
     std::string bind;
     std::string compress = "auto";

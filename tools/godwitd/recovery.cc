@@ -19,7 +19,7 @@ namespace {
 // A guard sees the death of its agent at once, and then waits for QEMU no longer than this.
 constexpr Duration kGuardLimit = std::chrono::minutes(3);
 constexpr Duration kFirstAnswerLimit = std::chrono::seconds(5);
-constexpr Duration kKillLimit = std::chrono::seconds(10);
+constexpr Duration kEndOfQemuLimit = std::chrono::seconds(10);
 
 void at_source(v1::MigrationReport& report, const std::string& reason) {
     report.set_outcome(v1::OUTCOME_FAILED);
@@ -269,7 +269,7 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
         entry->drain = drain;
     }
     const auto on_resumed = [&](MonotonicTime) {
-        if (vm && !vm->kill(kKillLimit).ok())
+        if (vm && !vm->kill(kEndOfQemuLimit).ok())
             report.add_warnings("the source's QEMU could not be ended");
         record.set_phase(v1::JOURNAL_PHASE_DRAINING);
         if (record.resumed_unix_ms() == 0) record.set_resumed_unix_ms(unix_ms());
@@ -329,7 +329,7 @@ void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry,
                        "there, and start it anew");
         report.set_guest_at(v1::GUEST_AT_DESTINATION);
     } else if (answer->fate == Fate::kAtDestination) {
-        if (vm ? !vm->kill(kKillLimit).ok() : vms_.is_left_alone(entry->vm))
+        if (vm ? !vm->kill(kEndOfQemuLimit).ok() : vms_.is_left_alone(entry->vm))
             report.add_warnings("the source's QEMU could not be ended");
         report.set_outcome(v1::OUTCOME_DONE);
         report.set_guest_at(v1::GUEST_AT_DESTINATION);

@@ -15,7 +15,7 @@
 namespace godwit {
 namespace {
 
-constexpr Duration kLongest = std::chrono::seconds(60);
+constexpr Duration kLongestHold = std::chrono::seconds(60);
 
 }  // namespace
 
@@ -32,7 +32,7 @@ void TestHold::reached(std::string_view step) {
     if (::inotify_add_watch(changes.get(), state_dir_.c_str(), IN_DELETE) < 0) return;
     spdlog::warn("held at {} until {} is removed", step, path);
     UniqueFd(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600)).reset();
-    const MonotonicTime deadline = Clock::system().now() + kLongest;
+    const MonotonicTime deadline = Clock::system().now() + kLongestHold;
     while (::access(path.c_str(), F_OK) == 0 && wait_readable(changes.get(), -1, deadline).ok()) {
         std::array<char, 4096> events{};
         (void)!::read(changes.get(), events.data(), events.size());

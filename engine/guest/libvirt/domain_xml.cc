@@ -12,7 +12,6 @@
 namespace godwit {
 namespace {
 
-constexpr const char* kQemuNamespace = "http://libvirt.org/schemas/domain/qemu/1.0";
 constexpr std::array<const char*, 2> kIncoming{"-incoming", "defer"};
 
 bool is_argument(const pugi::xml_node& node, const char* value) {

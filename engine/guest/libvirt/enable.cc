@@ -13,7 +13,6 @@ namespace godwit {
 namespace {
 
 constexpr const char* kMetadataNamespace = "https://godwit.dev/libvirt/1";
-constexpr const char* kQemuNamespace = "http://libvirt.org/schemas/domain/qemu/1.0";
 constexpr const char* kPreload = "LD_PRELOAD";
 constexpr const char* kBefore = "godwit:before";
 

@@ -20,7 +20,7 @@
 namespace godwit {
 namespace {
 
-constexpr Duration kCommandLimit = std::chrono::seconds(10);
+constexpr Duration kMigrationCommandLimit = std::chrono::seconds(10);
 // Between two looks at a state whose change brings no event.
 constexpr Duration kLookAgain = std::chrono::milliseconds(10);
 // `cont` that is answered well and leaves the guest paused is not repeated for ever.
@@ -46,7 +46,7 @@ absl::Status QmpVm::set_capabilities(std::initializer_list<const char*> names) {
     Json capabilities = Json::array();
     for (const char* name : names) capabilities.push_back({{"capability", name}, {"state", true}});
     return command("migrate-set-capabilities", {{"capabilities", std::move(capabilities)}},
-                   kCommandLimit)
+                   kMigrationCommandLimit)
         .status();
 }
 
@@ -57,7 +57,7 @@ absl::StatusOr<std::string> QmpVm::migration_status_within(Duration limit) {
 }
 
 absl::StatusOr<std::string> QmpVm::migration_status() {
-    return migration_status_within(kCommandLimit);
+    return migration_status_within(kMigrationCommandLimit);
 }
 
 absl::Status QmpVm::prepare_device_save() {
@@ -68,7 +68,7 @@ absl::Status QmpVm::prepare_device_save() {
                    {{"max-bandwidth", int64_t{1} << 40},
                     {"downtime-limit", 2'000'000},
                     {"announce-rounds", 0}},
-                   kCommandLimit)
+                   kMigrationCommandLimit)
         .status();
 }
 
@@ -84,12 +84,14 @@ absl::Status QmpVm::begin_device_save(UniqueFd out) {
         save_socket_ = std::move(copy);
     }
     GODWIT_RETURN_IF_ERROR(
-        command("getfd", {{"fdname", kSaveFd}}, kCommandLimit, out.get()).status());
-    return command("migrate", {{"uri", fmt::format("fd:{}", kSaveFd)}}, kCommandLimit).status();
+        command("getfd", {{"fdname", kSaveFd}}, kMigrationCommandLimit, out.get()).status());
+    return command("migrate", {{"uri", fmt::format("fd:{}", kSaveFd)}}, kMigrationCommandLimit)
+        .status();
 }
 
 absl::Status QmpVm::finish_device_save() {
-    return command("migrate-continue", {{"state", "pre-switchover"}}, kCommandLimit).status();
+    return command("migrate-continue", {{"state", "pre-switchover"}}, kMigrationCommandLimit)
+        .status();
 }
 
 void QmpVm::break_save_stream() {
@@ -151,7 +153,8 @@ absl::Status QmpVm::cont_and_confirm(MonotonicTime deadline) {
 absl::Status QmpVm::prepare_device_load() {
     GODWIT_RETURN_IF_ERROR(set_capabilities({"events", "x-ignore-shared", "late-block-activate"}));
     GODWIT_RETURN_IF_ERROR(
-        command("migrate-set-parameters", {{"announce-rounds", 0}}, kCommandLimit).status());
+        command("migrate-set-parameters", {{"announce-rounds", 0}}, kMigrationCommandLimit)
+            .status());
     // Whatever QEMU put into RAM while it started is not the guest's.
     for (const RamBlock& block : parts_.ram_blocks) GODWIT_RETURN_IF_ERROR(punch_all(block));
     return absl::OkStatus();
@@ -163,8 +166,9 @@ absl::Status QmpVm::begin_device_load(UniqueFd in) {
         last_migration_.clear();
     }
     GODWIT_RETURN_IF_ERROR(
-        command("getfd", {{"fdname", kLoadFd}}, kCommandLimit, in.get()).status());
-    return command("migrate-incoming", {{"uri", fmt::format("fd:{}", kLoadFd)}}, kCommandLimit)
+        command("getfd", {{"fdname", kLoadFd}}, kMigrationCommandLimit, in.get()).status());
+    return command("migrate-incoming", {{"uri", fmt::format("fd:{}", kLoadFd)}},
+                   kMigrationCommandLimit)
         .status();
 }
 
@@ -189,7 +193,7 @@ absl::Status QmpVm::resume(Duration limit) {
 absl::Status QmpVm::announce() {
     // QEMU's defaults, said aloud: rounds after 50, 150, 250, 350 and 450 ms.
     return command("announce-self", {{"initial", 50}, {"max", 550}, {"rounds", 5}, {"step", 100}},
-                   kCommandLimit)
+                   kMigrationCommandLimit)
         .status();
 }
 

@@ -7,11 +7,10 @@
 #include <unistd.h>
 
 #include "engine/base/wait.h"
+#include "tests/unit/bench/lab/soon.h"
 
 namespace godwit {
 namespace {
-
-MonotonicTime soon() { return Clock::system().now() + std::chrono::seconds(20); }
 
 TEST(Child, KeepsOutputAndErrorsApartAndItsExitStatus) {
     auto child = Child::start({"sh", "-c", "echo out; echo err >&2; exit 3"});

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "bench/lab/child.h"
+#include "tests/unit/bench/lab/soon.h"
 
 namespace godwit {
 namespace {
@@ -15,8 +16,6 @@ using ::testing::Not;
 constexpr const char* kStat =
     "42 (a) b (c) S 7 42 42 0 -1 4194560 100 200 3 4 250 150 3000 1000 20 0 5 0 12345 1000 10 "
     "18446744073709551615 1 1 0 0 0 0 4096 81922 0 0 0 17 1 0 0 0 9 50 500 0 0 0 0 0 0 0 0";
-
-MonotonicTime soon() { return Clock::system().now() + std::chrono::seconds(20); }
 
 // Spends some tens of milliseconds of CPU.
 const std::vector<std::string> kBusy{"sh", "-c",

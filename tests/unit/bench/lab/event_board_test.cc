@@ -4,10 +4,10 @@
 
 #include <thread>
 
+#include "tests/unit/bench/lab/soon.h"
+
 namespace godwit {
 namespace {
-
-MonotonicTime soon() { return Clock::system().now() + std::chrono::seconds(20); }
 
 QmpEvent migration(const char* status, int64_t stamp_us = 0) {
     return {.name = "MIGRATION",

@@ -105,9 +105,9 @@ TEST(GodwitVmFile, IsOneThatGodwitReads) {
 }
 
 TEST(Provenance, KeepsTheVersionOfQemu) {
-    EXPECT_EQ(parse_qemu_version("QEMU emulator version 7.2.22 (Debian 1)\nCopyright\n"),
+    EXPECT_EQ(qemu_version_said("QEMU emulator version 7.2.22 (Debian 1)\nCopyright\n"),
               "7.2.22 (Debian 1)");
-    EXPECT_EQ(parse_qemu_version("something else\n"), "something else");
+    EXPECT_EQ(qemu_version_said("something else\n"), "something else");
 }
 
 TEST(Provenance, NamesTheHostAndItsLoad) {

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "bench/lab/child.h"
+#include "tests/unit/bench/lab/soon.h"
 
 namespace godwit {
 namespace {
@@ -13,8 +14,6 @@ constexpr const char* kNetDev =
     " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs\n"
     "    lo:       1       1    0    0    0     0          0         0        1       1    0\n"
     " cable:    1000      10    0    0    0     0          0         0      234       5    0\n";
-
-MonotonicTime soon() { return Clock::system().now() + std::chrono::seconds(20); }
 
 TEST(ShapedLink, CountsBothDirectionsOfADevice) {
     const auto bytes = parse_device_bytes(kNetDev, "cable");

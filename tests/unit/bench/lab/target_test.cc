@@ -8,7 +8,7 @@ namespace {
 
 using ::testing::ContainsRegex;
 
-std::vector<Results> results() {
+std::vector<Results> target_results() {
     return {{.engine = "ours",
              .runs = {{{"total_ms", 100}, {"cpu_s", 1}},
                       {{"total_ms", 300}, {"cpu_s", 3}},
@@ -27,7 +27,7 @@ Target faster(double bound) {
 }
 
 TEST(Target, IsMeasuredAgainstTheFastestPeer) {
-    const Judgement judgement = judge(faster(2.5), results());
+    const Judgement judgement = judge(faster(2.5), target_results());
     EXPECT_EQ(judgement.peer, "fast");
     EXPECT_DOUBLE_EQ(judgement.ratio.value(), 2.5);
     EXPECT_TRUE(judgement.met(faster(2.5)));
@@ -36,7 +36,7 @@ TEST(Target, IsMeasuredAgainstTheFastestPeer) {
 
 TEST(Target, AnotherMetricIsStillThatOfTheFastest) {
     const Target cpu{.metric = "cpu_s", .ours = "ours", .peers = {"slow", "fast"}, .bound = 0.4};
-    const Judgement judgement = judge(cpu, results());
+    const Judgement judgement = judge(cpu, target_results());
     EXPECT_DOUBLE_EQ(judgement.ratio.value(), 0.4);
     EXPECT_TRUE(judgement.met(cpu));
 }
@@ -44,20 +44,21 @@ TEST(Target, AnotherMetricIsStillThatOfTheFastest) {
 TEST(Target, WithoutOneSideNothingIsMet) {
     Target target = faster(0);
     target.peers = {"broken"};
-    EXPECT_FALSE(judge(target, results()).ratio.has_value());
-    EXPECT_FALSE(judge(target, results()).met(target));
+    EXPECT_FALSE(judge(target, target_results()).ratio.has_value());
+    EXPECT_FALSE(judge(target, target_results()).met(target));
     target = faster(0);
     target.ours = "absent";
-    EXPECT_FALSE(judge(target, results()).met(target));
+    EXPECT_FALSE(judge(target, target_results()).met(target));
 }
 
 TEST(Target, IsPrintedAsAFact) {
-    EXPECT_THAT(render_targets({faster(2.5)}, results()),
+    EXPECT_THAT(render_targets({faster(2.5)}, target_results()),
                 ContainsRegex("total_ms +fast / ours +2\\.50 +at least 2\\.5: met\n"));
-    EXPECT_THAT(render_targets({faster(3)}, results()), ContainsRegex("at least 3: missed\n"));
+    EXPECT_THAT(render_targets({faster(3)}, target_results()),
+                ContainsRegex("at least 3: missed\n"));
     Target nobody = faster(3);
     nobody.peers = {"broken"};
-    EXPECT_THAT(render_targets({nobody}, results()),
+    EXPECT_THAT(render_targets({nobody}, target_results()),
                 ContainsRegex("broken / ours +- +at least 3: not measured\n"));
 }
 

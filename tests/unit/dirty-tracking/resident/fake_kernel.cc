@@ -46,7 +46,7 @@ int get_log(FakeKernel& kernel, const kvm_dirty_log& argument) {
     return 0;
 }
 
-int clear_log(FakeKernel& kernel, const kvm_clear_dirty_log& argument) {
+int clear_slot_log(FakeKernel& kernel, const kvm_clear_dirty_log& argument) {
     const auto found = kernel.slots.find(argument.slot);
     if (found == kernel.slots.end() || !found->second.logs()) return fail(ENOENT);
     const uint64_t page_count = found->second.region.memory_size / 4096;
@@ -89,7 +89,7 @@ int next_ioctl(int /*fd*/, unsigned long request, void* argument) {
         case KVM_GET_DIRTY_LOG:
             return get_log(kernel, *static_cast<kvm_dirty_log*>(argument));
         case KVM_CLEAR_DIRTY_LOG:
-            return clear_log(kernel, *static_cast<kvm_clear_dirty_log*>(argument));
+            return clear_slot_log(kernel, *static_cast<kvm_clear_dirty_log*>(argument));
         default:
             return 0;
     }

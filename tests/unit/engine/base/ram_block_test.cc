@@ -29,11 +29,26 @@ TEST_F(RamBlockTest, ExtentsNameExactlyTheAllocatedPages) {
     for (Bytes index : {3, 4, 700})
         ASSERT_TRUE(write_fully(fd_.get(), page.data(), page.size(), index * kPageBytes).ok());
     PageBitmap seen(2048);
-    ASSERT_TRUE(for_each_data_extent(fd_.get(), 0, 8 << 20, [&](PageRange range) {
+    ASSERT_TRUE(for_each_data_extent(fd_.get(), 8 << 20, [&](PageRange range) {
                     seen.set_range(range);
                 }).ok());
     for (PageIndex index : {3, 4, 700}) EXPECT_TRUE(seen.test(index));
     EXPECT_LT(seen.count(), 2048U);
+}
+
+TEST_F(RamBlockTest, DataIsFoundWhereItBegins) {
+    ASSERT_EQ(::ftruncate(fd_.get(), 8 << 20), 0);
+    const std::vector<char> page(kPageBytes, 'x');
+    for (Bytes index : {600, 601, 1500})
+        ASSERT_TRUE(write_fully(fd_.get(), page.data(), page.size(), index * kPageBytes).ok());
+    const auto found = [&](PageIndex begin, PageIndex end) {
+        return *find_data(fd_.get(), begin * kPageBytes, end * kPageBytes) / kPageBytes;
+    };
+    EXPECT_EQ(found(0, 600), 600u);  // nothing before the end
+    EXPECT_EQ(found(600, 2048), 600u);
+    EXPECT_EQ(found(602, 2048), 1500u);
+    EXPECT_EQ(found(1501, 2048), 2048u);
+    EXPECT_FALSE(find_data(-1, 0, kPageBytes).ok());
 }
 
 TEST_F(RamBlockTest, AnOddSizeIsRefusedByName) {

@@ -67,7 +67,9 @@ class RoundSenderTest : public ::testing::Test {
         EXPECT_TRUE(sender_->wait(Clock::system().now() + kLimit));
         const auto confirmed =
             signals_.wait("the round", SourceSignals::Mind::kAll, Clock::system().now() + kLimit,
-                          [&](const SourceSignals::Seen& seen) { return seen.all_acked(round_); });
+                          [&](const SourceSignals::Seen& seen) {
+                              return seen.all_acked(round_, streams_->in_use());
+                          });
         EXPECT_TRUE(confirmed.ok()) << confirmed.status();
         ++round_;
         return sender_->finish().value();
@@ -448,6 +450,35 @@ TEST_F(RoundSenderTest, SendsInFullWhatCameDamaged) {
     EXPECT_EQ(destination_->delta_pages(), deltas);
     expect_same_memory();
     EXPECT_EQ(streams_->take_damage().frames, 0u);
+}
+
+TEST_F(RoundSenderTest, UsesMoreStreamsAndFewerFromRoundToRound) {
+    connect({}, {.delta_cache_bytes = 16 << 20, .streams_are_settled = false});
+    std::mt19937_64 random(11);
+    PageSet set = fill();
+    for (const size_t streams : {1U, 2U, 3U, 2U}) {
+        streams_->use(streams);
+        send(set);
+        expect_same_memory();
+        clear_pages(set);
+        for (int i = 0; i < 200; ++i) {
+            const BlockIndex block = random_block(random);
+            const PageIndex page = random() % blocks_[block].page_count();
+            change_word(block, page, random());
+            set[block].set(page);
+        }
+    }
+    EXPECT_GT(destination_->strayed_frames(), 0U) << "chunks that changed their stream";
+    EXPECT_EQ(destination_->delta_pages(), 0U) << "no cache yet";
+    sender_->settle_streams();
+    for (int round = 0; round < 2; ++round) {
+        send(set);
+        expect_same_memory();
+        for (BlockIndex block = 0; block < set.size(); ++block)
+            for (PageIndex page = set[block].next_set(0); page < set[block].page_count();
+                 page = set[block].next_set(page + 1))
+                change_word(block, page, random());
+    }
 }
 
 TEST_F(RoundSenderTest, SendsSmallerFramesWhereTheBandwidthIsLimited) {

@@ -15,7 +15,7 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr std::array<uint64_t, 2> kChunkCounts{4, 1000};
+constexpr std::array<uint64_t, 2> kBlockChunks{4, 1000};
 
 std::vector<std::byte> encode(const PagesBody& pages) {
     std::vector<std::byte> body(kPagesHeadBytes);
@@ -63,7 +63,7 @@ TEST(PagesBody, WhatIsEncodedComesBack) {
     for (size_t round = 0; round < 200; ++round) {
         PagesBody pages;
         pages.block = 1;
-        pages.chunk = random_below(random, kChunkCounts[1]);
+        pages.chunk = random_below(random, kBlockChunks[1]);
         for (size_t i = 0; i < pages.present.size(); ++i) {
             pages.present[i] = random() & random();
             pages.zero[i] = pages.present[i] & random();
@@ -72,7 +72,7 @@ TEST(PagesBody, WhatIsEncodedComesBack) {
         pages.raw_bytes = raw_bytes_of(pages);
         pages.payload = std::span(payload).first(pages.raw_bytes);
         const auto body = encode(pages);
-        const auto decoded = decode_pages(body, kChunkCounts, DeltaPages::kAccepted);
+        const auto decoded = decode_pages(body, kBlockChunks, DeltaPages::kAccepted);
         ASSERT_TRUE(decoded.ok()) << decoded.status();
         EXPECT_EQ(decoded->chunk, pages.chunk);
         EXPECT_EQ(decoded->present, pages.present);
@@ -89,11 +89,11 @@ TEST(PagesBody, AFullChunkAndAChunkOfZerosAreAccepted) {
     pages.raw_bytes = kChunkBytes;
     pages.payload = payload;
     EXPECT_EQ(encode(pages).size(), kMaxPagesBodyBytes);
-    EXPECT_TRUE(decode_pages(encode(pages), kChunkCounts).ok());
+    EXPECT_TRUE(decode_pages(encode(pages), kBlockChunks).ok());
     pages.zero = pages.present;
     pages.raw_bytes = 0;
     pages.payload = {};
-    EXPECT_TRUE(decode_pages(encode(pages), kChunkCounts).ok());
+    EXPECT_TRUE(decode_pages(encode(pages), kBlockChunks).ok());
 }
 
 TEST(PagesBody, EveryLieIsRejectedWithItsReason) {
@@ -138,7 +138,7 @@ TEST(PagesBody, EveryLieIsRejectedWithItsReason) {
         lie.tell(example);
         example.pages.payload = example.payload;
         const auto status =
-            decode_pages(encode(example.pages), kChunkCounts, DeltaPages::kAccepted).status();
+            decode_pages(encode(example.pages), kBlockChunks, DeltaPages::kAccepted).status();
         EXPECT_TRUE(absl::IsInvalidArgument(status)) << lie.reason;
         EXPECT_THAT(status.message(), HasSubstr(lie.reason));
     }
@@ -148,8 +148,8 @@ TEST(PagesBody, ADeltaIsRefusedWhereThereIsNothingToApplyItTo) {
     Example example;
     example.pages.delta = example.pages.filled();
     const auto body = encode(example.pages);
-    EXPECT_TRUE(decode_pages(body, kChunkCounts, DeltaPages::kAccepted).ok());
-    const auto status = decode_pages(body, kChunkCounts).status();
+    EXPECT_TRUE(decode_pages(body, kBlockChunks, DeltaPages::kAccepted).ok());
+    const auto status = decode_pages(body, kBlockChunks).status();
     EXPECT_TRUE(absl::IsInvalidArgument(status));
     EXPECT_THAT(status.message(), HasSubstr("nothing to apply it to"));
 }
@@ -157,12 +157,12 @@ TEST(PagesBody, ADeltaIsRefusedWhereThereIsNothingToApplyItTo) {
 TEST(PagesBody, EveryShorterBodyAndEveryReservedBitIsRejected) {
     const Example example;
     auto body = encode(example.pages);
-    ASSERT_TRUE(decode_pages(body, kChunkCounts).ok());
+    ASSERT_TRUE(decode_pages(body, kBlockChunks).ok());
     for (size_t size = 0; size < body.size(); ++size)
-        EXPECT_FALSE(decode_pages(std::span(body).first(size), kChunkCounts).ok()) << size;
+        EXPECT_FALSE(decode_pages(std::span(body).first(size), kBlockChunks).ok()) << size;
     for (size_t bit = 209 * 8; bit < 248 * 8; ++bit) {
         body[bit / 8] ^= std::byte{1} << (bit % 8);
-        EXPECT_FALSE(decode_pages(body, kChunkCounts).ok()) << bit;
+        EXPECT_FALSE(decode_pages(body, kBlockChunks).ok()) << bit;
         body[bit / 8] ^= std::byte{1} << (bit % 8);
     }
 }
@@ -196,17 +196,17 @@ TEST(PagesBody, OfADamagedFrameTheHeadSaysWhoseItWas) {
     const Example example;
     auto body = encode(example.pages);
     body.back() ^= std::byte{1};
-    const auto place = decode_damaged_pages(body, kChunkCounts);
+    const auto place = decode_damaged_pages(body, kBlockChunks);
     ASSERT_TRUE(place.ok()) << place.status();
     EXPECT_EQ(place->block, example.pages.block);
     EXPECT_EQ(place->chunk, example.pages.chunk);
     EXPECT_EQ(place->present, example.pages.present);
     for (size_t at = 0; at < kPagesHeadBytes; ++at) {
         body[at] ^= std::byte{4};
-        EXPECT_TRUE(absl::IsDataLoss(decode_damaged_pages(body, kChunkCounts).status())) << at;
+        EXPECT_TRUE(absl::IsDataLoss(decode_damaged_pages(body, kBlockChunks).status())) << at;
         body[at] ^= std::byte{4};
     }
-    EXPECT_FALSE(decode_damaged_pages(std::span(body).first(100), kChunkCounts).ok());
+    EXPECT_FALSE(decode_damaged_pages(std::span(body).first(100), kBlockChunks).ok());
     constexpr std::array<uint64_t, 1> kOneBlock{4};
     EXPECT_TRUE(absl::IsInvalidArgument(decode_damaged_pages(body, kOneBlock).status()));
 }
@@ -218,10 +218,10 @@ TEST(PagesBody, RandomHeadsNeverDescribePagesThatAreNotThere) {
         auto body = encode(Example().pages);
         for (size_t i = 0; i <= random_below(random, 3); ++i)
             body[random_below(random, kPagesHeadBytes)] = static_cast<std::byte>(random());
-        const auto pages = decode_pages(body, kChunkCounts, DeltaPages::kAccepted);
+        const auto pages = decode_pages(body, kBlockChunks, DeltaPages::kAccepted);
         if (!pages.ok()) continue;
-        EXPECT_LT(pages->block, kChunkCounts.size());
-        EXPECT_LT(pages->chunk, kChunkCounts[pages->block]);
+        EXPECT_LT(pages->block, kBlockChunks.size());
+        EXPECT_LT(pages->chunk, kBlockChunks[pages->block]);
         EXPECT_EQ(pages->raw_bytes, raw_bytes_of(*pages));
         EXPECT_LE(pages->payload.size(), pages->raw_bytes);
         for (size_t i = 0; i < pages->delta.size(); ++i)

@@ -16,7 +16,7 @@
 namespace godwit {
 namespace {
 
-constexpr FrameRoute kRoute{.migration_id = {std::byte{7}}, .stream = 1};
+constexpr FrameRoute kSenderRoute{.migration_id = {std::byte{7}}, .stream = 1};
 constexpr size_t kChunks = 3;
 
 using Memory = std::vector<std::byte>;
@@ -60,7 +60,7 @@ absl::Status send_chunk(PageSender& sender, Memory& memory, ChunkIndex chunk,
 // Writes frames into `memory` until an error, which it returns; counts the pages in `received`.
 absl::Status receive_pages(Channel& channel, Memory& memory, PageBitmap& received) {
     const std::array<uint64_t, 1> chunk_counts{kChunks};
-    FrameReader reader(channel, kRoute);
+    FrameReader reader(channel, kSenderRoute);
     ChunkCodec codec;
     while (true) {
         GODWIT_ASSIGN_OR_RETURN(const Frame frame, reader.next());
@@ -85,7 +85,7 @@ absl::Status receive_pages(Channel& channel, Memory& memory, PageBitmap& receive
 void send_random_chunks(Channel& channel, const PageSender::Options& options, Memory& memory,
                         uint64_t seed) {
     Random random(seed);
-    FrameWriter writer(channel, kRoute);
+    FrameWriter writer(channel, kSenderRoute);
     auto sender = PageSender::create(writer, options);
     ASSERT_TRUE(sender.ok()) << sender.status();
     for (size_t i = 0; i < 12; ++i) {
@@ -157,7 +157,7 @@ TEST(PageSender, FaultsOfTheLinkNeverBringAWrongPage) {
 TEST(PageSender, AControlFrameBetweenChunksKeepsItsPlace) {
     auto [near, far] = tcp_pair();
     std::jthread thread([own = std::move(near)] {
-        FrameWriter writer(*own, kRoute);
+        FrameWriter writer(*own, kSenderRoute);
         auto sender = PageSender::create(writer, {});
         ASSERT_TRUE(sender.ok());
         std::ranges::fill(sender->gather(), std::byte{1});
@@ -169,7 +169,7 @@ TEST(PageSender, AControlFrameBetweenChunksKeepsItsPlace) {
         ASSERT_TRUE(sender->send({.present = all}).ok());
         ASSERT_TRUE(sender->flush().ok());
     });
-    FrameReader reader(*far, kRoute);
+    FrameReader reader(*far, kSenderRoute);
     for (const FrameKind kind : {FrameKind::kPages, FrameKind::kCommit, FrameKind::kPages}) {
         const auto frame = reader.next();
         ASSERT_TRUE(frame.ok()) << frame.status();
@@ -179,7 +179,7 @@ TEST(PageSender, AControlFrameBetweenChunksKeepsItsPlace) {
 
 TEST(PageSender, AStopEndsTheWaitForBandwidthBeforeTheFrameLeaves) {
     auto [near, far] = tcp_pair();
-    FrameWriter writer(*near, kRoute);
+    FrameWriter writer(*near, kSenderRoute);
     RateLimiter limiter(1);
     std::stop_source stop;
     stop.request_stop();

@@ -12,7 +12,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-std::string domain(const std::string& backing) {
+std::string domain_with(const std::string& backing) {
     return "<domain type='kvm'><name>web</name><uuid>6f6b1d2e-0000-4000-8000-000000000001</uuid>"
            "<memory>262144</memory>" +
            backing + "</domain>";
@@ -23,21 +23,21 @@ TEST(EnableMigration, MakesMemorySharedAndNamedAndTakesItselfBack) {
     for (const char* backing :
          {"", "<memoryBacking><nosharepages/></memoryBacking>",
           "<memoryBacking><hugepages/><source type='memfd'/></memoryBacking>"}) {
-        const auto enabled = enable_migration(domain(backing));
+        const auto enabled = enable_migration(domain_with(backing));
         ASSERT_TRUE(enabled.ok());
         EXPECT_THAT(*enabled, HasSubstr("<source type='file' />"));
         EXPECT_THAT(*enabled, HasSubstr("<access mode='shared' />"));
         EXPECT_EQ(*enable_migration(*enabled), *enabled) << "twice is once";
         const auto back = disable_migration(*enabled);
         ASSERT_TRUE(back.ok());
-        EXPECT_EQ(*back, in_one_way(domain(backing)));
+        EXPECT_EQ(*back, in_one_way(domain_with(backing)));
     }
 }
 
 TEST(EnableResident, PreloadsItAndTakesItselfBack) {
     for (const char* rest :
          {"", "<qemu:commandline><qemu:arg value='-fw_cfg'/></qemu:commandline>"}) {
-        const std::string before = domain(rest);
+        const std::string before = domain_with(rest);
         const auto enabled = enable_resident(before, "/lib/libgodwit-resident.so");
         ASSERT_TRUE(enabled.ok()) << enabled.status();
         EXPECT_THAT(*enabled,
@@ -55,23 +55,24 @@ TEST(EnableResident, PreloadsItAndTakesItselfBack) {
 }
 
 TEST(EnableResident, LeavesWhatOthersPreload) {
-    EXPECT_EQ(enable_resident(domain("<qemu:commandline><qemu:env name='LD_PRELOAD' value='/x'/>"
-                                     "</qemu:commandline>"),
-                              "/lib/libgodwit-resident.so")
-                  .status()
-                  .code(),
-              absl::StatusCode::kFailedPrecondition);
+    EXPECT_EQ(
+        enable_resident(domain_with("<qemu:commandline><qemu:env name='LD_PRELOAD' value='/x'/>"
+                                    "</qemu:commandline>"),
+                        "/lib/libgodwit-resident.so")
+            .status()
+            .code(),
+        absl::StatusCode::kFailedPrecondition);
 }
 
 TEST(EnableMigration, ChangesNothingWhereNothingIsMissing) {
     const std::string fit =
-        domain("<memoryBacking><source type='file'/><access mode='shared'/></memoryBacking>");
+        domain_with("<memoryBacking><source type='file'/><access mode='shared'/></memoryBacking>");
     EXPECT_EQ(*enable_migration(fit), fit);
     EXPECT_EQ(disable_migration(fit).status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
 TEST(EnableMigration, ShowsTheDifferenceAndNoOther) {
-    const std::string before = domain("");
+    const std::string before = domain_with("");
     EXPECT_EQ(line_diff(before, in_one_way(before)), "");
     const std::string difference = line_diff(before, *enable_migration(before));
     EXPECT_THAT(difference, HasSubstr("+     <source type='file' />\n"));

@@ -16,37 +16,40 @@ std::string capabilities(const std::string& models) {
 std::string secmodel(const std::string& name) {
     return "<secmodel><model>" + name + "</model><doi>0</doi></secmodel>";
 }
-std::string domain(const std::string& labels) { return "<domain>" + labels + "</domain>"; }
+std::string confined_domain(const std::string& labels) { return "<domain>" + labels + "</domain>"; }
 
 const std::string kDac = secmodel("dac");
 constexpr const char* kDacLabel =
     "<seclabel type='dynamic' model='dac' relabel='yes'><label>+0:+0</label></seclabel>";
 
 TEST(SecurityModels, AreTheHostsThatTheDomainIsNotExemptFrom) {
-    const auto models = security_models(
-        capabilities(secmodel("apparmor") + kDac),
-        domain(std::string(kDacLabel) + "<seclabel type='dynamic' model='apparmor' relabel='yes'>"
+    const auto models =
+        security_models(capabilities(secmodel("apparmor") + kDac),
+                        confined_domain(std::string(kDacLabel) +
+                                        "<seclabel type='dynamic' model='apparmor' relabel='yes'>"
                                         "<label>libvirt-6f6b1d2e</label></seclabel>"));
     ASSERT_TRUE(models.ok()) << models.status();
     EXPECT_THAT(models->host, ElementsAre("apparmor", "dac"));
     EXPECT_THAT(models->domain, ElementsAre("apparmor", "dac"));
     // A definition says nothing of labels that are given at the start.
-    EXPECT_THAT(security_models(capabilities(secmodel("selinux") + kDac), domain(""))->domain,
-                ElementsAre("selinux", "dac"));
+    EXPECT_THAT(
+        security_models(capabilities(secmodel("selinux") + kDac), confined_domain(""))->domain,
+        ElementsAre("selinux", "dac"));
     EXPECT_THAT(security_models(capabilities(secmodel("selinux") + kDac),
-                                domain("<seclabel type='none' model='selinux'/>"))
+                                confined_domain("<seclabel type='none' model='selinux'/>"))
                     ->domain,
                 ElementsAre("dac"));
     EXPECT_THAT(security_models(capabilities(secmodel("apparmor") + kDac),
-                                domain("<seclabel type='none'/>"))
+                                confined_domain("<seclabel type='none'/>"))
                     ->domain,
                 ElementsAre("dac"));
-    EXPECT_THAT(security_models(capabilities(secmodel("none")), domain(""))->host, IsEmpty());
+    EXPECT_THAT(security_models(capabilities(secmodel("none")), confined_domain(""))->host,
+                IsEmpty());
 }
 
 TEST(SecurityModels, RefuseWhatIsNeither) {
-    EXPECT_FALSE(security_models("<host/>", domain("")).ok());
-    EXPECT_FALSE(security_models("nonsense", domain("")).ok());
+    EXPECT_FALSE(security_models("<host/>", confined_domain("")).ok());
+    EXPECT_FALSE(security_models("nonsense", confined_domain("")).ok());
     EXPECT_FALSE(security_models(capabilities(""), "<network/>").ok());
 }
 

@@ -17,7 +17,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr Duration kLong = seconds(20);
+constexpr Duration kQmpLong = seconds(20);
 constexpr const char* kGreeting = R"({"QMP": {"version": {}, "capabilities": ["oob"]}})";
 
 // The other end of the socket: says what a test tells it to.
@@ -85,7 +85,7 @@ class QmpClientTest : public testing::Test {
         qemu_ = std::make_unique<FakeQemu>(UniqueFd(fds[1]));
     }
 
-    absl::StatusOr<std::unique_ptr<QmpClient>> handshake(Duration limit = kLong) {
+    absl::StatusOr<std::unique_ptr<QmpClient>> handshake(Duration limit = kQmpLong) {
         return QmpClient::handshake(std::move(ours_), Clock::system().now() + limit,
                                     [this](const QmpEvent& event, MonotonicTime) {
                                         const std::lock_guard lock(mutex_);
@@ -101,7 +101,7 @@ class QmpClientTest : public testing::Test {
         return connected.ok() ? *std::move(connected) : nullptr;
     }
     static std::future<absl::StatusOr<Json>> call(QmpClient& client, std::string command,
-                                                  Duration limit = kLong) {
+                                                  Duration limit = kQmpLong) {
         return std::async(std::launch::async, [&client, command = std::move(command), limit] {
             return client.execute(command, {}, limit);
         });
@@ -120,7 +120,7 @@ class QmpClientTest : public testing::Test {
 TEST_F(QmpClientTest, ACommandHasItsArgumentsAndItsReply) {
     const auto client = ready();
     auto reply = std::async(std::launch::async, [&] {
-        return client->execute("migrate", {{"uri", "fd:x"}}, kLong);
+        return client->execute("migrate", {{"uri", "fd:x"}}, kQmpLong);
     });
     const Json command = qemu_->hear();
     EXPECT_EQ(command["execute"], "migrate");
@@ -161,7 +161,7 @@ TEST_F(QmpClientTest, ADescriptorTravelsWithItsCommand) {
     const UniqueFd read_end(pipe[0]);
     const UniqueFd write_end(pipe[1]);
     auto reply = std::async(std::launch::async, [&] {
-        return client->execute("getfd", {{"fdname", "x"}}, kLong, write_end.get());
+        return client->execute("getfd", {{"fdname", "x"}}, kQmpLong, write_end.get());
     });
     qemu_->answer(qemu_->hear(), "\"return\": {}");
     EXPECT_TRUE(reply.get().ok());
@@ -215,8 +215,9 @@ TEST_F(QmpClientTest, ALostConnectionEndsEveryWaiter) {
     qemu_->hang_up();
     EXPECT_EQ(first.get().status().code(), absl::StatusCode::kUnavailable);
     EXPECT_EQ(second.get().status().code(), absl::StatusCode::kUnavailable);
-    EXPECT_EQ(client->execute("third", {}, kLong).status().code(), absl::StatusCode::kUnavailable);
-    EXPECT_TRUE(client->wait_closed(kLong));
+    EXPECT_EQ(client->execute("third", {}, kQmpLong).status().code(),
+              absl::StatusCode::kUnavailable);
+    EXPECT_TRUE(client->wait_closed(kQmpLong));
 }
 
 TEST_F(QmpClientTest, StopEndsEveryWaiter) {
@@ -256,7 +257,7 @@ TEST_F(QmpClientTest, APeerThatDoesNotReadIsGivenUp) {
     EXPECT_EQ(client->execute("big", arguments, milliseconds(50)).status().code(),
               absl::StatusCode::kDeadlineExceeded);
     // Half a command is on the wire.
-    EXPECT_FALSE(client->execute("next", {}, kLong).ok());
+    EXPECT_FALSE(client->execute("next", {}, kQmpLong).ok());
 }
 
 TEST_F(QmpClientTest, APeerThatRefusesTheHandshakeIsGivenUp) {
@@ -273,7 +274,7 @@ TEST_F(QmpClientTest, TooManyWaitersAreRefused) {
         waiting.push_back(call(*client, "wait"));
         (void)qemu_->hear();
     }
-    EXPECT_EQ(client->execute("more", {}, kLong).status().code(),
+    EXPECT_EQ(client->execute("more", {}, kQmpLong).status().code(),
               absl::StatusCode::kResourceExhausted);
     client->stop();
 }
