@@ -45,6 +45,7 @@ struct BlackoutSampler::State {
     BlackoutReport report;  // the thread's until it has ended
     MonotonicTime last_sample;
     MonotonicTime last_new;
+    MonotonicTime next_trace;
     size_t last_source = 0;  // that showed the last new tick
     bool still = false;      // there was a sample without a new tick since last_new
     std::mutex seen_mutex;
@@ -53,6 +54,7 @@ struct BlackoutSampler::State {
 
     void run();
     void sample(MonotonicTime now, size_t source, uint64_t tick);
+    void trace(MonotonicTime now);
     void note_stillness(const Stillness& stillness);
 };
 
@@ -87,6 +89,14 @@ void BlackoutSampler::State::sample(MonotonicTime now, size_t source, uint64_t t
     seen_changed.notify_all();
 }
 
+void BlackoutSampler::State::trace(MonotonicTime now) {
+    if (options.trace_period.count() == 0 || now < next_trace ||
+        report.trace.size() >= BlackoutReport::kMaxTrace)
+        return;
+    report.trace.push_back({now, report.last_tick});
+    next_trace = now + options.trace_period;
+}
+
 void BlackoutSampler::State::note_stillness(const Stillness& stillness) {
     const uint64_t length_ns = ns_between(stillness.begin, stillness.end);
     if (length_ns <= report.longest_ns) return;
@@ -113,6 +123,7 @@ void BlackoutSampler::State::run() {
             tick = shown;
         }
         sample(now, at, tick);
+        trace(now);
     };
     last_sample = Clock::system().now();
     do {

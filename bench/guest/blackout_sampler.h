@@ -24,6 +24,11 @@ struct Stillness {
     [[nodiscard]] Duration length() const { return end - begin; }
 };
 
+struct TracePoint {
+    MonotonicTime at;
+    uint64_t tick = 0;  // the largest seen so far
+};
+
 struct BlackoutReport {
     // Longest time from a sample that showed a new tick to the next one that did. The guest stood
     // still that long, give or take one sample gap at either end.
@@ -43,6 +48,10 @@ struct BlackoutReport {
     uint64_t last_tick = 0;               // the largest tick seen
     MonotonicTime first_time, last_time;  // of the first tick and of the last sample
 
+    std::vector<TracePoint> trace;  // where it was asked for; at most kMaxTrace
+
+    // Of an hour at 100 ms, or six minutes at 10 ms.
+    static constexpr size_t kMaxTrace = 36'000;
     // A minute's, were every other sample one, at 100 us.
     static constexpr size_t kMaxStalls = size_t{1} << 19;
 };
@@ -54,6 +63,7 @@ struct BlackoutOptions {
     std::chrono::microseconds period{100};
     // Run as SCHED_FIFO where that is permitted, so that a busy host delays no sample.
     bool realtime = true;
+    std::chrono::microseconds trace_period{0};  // how often a point of the trace is kept; 0: never
 };
 
 // A tick is new when it is larger than every tick seen before, on any vCPU and in any source: a

@@ -57,7 +57,7 @@ absl::Status AgentPair::start(int which, const std::string& name) {
     if (agent.process) return absl::OkStatus();
     agent.directory = options_.directory + "/" + name;
     std::error_code error;
-    fs::create_directory(agent.directory, error);
+    fs::create_directories(agent.directory, error);
     const LabHost& host = options_.hosts[static_cast<size_t>(which)];
     std::vector<std::string> argv = host.wrapper;
     argv.insert(argv.end(),
@@ -90,9 +90,10 @@ void AgentPair::end(Agent& agent) {
     fs::remove_all(agent.directory, error);
 }
 
-std::string AgentPair::ram_file(int which, const std::string& vm) const {
+std::string AgentPair::ram_file(int which, const std::string& backing,
+                                const std::string& vm) const {
     std::error_code error;
-    for (const auto& entry : fs::directory_iterator(ram_directory(which), error))
+    for (const auto& entry : fs::directory_iterator(ram_directory(which, backing), error))
         if (entry.path().filename().string().starts_with(vm + "-")) return entry.path().string();
     return {};
 }

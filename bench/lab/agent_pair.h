@@ -45,11 +45,13 @@ class AgentPair {
     [[nodiscard]] const std::string& directory(int which) const {
         return agents_[static_cast<size_t>(which)].directory;
     }
-    [[nodiscard]] std::string ram_directory(int which) const {
-        return directory(which) + "/ram-thp";
+    // Of a backing: thp, 4k, hugetlb-2M.
+    [[nodiscard]] std::string ram_directory(int which, const std::string& backing) const {
+        return directory(which) + "/ram-" + backing;
     }
     // The only file there whose name begins so; empty when there is none.
-    [[nodiscard]] std::string ram_file(int which, const std::string& vm) const;
+    [[nodiscard]] std::string ram_file(int which, const std::string& backing,
+                                       const std::string& vm) const;
 
     // `godwit --agent <which> WORDS…`, to its end. Errors: DeadlineExceeded, Cancelled: it is then
     // killed.

@@ -5,6 +5,7 @@
 #include "bench/lab/floor_engine.h"
 #include "bench/lab/godwit_engine.h"
 #include "bench/lab/qemu_engine.h"
+#include "bench/lab/stay_engine.h"
 #include "engine/base/wait.h"
 
 namespace godwit {
@@ -21,6 +22,8 @@ absl::StatusOr<std::unique_ptr<Engine>> make_engine(const EngineName& name, cons
             return std::make_unique<FloorEngine>(setup);
         case EngineKind::kCopy:
             return absl::InternalError("a plain copy has no guest");
+        case EngineKind::kStay:
+            return std::make_unique<StayEngine>(name, setup);
         case EngineKind::kQemu:
             return std::make_unique<QemuEngine>(name, setup);
         case EngineKind::kGodwit:

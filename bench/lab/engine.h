@@ -4,6 +4,7 @@
 
 #include <array>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -31,8 +32,10 @@ struct LabSetup {
     Duration limit{};                        // of one migration
     std::string tracker;                     // Godwit's
     std::vector<std::string> migrate_flags;  // further words of `godwit migrate`
-    std::array<LabHost, 2> hosts;            // source, destination
-    int cancel_fd = -1;                      // ends every wait
+    // QEMU's own, on top of what its mode has (migrate-set-parameters).
+    nlohmann::json qemu_parameters = nlohmann::json::object();
+    std::array<LabHost, 2> hosts;  // source, destination
+    int cancel_fd = -1;            // ends every wait
     RamMounts* mounts = nullptr;
     AgentPair* agents = nullptr;
 };
@@ -52,6 +55,9 @@ class Engine {
     // After move(): what takes time to ask for. Both together have total_ms and downtime_ms, and
     // what else the engine knows.
     virtual absl::StatusOr<Metrics> details() { return Metrics{}; }
+    // After move(): what happened when, as the engine tells it: an object of arrays ("rounds",
+    // "latency_us"), for charts.
+    virtual absl::StatusOr<nlohmann::json> series() { return nlohmann::json::object(); }
     // The guest's mailbox where it is now.
     virtual absl::StatusOr<MailboxReader> mailbox() = 0;
     // What all processes that run and move the guest have used since they began, those that have

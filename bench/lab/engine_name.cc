@@ -17,10 +17,12 @@ struct Mode {
     QemuMode value;
     bool in_groups;
 };
-constexpr std::array<Mode, 6> kModes{{{"precopy", QemuMode::kPrecopy, true},
+constexpr std::array<Mode, 8> kModes{{{"precopy", QemuMode::kPrecopy, true},
                                       {"multifd", QemuMode::kMultifd, true},
+                                      {"multifd-zlib", QemuMode::kMultifdZlib, false},
                                       {"multifd-zstd", QemuMode::kMultifdZstd, false},
                                       {"xbzrle", QemuMode::kXbzrle, false},
+                                      {"auto-converge", QemuMode::kAutoConverge, false},
                                       {"postcopy", QemuMode::kPostcopy, true},
                                       {"preempt", QemuMode::kPreempt, true}}};
 
@@ -43,11 +45,12 @@ const std::map<std::string, std::vector<std::string>, std::less<>>& groups() {
 }
 
 absl::Status unknown(std::string_view text) {
-    return absl::InvalidArgumentError(fmt::format(
-        "\"{}\" is no engine: floor, copy, "
-        "qemu-{{precopy,multifd,multifd-zstd,xbzrle,postcopy,preempt}}[-shared], with @PASSES "
-        "behind a post-copy, or godwit-STRATEGY",
-        text));
+    return absl::InvalidArgumentError(
+        fmt::format("\"{}\" is no engine: floor, copy, stay, "
+                    "qemu-{{precopy,multifd,multifd-zlib,multifd-zstd,xbzrle,auto-converge,"
+                    "postcopy,preempt}}[-shared], with @PASSES "
+                    "behind a post-copy, or godwit-STRATEGY",
+                    text));
 }
 
 bool take_prefix(std::string_view& text, std::string_view prefix) {
@@ -85,6 +88,9 @@ absl::StatusOr<EngineName> parse_qemu(std::string_view text, std::string_view re
 
 absl::StatusOr<EngineName> parse_engine(std::string_view text) {
     if (text == "floor") return EngineName{.text = "floor"};
+    if (text == "stay" || text == "stay-shared")
+        return EngineName{
+            .text = std::string(text), .kind = EngineKind::kStay, .shared = text == "stay-shared"};
     if (text == "copy") return EngineName{.text = "copy", .kind = EngineKind::kCopy};
     std::string_view rest = text;
     if (take_prefix(rest, "qemu-")) return parse_qemu(text, rest);

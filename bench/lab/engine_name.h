@@ -1,4 +1,5 @@
-// Names of what is compared: "floor", "copy", "qemu-MODE[-shared][@PASSES]", "godwit-STRATEGY".
+// Names of what is compared: "floor", "copy", "stay", "qemu-MODE[-shared][@PASSES]",
+// "godwit-STRATEGY".
 #pragma once
 
 #include <string>
@@ -9,11 +10,21 @@
 
 namespace godwit {
 
-enum class EngineKind { kFloor, kCopy, kQemu, kGodwit };
-enum class QemuMode { kPrecopy, kMultifd, kMultifdZstd, kXbzrle, kPostcopy, kPreempt };
+enum class EngineKind { kFloor, kCopy, kStay, kQemu, kGodwit };
+enum class QemuMode {
+    kPrecopy,
+    kMultifd,
+    kMultifdZlib,
+    kMultifdZstd,
+    kXbzrle,
+    kAutoConverge,
+    kPostcopy,
+    kPreempt
+};
 
 inline bool is_multifd(QemuMode mode) {
-    return mode == QemuMode::kMultifd || mode == QemuMode::kMultifdZstd;
+    return mode == QemuMode::kMultifd || mode == QemuMode::kMultifdZlib ||
+           mode == QemuMode::kMultifdZstd;
 }
 inline bool is_postcopy(QemuMode mode) {
     return mode == QemuMode::kPostcopy || mode == QemuMode::kPreempt;
@@ -24,6 +35,7 @@ struct EngineName {
     EngineKind kind = EngineKind::kFloor;
     QemuMode mode = QemuMode::kPrecopy;  // kQemu only
     bool shared = false;                 // kQemu only: RAM in a shared file on huge tmpfs
+    int channels = 2;                    // kQemu's multifd only
     int passes = 0;        // kQemu's post-copy only: full passes of pre-copy before it begins
     std::string strategy;  // kGodwit only: passed through to `godwit migrate --strategy`
 };

@@ -50,6 +50,11 @@ absl::StatusOr<SeenEvent> EventBoard::wait(const WantedEvent& wanted, MonotonicT
     }
 }
 
+std::vector<SeenEvent> EventBoard::seen() {
+    const std::lock_guard lock(mutex_);
+    return events_;
+}
+
 absl::Status EventBoard::wait_more(MonotonicTime deadline) {
     std::vector<pollfd> fds{{wakeup_.fd(), POLLIN, 0}, {cancel_fd_, POLLIN, 0}};
     for (const int pidfd : pidfds_) fds.push_back({pidfd, POLLIN, 0});

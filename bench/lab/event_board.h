@@ -47,6 +47,9 @@ class EventBoard {
     // Aborted when the migration has failed or a watched process has ended.
     absl::StatusOr<SeenEvent> wait(const WantedEvent& wanted, MonotonicTime deadline);
 
+    // All so far.
+    [[nodiscard]] std::vector<SeenEvent> seen();
+
   private:
     EventBoard(Wakeup wakeup, int cancel_fd) : wakeup_(std::move(wakeup)), cancel_fd_(cancel_fd) {}
     absl::Status wait_more(MonotonicTime deadline);

@@ -10,7 +10,7 @@
 namespace godwit {
 namespace {
 
-constexpr Duration kCommandLimit = std::chrono::seconds(60);
+constexpr Duration kGodwitLimit = std::chrono::seconds(60);
 constexpr Duration kQemuEndLimit = std::chrono::seconds(10);
 constexpr int kUsage = 2;
 constexpr int kSource = 0;
@@ -58,7 +58,7 @@ absl::Status GodwitEngine::start_guest() {
     GODWIT_ASSIGN_OR_RETURN(const std::string file, write_vm_file());
     started_ = true;
     GODWIT_ASSIGN_OR_RETURN(const CommandOutcome started,
-                            setup_.agents->run(kSource, {"vm", "start", file}, kCommandLimit));
+                            setup_.agents->run(kSource, {"vm", "start", file}, kGodwitLimit));
     ::unlink(file.c_str());
     if (started.exit_code != 0) return failed("vm start", started);
     GODWIT_ASSIGN_OR_RETURN(const MailboxReader reader, mailbox());
@@ -67,8 +67,8 @@ absl::Status GodwitEngine::start_guest() {
 
 std::vector<std::shared_ptr<TickSource>> GodwitEngine::ticks() {
     const auto in = [&](int which) {
-        return std::make_shared<DirectoryTicks>(setup_.agents->ram_directory(which), vm_ + "-",
-                                                "-ram0");
+        return std::make_shared<DirectoryTicks>(
+            setup_.agents->ram_directory(which, setup_.guest.backing), vm_ + "-", "-ram0");
     };
     return {in(kSource), in(kDestination)};
 }
@@ -109,11 +109,14 @@ absl::StatusOr<Metrics> GodwitEngine::move() {
 
 absl::StatusOr<Metrics> GodwitEngine::details() {
     GODWIT_ASSIGN_OR_RETURN(const CommandOutcome told,
-                            setup_.agents->run(kSource, {"report", vm_, "--json"}, kCommandLimit));
+                            setup_.agents->run(kSource, {"report", vm_, "--json"}, kGodwitLimit));
     const auto report = nlohmann::json::parse(told.out, nullptr, false);
     if (!report.is_object()) return failed("report", told);
+    report_ = report;
     return godwit_metrics(report);
 }
+
+absl::StatusOr<nlohmann::json> GodwitEngine::series() { return godwit_series(report_); }
 
 absl::StatusOr<CpuSeconds> GodwitEngine::cpu() {
     // The end of the source's QEMU is part of the migration.
@@ -122,7 +125,8 @@ absl::StatusOr<CpuSeconds> GodwitEngine::cpu() {
 }
 
 absl::StatusOr<MailboxReader> GodwitEngine::mailbox() {
-    return MailboxReader::open(setup_.agents->ram_file(moved_ ? kDestination : kSource, vm_));
+    return MailboxReader::open(
+        setup_.agents->ram_file(moved_ ? kDestination : kSource, setup_.guest.backing, vm_));
 }
 
 }  // namespace godwit

@@ -19,6 +19,7 @@ class GodwitEngine : public Engine {
     std::vector<std::shared_ptr<TickSource>> ticks() override;
     absl::StatusOr<Metrics> move() override;
     absl::StatusOr<Metrics> details() override;
+    absl::StatusOr<nlohmann::json> series() override;
     absl::StatusOr<MailboxReader> mailbox() override;
     absl::StatusOr<CpuSeconds> cpu() override;
 
@@ -31,6 +32,7 @@ class GodwitEngine : public Engine {
     const std::string vm_;
     bool started_ = false;
     bool moved_ = false;
+    nlohmann::json report_;  // once details() was asked
 };
 
 // The VM file of the guest.
@@ -38,5 +40,7 @@ std::string lab_vm_file(const std::string& name, const GuestConfig& guest);
 // Every number in a report by its path ("downtime.commit_ms", "rounds" counted), and the main ones
 // by the lab's own names as well; what a report does not have is absent.
 Metrics godwit_metrics(const nlohmann::json& report);
+// Its rounds with when each began, what r was and what was decided; quantiles of fault latency.
+nlohmann::json godwit_series(const nlohmann::json& report);
 
 }  // namespace godwit

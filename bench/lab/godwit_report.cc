@@ -26,13 +26,18 @@ constexpr std::array<std::pair<const char*, const char*>, 6> kMain{
      {"postcopy.latency_us.max", "fault_max_us"},
      {"postcopy.drain_ms", "drain_ms"}}};
 
+// Of fault latency in the report, and the share of faults that is not slower.
+constexpr std::array<std::pair<const char*, double>, 5> kQuantiles{
+    {{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p999", 0.999}, {"max", 1}}};
+
 }  // namespace
 
 std::string lab_vm_file(const std::string& name, const GuestConfig& guest) {
     std::string text = fmt::format(
-        "name: {}\nmemory: {}\nmemory_backing: thp\nvcpus: 1\naccel: {}\nkernel: {}\n"
+        "name: {}\nmemory: {}\nmemory_backing: {}\nvcpus: 1\naccel: {}\nkernel: {}\n"
         "append: \"{}\"\n",
-        name, guest.memory, guest.kvm ? "kvm" : "tcg", guest.kernel, guest_append(guest));
+        name, guest.memory, guest.backing, guest.kvm ? "kvm" : "tcg", guest.kernel,
+        guest_append(guest));
     if (!guest.firmware.empty()) text += fmt::format("firmware: {}\n", guest.firmware);
     if (!guest.cpu.empty()) text += fmt::format("cpu: \"{}\"\n", guest.cpu);
     return text;
@@ -42,10 +47,36 @@ Metrics godwit_metrics(const nlohmann::json& report) {
     Metrics metrics;
     flatten(report, "", metrics);
     metrics.erase("started_unix_ms");
+    // A migration without a post-copy says 0 faults, which is no measurement.
+    const auto postcopy = report.find("postcopy");
+    if (postcopy != report.end() && !postcopy->value("used", true)) return metrics;
     for (const auto& [path, name] : kMain)
         if (const auto found = metrics.find(path); found != metrics.end())
             metrics[name] = found->second;
     return metrics;
+}
+
+nlohmann::json godwit_series(const nlohmann::json& report) {
+    nlohmann::json series = nlohmann::json::object();
+    if (!report.is_object()) return series;
+    double begin_ms = report.value("prepare_ms", 0.0);
+    for (const nlohmann::json& round : report.value("rounds", nlohmann::json::array())) {
+        series["rounds"].push_back({{"begin_ms", begin_ms},
+                                    {"ms", round.value("duration_ms", 0.0)},
+                                    {"dirty_pages", round.value("dirty_pages", 0.0)},
+                                    {"sent_pages", round.value("sent_pages", 0.0)},
+                                    {"sent_bytes", round.value("sent_bytes", 0.0)},
+                                    {"bytes_per_s", round.value("rate_bytes_per_s", 0.0)},
+                                    {"r", round.value("r", 0.0)},
+                                    {"decision", round.value("decision", std::string())}});
+        begin_ms += round.value("duration_ms", 0.0);
+    }
+    const nlohmann::json postcopy = report.value("postcopy", nlohmann::json::object());
+    const auto latency = postcopy.find("latency_us");
+    if (latency != postcopy.end() && postcopy.value("faults", 0.0) > 0)
+        for (const auto& [name, at] : kQuantiles)
+            series["latency_us"].push_back({latency->value(name, 0.0), at});
+    return series;
 }
 
 }  // namespace godwit

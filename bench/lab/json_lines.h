@@ -13,6 +13,8 @@ class JsonLines {
   public:
     // `path`: a file, which is emptied; "-": stdout; empty: nowhere. Error: NotFound.
     static absl::StatusOr<JsonLines> open(const std::string& path);
+    // A file that goes on where it ends. Error: NotFound.
+    static absl::StatusOr<JsonLines> open_to_append(const std::string& path);
     void write(const nlohmann::json& line);
 
   private:

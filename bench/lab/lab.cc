@@ -43,12 +43,14 @@ GuestConfig Lab::equip(GuestConfig guest, bool kvm) const {
     return guest;
 }
 
-std::unique_ptr<AgentPair> Lab::agents(const std::array<LabHost, 2>& hosts) const {
-    return std::make_unique<AgentPair>(AgentPair::Options{.bin_dir = bin_dir_,
-                                                          .directory = scratch_.path(),
-                                                          .qemu = options_.qemu,
-                                                          .cancel_fd = interrupt_.fd(),
-                                                          .hosts = hosts});
+std::unique_ptr<AgentPair> Lab::agents(const std::array<LabHost, 2>& hosts,
+                                       const std::string& bin_dir, const std::string& name) const {
+    return std::make_unique<AgentPair>(
+        AgentPair::Options{.bin_dir = bin_dir.empty() ? bin_dir_ : bin_dir,
+                           .directory = scratch_.path() + (name.empty() ? "" : "/") + name,
+                           .qemu = options_.qemu,
+                           .cancel_fd = interrupt_.fd(),
+                           .hosts = hosts});
 }
 
 LabSetup Lab::setup(GuestConfig guest, const std::array<LabHost, 2>& hosts, AgentPair& agents) {

@@ -38,8 +38,12 @@ class Lab {
     // `guest` with CPU, kernel, firmware and seed of this machine and run. `kvm` only where
     // has_kvm().
     [[nodiscard]] GuestConfig equip(GuestConfig guest, bool kvm) const;
-    // Agents of a directory of their own, on these hosts.
-    [[nodiscard]] std::unique_ptr<AgentPair> agents(const std::array<LabHost, 2>& hosts) const;
+    // Agents of a directory of their own (`name`, where there are several pairs), on these hosts,
+    // of the programs in `bin_dir` (empty: beside this one).
+    [[nodiscard]] std::unique_ptr<AgentPair> agents(const std::array<LabHost, 2>& hosts,
+                                                    const std::string& bin_dir = "",
+                                                    const std::string& name = "") const;
+    [[nodiscard]] const std::string& bin_dir() const { return bin_dir_; }
     [[nodiscard]] LabSetup setup(GuestConfig guest, const std::array<LabHost, 2>& hosts,
                                  AgentPair& agents);
     [[nodiscard]] Series::Options series() const;

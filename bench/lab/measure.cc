@@ -87,7 +87,7 @@ absl::StatusOr<Metrics> measure(Engine& engine, const MeasureOptions& options, i
     GODWIT_ASSIGN_OR_RETURN(const BlackoutReport before,
                             watch_baseline(engine, options, cancel_fd));
     GODWIT_RETURN_IF_ERROR(well_before(engine));
-    GODWIT_RETURN_IF_ERROR(warm_memory(options.warm, cancel_fd));
+    GODWIT_ASSIGN_OR_RETURN(const auto warm, WarmMemory::hold(options.warm, cancel_fd));
     GODWIT_ASSIGN_OR_RETURN(BlackoutSampler sampler, start_sampler(engine, options));
     auto metrics = engine.move();
     const absl::Status runs = metrics.ok() ? ticks_there(engine, cancel_fd) : absl::OkStatus();

@@ -7,10 +7,17 @@
 namespace godwit {
 
 std::string guest_append(const GuestConfig& guest) {
-    return fmt::format("ws={}K rate={} pattern=random{} seed={}{}{}", guest.working_set >> 10,
+    return fmt::format("ws={}K rate={}{}{} seed={}{}{}", guest.working_set >> 10,
                        guest.idle ? "idle" : std::to_string(guest.writes_per_s),
+                       guest.content.find("pattern=") == std::string::npos ? " pattern=random" : "",
                        guest.idle ? "" : " sweep=0", guest.seed, guest.content.empty() ? "" : " ",
                        guest.content);
+}
+
+v1::MemoryBacking memory_backing(const GuestConfig& guest) {
+    if (guest.backing == "4k") return v1::MEMORY_BACKING_4K;
+    if (guest.backing == "hugetlb-2M") return v1::MEMORY_BACKING_HUGETLB_2M;
+    return v1::MEMORY_BACKING_THP;
 }
 
 absl::Status check_guest(const GuestConfig& guest) {

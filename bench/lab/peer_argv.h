@@ -6,15 +6,17 @@
 
 #include "engine/base/status.h"
 #include "engine/base/units.h"
+#include "godwit/v1/vm.pb.h"
 
 namespace godwit {
 
 struct GuestConfig {
     Bytes memory = 0;
     Bytes working_set = 0;
-    uint64_t writes_per_s = 0;  // 0: flat out
-    bool idle = false;          // writes nothing after the first fill
-    std::string content;        // further words, as "fill=text change=64"; may be empty
+    uint64_t writes_per_s = 0;    // 0: flat out
+    bool idle = false;            // writes nothing after the first fill
+    std::string backing = "thp";  // of shared RAM: thp, 4k, hugetlb-2M
+    std::string content;          // further words, as "fill=text change=64"; may be empty
     uint64_t seed = 1;
     bool kvm = false;
     std::string cpu;       // QEMU's model
@@ -27,6 +29,9 @@ struct GuestConfig {
 // fetch all pages soon, which is for the engine to do. An idle one sweeps a little, and so sees
 // errors.
 std::string guest_append(const GuestConfig& guest);
+
+// "thp", "4k" or "hugetlb-2M" as the agent has it; thp for anything else.
+v1::MemoryBacking memory_backing(const GuestConfig& guest);
 
 // Sizes that a guest can have. Error: InvalidArgument.
 absl::Status check_guest(const GuestConfig& guest);

@@ -183,7 +183,8 @@ absl::StatusOr<Metrics> plain_copy(const LabSetup& setup, Bytes size) {
     GODWIT_ASSIGN_OR_RETURN(const RamFile from,
                             RamFile::create(*setup.mounts, "copy-source", size));
     GODWIT_RETURN_IF_ERROR(fill(from.fd(), size));
-    GODWIT_RETURN_IF_ERROR(warm_memory(memory_of_move(size), setup.cancel_fd));
+    GODWIT_ASSIGN_OR_RETURN(const auto warm,
+                            WarmMemory::hold(memory_of_move(size), setup.cancel_fd));
     GODWIT_ASSIGN_OR_RETURN(const double busy_before, host_busy_s());
     const MonotonicTime begun = Clock::system().now();
     GODWIT_ASSIGN_OR_RETURN(const RamFile to,

@@ -1,5 +1,6 @@
 #include "bench/lab/qemu_engine.h"
 
+#include <absl/strings/match.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -8,6 +9,19 @@
 #include "bench/guest/mailbox_layout.h"
 
 namespace godwit {
+namespace {
+
+absl::Status has_capabilities(Peer& peer, const std::vector<std::string>& wanted) {
+    GODWIT_ASSIGN_OR_RETURN(const Json known, peer.command("query-migrate-capabilities"));
+    for (const std::string& name : wanted)
+        if (std::none_of(known.begin(), known.end(), [&](const Json& capability) {
+                return json_text(capability, "capability") == name;
+            }))
+            return absl::UnimplementedError(fmt::format("this QEMU has no \"{}\"", name));
+    return absl::OkStatus();
+}
+
+}  // namespace
 
 QemuEngine::QemuEngine(EngineName name, const LabSetup& setup)
     : name_(std::move(name)),
@@ -15,8 +29,8 @@ QemuEngine::QemuEngine(EngineName name, const LabSetup& setup)
       source_ticks_(std::make_shared<ProcessTicks>()),
       destination_ticks_(std::make_shared<ProcessTicks>()) {
     if (!name_.shared) return;
-    source_file_ = setup_.mounts->file_path(v1::MEMORY_BACKING_THP, "source-ram");
-    destination_file_ = setup_.mounts->file_path(v1::MEMORY_BACKING_THP, "destination-ram");
+    source_file_ = setup_.mounts->file_path(memory_backing(setup.guest), "source-ram");
+    destination_file_ = setup_.mounts->file_path(memory_backing(setup.guest), "destination-ram");
 }
 
 QemuEngine::~QemuEngine() {
@@ -31,7 +45,7 @@ absl::StatusOr<std::unique_ptr<Peer>> QemuEngine::start_peer(Side side) {
     const std::string& file = source ? source_file_ : destination_file_;
     if (!file.empty())
         GODWIT_RETURN_IF_ERROR(
-            setup_.mounts->create_file(v1::MEMORY_BACKING_THP, file, setup_.guest.memory));
+            setup_.mounts->create_file(memory_backing(setup_.guest), file, setup_.guest.memory));
     GODWIT_ASSIGN_OR_RETURN(auto peer, Peer::start({.program = setup_.qemu,
                                                     .wrapper = setup_.hosts[source ? 0 : 1].wrapper,
                                                     .guest = setup_.guest,
@@ -62,10 +76,18 @@ std::vector<std::shared_ptr<TickSource>> QemuEngine::ticks() {
 absl::StatusOr<std::string> QemuEngine::prepare() {
     GODWIT_ASSIGN_OR_RETURN(destination_, start_peer(Side::kDestination));
     const auto capabilities = qemu_capabilities(name_.mode);
+    GODWIT_RETURN_IF_ERROR(has_capabilities(*destination_, capabilities));
     GODWIT_RETURN_IF_ERROR(destination_->set_capabilities(capabilities));
-    const Json parameters =
+    Json parameters =
         qemu_parameters(name_.mode, setup_.bandwidth, setup_.downtime_limit, setup_.guest.memory);
-    GODWIT_RETURN_IF_ERROR(destination_->command("migrate-set-parameters", parameters).status());
+    if (is_multifd(name_.mode)) parameters["multifd-channels"] = name_.channels;
+    parameters.update(setup_.qemu_parameters);
+    const absl::Status set = destination_->command("migrate-set-parameters", parameters).status();
+    // A codec, say, that this QEMU was built without.
+    if (absl::StrContains(set.message(), "does not accept value") ||
+        absl::StrContains(set.message(), "unexpected"))
+        return absl::UnimplementedError(fmt::format("this QEMU: {}", std::string(set.message())));
+    GODWIT_RETURN_IF_ERROR(set);
     GODWIT_ASSIGN_OR_RETURN(std::string uri, destination_->listen(setup_.hosts[1].address));
     GODWIT_RETURN_IF_ERROR(source_->set_capabilities(capabilities));
     GODWIT_RETURN_IF_ERROR(source_->command("migrate-set-parameters", parameters).status());
@@ -73,7 +95,7 @@ absl::StatusOr<std::string> QemuEngine::prepare() {
 }
 
 absl::StatusOr<Metrics> QemuEngine::move() {
-    const MonotonicTime requested = Clock::system().now();
+    const MonotonicTime requested = requested_ = Clock::system().now();
     GODWIT_ASSIGN_OR_RETURN(const std::string uri, prepare());
     const MonotonicTime begun = Clock::system().now();
     GODWIT_RETURN_IF_ERROR(source_->command("migrate", {{"uri", uri}}).status());
@@ -120,6 +142,7 @@ absl::StatusOr<Metrics> QemuEngine::follow(MonotonicTime requested, MonotonicTim
 absl::StatusOr<Metrics> QemuEngine::details() {
     GODWIT_ASSIGN_OR_RETURN(const Json source, source_->command("query-migrate"));
     GODWIT_ASSIGN_OR_RETURN(const Json destination, destination_->command("query-migrate"));
+    series_ = qemu_series(board_->seen(), requested_, destination);
     return qemu_metrics(name_.mode, source, destination);
 }
 

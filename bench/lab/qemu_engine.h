@@ -19,6 +19,7 @@ class QemuEngine : public Engine {
     std::vector<std::shared_ptr<TickSource>> ticks() override;
     absl::StatusOr<Metrics> move() override;
     absl::StatusOr<Metrics> details() override;
+    absl::StatusOr<nlohmann::json> series() override { return series_; }
     absl::StatusOr<MailboxReader> mailbox() override;
     absl::StatusOr<CpuSeconds> cpu() override { return cpu_of_both(source_, destination_); }
 
@@ -36,6 +37,8 @@ class QemuEngine : public Engine {
     std::unique_ptr<EventBoard> board_;
     std::unique_ptr<Peer> source_, destination_;
     bool moved_ = false;
+    MonotonicTime requested_;
+    nlohmann::json series_ = nlohmann::json::object();  // once details() was asked
 };
 
 // Capabilities of both sides of a mode.
@@ -45,5 +48,10 @@ Json qemu_parameters(QemuMode mode, Bytes bandwidth, Duration downtime_limit, By
 // What query-migrate says afterwards, by the lab's names; what a version of QEMU does not say is
 // absent.
 Metrics qemu_metrics(QemuMode mode, const Json& source, const Json& destination);
+
+// When its passes over memory began and how long each took, from `requested` on; the distribution
+// of fault latency where this version of QEMU tells it.
+nlohmann::json qemu_series(const std::vector<SeenEvent>& events, MonotonicTime requested,
+                           const Json& destination);
 
 }  // namespace godwit

@@ -16,13 +16,29 @@ namespace godwit {
 namespace {
 
 constexpr const char* kDevice = "cable";
-constexpr Duration kCommandLimit = std::chrono::seconds(20);
+constexpr Duration kLinkLimit = std::chrono::seconds(20);
 // Several of the 64 KiB that TCP hands to a device at once.
 constexpr const char* kBurst = "256kb";
 // What a switch between the two would hold back before it drops.
 constexpr const char* kLatency = "20ms";
 
 std::string address_of(int host) { return fmt::format("10.77.0.{}", host + 1); }
+
+// Under way at most, beside what the rate and the delay ask for.
+constexpr Bytes kSlack = Bytes{4} << 20;
+constexpr Bytes kUnlimitedCapacity = Bytes{256} << 20;
+
+// In another namespace; the thread that goes there is gone at once.
+absl::StatusOr<UniqueFd> open_tun_in(int name_space) {
+    absl::StatusOr<UniqueFd> tun = absl::InternalError("no thread");
+    std::thread([&] {
+        if (::setns(name_space, CLONE_NEWNET) == 0)
+            tun = open_tun(kDevice);
+        else
+            tun = errno_status(errno, "setns");
+    }).join();
+    return tun;
+}
 
 // A new namespace, which nobody is in: the thread that made it is gone at once.
 absl::StatusOr<UniqueFd> make_namespace() {
@@ -39,12 +55,16 @@ absl::StatusOr<UniqueFd> make_namespace() {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ShapedLink>> ShapedLink::create(Bytes bytes_per_s) {
+absl::StatusOr<std::unique_ptr<ShapedLink>> ShapedLink::create(Bytes bytes_per_s, Duration delay) {
     std::array<UniqueFd, 2> namespaces;
     for (UniqueFd& one : namespaces) {
         GODWIT_ASSIGN_OR_RETURN(one, make_namespace());
     }
     std::unique_ptr<ShapedLink> link(new ShapedLink(std::move(namespaces)));
+    if (delay > Duration::zero())
+        GODWIT_RETURN_IF_ERROR(link->lay_relay(bytes_per_s, delay));
+    else
+        GODWIT_RETURN_IF_ERROR(link->lay_veth());
     GODWIT_RETURN_IF_ERROR(link->lay(bytes_per_s));
     return link;
 }
@@ -65,23 +85,49 @@ absl::StatusOr<std::string> ShapedLink::run(int host, std::vector<std::string> w
     GODWIT_ASSIGN_OR_RETURN(std::string nsenter, find_program("nsenter"));
     std::vector<std::string> argv{std::move(nsenter), "--net=" + path(host)};
     argv.insert(argv.end(), words.begin(), words.end());
-    auto out = run_and_capture(argv, kCommandLimit);
+    auto out = run_and_capture(argv, kLinkLimit);
     if (!out.ok()) return annotate(out.status(), fmt::format("Cannot make a link: {}", words[0]));
     return out;
 }
 
+absl::Status ShapedLink::lay_veth() const {
+    return run(0, {"ip", "link", "add", kDevice, "type", "veth", "peer", "name", kDevice, "netns",
+                   path(1)})
+        .status();
+}
+
+absl::Status ShapedLink::lay_relay(Bytes bytes_per_s, Duration delay) {
+    std::array<UniqueFd, 2> ends;
+    for (const size_t host : {size_t{0}, size_t{1}}) {
+        GODWIT_ASSIGN_OR_RETURN(ends[host], open_tun_in(namespaces_[host].get()));
+        // The queue between the device and the relay, which may be late.
+        GODWIT_RETURN_IF_ERROR(
+            run(static_cast<int>(host), {"ip", "link", "set", kDevice, "txqueuelen", "10000"})
+                .status());
+    }
+    const double seconds = to_ms(delay) / 1e3;
+    const auto of_rate = static_cast<Bytes>(2 * seconds * static_cast<double>(bytes_per_s));
+    GODWIT_ASSIGN_OR_RETURN(
+        relay_,
+        DelayRelay::start({.ends = std::move(ends),
+                           .delay = delay,
+                           .capacity = bytes_per_s > 0 ? kSlack + of_rate : kUnlimitedCapacity}));
+    return absl::OkStatus();
+}
+
 absl::Status ShapedLink::lay(Bytes bytes_per_s) const {
-    GODWIT_RETURN_IF_ERROR(run(0, {"ip", "link", "add", kDevice, "type", "veth", "peer", "name",
-                                   kDevice, "netns", path(1)})
-                               .status());
-    for (const int host : {0, 1})
-        for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
-                 {"ip", "address", "add", address_of(host) + "/24", "dev", kDevice},
-                 {"ip", "link", "set", "lo", "up"},
-                 {"ip", "link", "set", kDevice, "up"},
-                 {"tc", "qdisc", "add", "dev", kDevice, "root", "tbf", "rate",
-                  fmt::format("{}bit", bytes_per_s * 8), "burst", kBurst, "latency", kLatency}})
+    for (const int host : {0, 1}) {
+        std::vector<std::vector<std::string>> commands{
+            {"ip", "address", "add", address_of(host) + "/24", "dev", kDevice},
+            {"ip", "link", "set", "lo", "up"},
+            {"ip", "link", "set", kDevice, "up"}};
+        if (bytes_per_s > 0)
+            commands.push_back({"tc", "qdisc", "add", "dev", kDevice, "root", "tbf", "rate",
+                                fmt::format("{}bit", bytes_per_s * 8), "burst", kBurst, "latency",
+                                kLatency});
+        for (const std::vector<std::string>& words : commands)
             GODWIT_RETURN_IF_ERROR(run(host, words).status());
+    }
     return absl::OkStatus();
 }
 

@@ -1,5 +1,5 @@
 // ShapedLink: two hosts of a network, on this one: a namespace each and a cable between them that
-// carries so many bytes per second in either direction.
+// carries so many bytes per second in either direction, and takes its time.
 #pragma once
 
 #include <array>
@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/lab/delay_relay.h"
 #include "bench/lab/lab_host.h"
 #include "engine/base/status.h"
 #include "engine/base/unique_fd.h"
@@ -18,8 +19,11 @@ namespace godwit {
 // them with it, however it ends. Thread rule: one thread.
 class ShapedLink {
   public:
-    // Errors: PermissionDenied without CAP_SYS_ADMIN; what ip(8) and tc(8) complain of.
-    static absl::StatusOr<std::unique_ptr<ShapedLink>> create(Bytes bytes_per_s);
+    // `bytes_per_s` 0: as fast as it goes. `delay`, of one direction: with one, the cable is a
+    // relay in this process (DelayRelay) instead of a veth pair. Errors: PermissionDenied without
+    // CAP_SYS_ADMIN; what ip(8) and tc(8) complain of.
+    static absl::StatusOr<std::unique_ptr<ShapedLink>> create(Bytes bytes_per_s,
+                                                              Duration delay = {});
 
     // Programs that run there keep their pids (nsenter becomes them).
     [[nodiscard]] std::array<LabHost, 2> hosts() const;
@@ -29,11 +33,14 @@ class ShapedLink {
   private:
     explicit ShapedLink(std::array<UniqueFd, 2> namespaces) : namespaces_(std::move(namespaces)) {}
     absl::Status lay(Bytes bytes_per_s) const;
+    [[nodiscard]] absl::Status lay_veth() const;
+    absl::Status lay_relay(Bytes bytes_per_s, Duration delay);
     [[nodiscard]] std::string path(int host) const;
     // A program's output. Errors: as of run_and_capture().
     [[nodiscard]] absl::StatusOr<std::string> run(int host, std::vector<std::string> words) const;
 
     const std::array<UniqueFd, 2> namespaces_;
+    std::unique_ptr<DelayRelay> relay_;  // where there is a delay
 };
 
 // Received and sent bytes of `device` in the text of /proc/net/dev. Error: NotFound.

@@ -7,7 +7,7 @@
 namespace godwit {
 namespace {
 
-constexpr uint64_t kTurnsAfterwards = 5;  // an idle guest makes a hundred a second
+constexpr uint64_t kIdleTurnsAfterwards = 5;  // an idle guest makes a hundred a second
 
 struct Reading {
     MonotonicTime at;
@@ -52,7 +52,7 @@ absl::StatusOr<Metrics> measure_transport(Engine& engine, const TransportMeasure
     GODWIT_ASSIGN_OR_RETURN(const CpuSeconds pace, watch_pace(engine, options));
     GODWIT_RETURN_IF_ERROR(well_before(engine));
     GODWIT_ASSIGN_OR_RETURN(const uint64_t tick, tick_of(engine));
-    GODWIT_RETURN_IF_ERROR(warm_memory(options.warm, options.cancel_fd));
+    GODWIT_ASSIGN_OR_RETURN(const auto warm, WarmMemory::hold(options.warm, options.cancel_fd));
 
     GODWIT_ASSIGN_OR_RETURN(const Reading before, read_all(engine, options));
     GODWIT_ASSIGN_OR_RETURN(Metrics metrics, engine.move());
@@ -60,7 +60,7 @@ absl::StatusOr<Metrics> measure_transport(Engine& engine, const TransportMeasure
 
     GODWIT_ASSIGN_OR_RETURN(const Metrics details, engine.details());
     metrics.insert(details.begin(), details.end());
-    GODWIT_RETURN_IF_ERROR(goes_on(engine, tick, kTurnsAfterwards, options.cancel_fd));
+    GODWIT_RETURN_IF_ERROR(goes_on(engine, tick, kIdleTurnsAfterwards, options.cancel_fd));
 
     CpuSeconds cpu = after.cpu - before.cpu;
     double guest_s = cpu.guest;

@@ -36,6 +36,12 @@ absl::StatusOr<RamBlock> open_ram_block(std::string name, std::string path, Back
     return block;
 }
 
+std::vector<uint64_t> chunk_counts(std::span<const RamBlock> blocks) {
+    std::vector<uint64_t> counts;
+    for (const RamBlock& block : blocks) counts.push_back(block.chunk_count());
+    return counts;
+}
+
 absl::StatusOr<Bytes> find_data(int fd, Bytes begin, Bytes end) {
     const off_t data = ::lseek(fd, static_cast<off_t>(begin), SEEK_DATA);
     if (data >= 0) return std::min(static_cast<Bytes>(data), end);

@@ -4,7 +4,9 @@
 #include <sys/types.h>
 
 #include <functional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "engine/base/page_bitmap.h"
 #include "engine/base/status.h"
@@ -32,6 +34,9 @@ struct RamBlock {
 
 // What the block is, without its descriptor.
 RamBlock without_file(const RamBlock& block);
+
+// By block.
+std::vector<uint64_t> chunk_counts(std::span<const RamBlock> blocks);
 
 // Opens an existing RAM file. Errors: NotFound, PermissionDenied, InvalidArgument when its size is
 // no multiple of 2 MiB.

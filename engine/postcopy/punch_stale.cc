@@ -13,7 +13,7 @@ namespace {
 
 // References that come and go (a page on its way to the LRU lists, being moved) are gone after a
 // few. A try that finds a huge page pinned takes 30 µs: after 15 ms the guest goes back instead.
-constexpr int kMaxTries = 500;
+constexpr int kMaxPunchTries = 500;
 
 absl::Status punch(const RamBlock& block, Bytes begin, Bytes end, PunchTotals& totals) {
     ++totals.call_count;
@@ -27,7 +27,7 @@ absl::Status punch(const RamBlock& block, Bytes begin, Bytes end, PunchTotals& t
 }
 
 absl::Status punch_run(const RamBlock& block, Bytes begin, Bytes end, PunchTotals& totals) {
-    for (int tries = 0; tries < kMaxTries; ++tries) {
+    for (int tries = 0; tries < kMaxPunchTries; ++tries) {
         GODWIT_ASSIGN_OR_RETURN(const Bytes data, find_data(block.file.get(), begin, end));
         if (data == end) {
             if (tries == 0) ++totals.absent_runs;

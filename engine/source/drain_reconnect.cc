@@ -15,14 +15,8 @@ using Seen = SourceSignals::Seen;
 constexpr Duration kFirstPause = std::chrono::milliseconds(50);
 // A destination that comes back is found within this; asking costs it next to nothing.
 constexpr Duration kLongestPause = std::chrono::seconds(2);
-constexpr Duration kConnectLimit = std::chrono::seconds(5);
+constexpr Duration kReconnectLimit = std::chrono::seconds(5);
 constexpr Duration kListLimit = std::chrono::seconds(60);
-
-std::vector<uint64_t> chunk_counts(std::span<const RamBlock> blocks) {
-    std::vector<uint64_t> counts;
-    for (const RamBlock& block : blocks) counts.push_back(block.chunk_count());
-    return counts;
-}
 
 }  // namespace
 
@@ -114,7 +108,7 @@ absl::StatusOr<bool> Drain::try_reconnect(Outcome& outcome, const std::stop_toke
              .phase = resumed ? SourcePhase::kDraining : SourcePhase::kCommittedServed,
              .requests = this,
              .on_made = [this](SourceStreams& streams) { streams_ = &streams; }},
-            *own_signals_, Clock::system().now() + kConnectLimit));
+            *own_signals_, Clock::system().now() + kReconnectLimit));
     if (plan_.streams_in_use > 0) own_streams_->use(plan_.streams_in_use);
     const std::stop_callback wake(stop, [this] { own_signals_->update([](Seen&) {}); });
     GODWIT_RETURN_IF_ERROR(own_signals_

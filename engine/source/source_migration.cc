@@ -20,7 +20,7 @@ namespace {
 
 // The destination's QEMU is ready 26–50 ms after its start; a loaded host takes longer.
 constexpr Duration kPrepareLimit = std::chrono::seconds(30);
-constexpr Duration kStreamsConnectLimit = std::chrono::seconds(5);
+constexpr Duration kStreamsLimit = std::chrono::seconds(5);
 constexpr Duration kKillLimit = std::chrono::seconds(10);
 
 uint64_t unix_ms() {
@@ -282,8 +282,6 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
     }
     context.report.set_prepare_ms(to_ms(Clock::system().now() - begin));
     if (signals_.seen().cancelled) return absl::CancelledError("cancelled");
-    std::vector<uint64_t> counts;
-    for (const RamBlock& block : vm.ram_blocks()) counts.push_back(block.chunk_count());
     GODWIT_ASSIGN_OR_RETURN(
         context.streams,
         SourceStreams::connect({.migration_id = settings_.id,
@@ -295,8 +293,8 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
                                 .tcp = context.tcp,
                                 .source_addresses = settings_.source_addresses,
                                 .compression = settings_.compression,
-                                .chunk_counts = std::move(counts)},
-                               signals_, Clock::system().now() + kStreamsConnectLimit));
+                                .chunk_counts = chunk_counts(vm.ram_blocks())},
+                               signals_, Clock::system().now() + kStreamsLimit));
     context.tries_streams =
         settings_.streams == kAutoStreams && request.streams() > AutoStreams::kFirst;
     if (context.tries_streams) context.streams->use(AutoStreams::kFirst);

@@ -30,12 +30,6 @@ absl::StatusOr<FrameBytes> ask(SourceContext& context, FrameKind kind, const Fra
     return std::move(replies.front());
 }
 
-std::vector<uint64_t> chunk_counts(std::span<const RamBlock> blocks) {
-    std::vector<uint64_t> counts;
-    for (const RamBlock& block : blocks) counts.push_back(block.chunk_count());
-    return counts;
-}
-
 // Which chunks of a block differ, asked for in frames of at most kMaxVerifyChunks.
 absl::StatusOr<std::vector<ChunkIndex>> compare_block(SourceContext& context, BlockIndex block,
                                                       std::span<const Hash128> hashes,

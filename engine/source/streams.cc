@@ -73,6 +73,7 @@ absl::StatusOr<std::unique_ptr<TcpChannel>> SourceStreams::open(const FrameRoute
                                                                 const SessionToken& token,
                                                                 MonotonicTime deadline) const {
     TcpOptions options = target_.tcp;
+    if (route.stream == target_.stream_count) options.ring = kUrgentRing;
     const std::vector<std::string>& sources = target_.source_addresses;
     if (route.stream < target_.stream_count && !sources.empty())
         options.source_address = sources[route.stream % sources.size()];
@@ -138,7 +139,10 @@ void SourceStreams::read_urgent(FrameReader& reader) {
         if (frame.ok()) status = handle(*frame);
         if (status.ok()) continue;
         spdlog::debug("the urgent stream has ended: {}", std::string(status.message()));
-        signals_.update([&](SourceSignals::Seen& seen) { seen.connection = status; });
+        // What the destination gave as its reason is not overwritten by what came of it.
+        signals_.update([&](SourceSignals::Seen& seen) {
+            if (seen.connection.ok()) seen.connection = status;
+        });
         return;
     }
 }

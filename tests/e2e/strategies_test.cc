@@ -159,7 +159,7 @@ TEST_F(KvmGuest, PrecopyStillFailsByDefaultWhenItDoesNotConverge) {
     ASSERT_NO_FATAL_FAILURE(start_guest(a, kFasterThanTheLink));
     const CommandResult result =
         migrate(a, b.address(), kVm,
-                {"--strategy", "precopy", "--bandwidth", "50MB/s", "--max-rounds", "3"});
+                {"--strategy", "precopy", "--bandwidth", "10MB/s", "--max-rounds", "3"});
     expect_at_source(a, result,
                      {.exit_code = 1, .outcome = "failed", .words = {"no convergence", "hybrid"}});
 }

@@ -105,7 +105,10 @@ absl::StatusOr<AcceptedStream> StreamAcceptor::greet(UniqueFd socket) {
     GODWIT_RETURN_IF_ERROR(apply_tcp_options(socket.get(), options_));
     GODWIT_RETURN_IF_ERROR(fit_tcp_buffers(socket.get()).status());
     const FrameRoute route{expected_.migration_id, *stream, expected_.generation};
-    GODWIT_ASSIGN_OR_RETURN(auto channel, TcpChannel::create(std::move(socket), options_.ring));
+    const bool is_urgent = *stream + 1 == expected_.stream_count;
+    GODWIT_ASSIGN_OR_RETURN(
+        auto channel,
+        TcpChannel::create(std::move(socket), is_urgent ? kUrgentRing : options_.ring));
     const absl::Status answered = acknowledge_hello(*channel, route);
     if (!answered.ok()) return refuse(answered);
     taken_[*stream] = true;

@@ -1,6 +1,8 @@
 #include "bench/micro/transport/samples.h"
 
 #include <fcntl.h>
+#include <linux/memfd.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
@@ -119,18 +121,32 @@ std::span<std::byte> staging(size_t number) {
     return buffers.bytes().subspan(number % 2 * kChunkBytes, kChunkBytes);
 }
 
+absl::StatusOr<UniqueFd> make_empty_ram_file(Backing backing) {
+    UniqueFd file;
+    if (backing == Backing::kHugetlb2M) {
+        file.reset(::memfd_create("ram", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB));
+        if (!file.valid()) return errno_status(errno, "memfd_create(MFD_HUGETLB)");
+    } else {
+        const UniqueFd context(::fsopen("tmpfs", FSOPEN_CLOEXEC));
+        if (!context.valid()) return errno_status(errno, "fsopen");
+        const char* huge = backing == Backing::kTmpfsHuge ? "always" : "never";
+        if (::fsconfig(context.get(), FSCONFIG_SET_STRING, "huge", huge, 0) != 0 ||
+            ::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0)
+            return errno_status(errno, "fsconfig");
+        const UniqueFd mount(::fsmount(context.get(), FSMOUNT_CLOEXEC, 0));
+        if (!mount.valid()) return errno_status(errno, "fsmount");
+        file.reset(::openat(mount.get(), "ram", O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+        if (!file.valid()) return errno_status(errno, "openat");
+    }
+    if (::ftruncate(file.get(), static_cast<off_t>(set_bytes)) != 0)
+        return errno_status(errno, "ftruncate");
+    return file;
+}
+
 absl::StatusOr<RamFile> make_ram_file(bool huge_pages) {
-    const UniqueFd context(::fsopen("tmpfs", FSOPEN_CLOEXEC));
-    if (!context.valid()) return errno_status(errno, "fsopen");
-    const char* huge = huge_pages ? "always" : "never";
-    if (::fsconfig(context.get(), FSCONFIG_SET_STRING, "huge", huge, 0) != 0 ||
-        ::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0)
-        return errno_status(errno, "fsconfig");
-    const UniqueFd mount(::fsmount(context.get(), FSMOUNT_CLOEXEC, 0));
-    if (!mount.valid()) return errno_status(errno, "fsmount");
     RamFile ram;
-    ram.file = UniqueFd(::openat(mount.get(), "ram", O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-    if (!ram.file.valid()) return errno_status(errno, "openat");
+    GODWIT_ASSIGN_OR_RETURN(
+        ram.file, make_empty_ram_file(huge_pages ? Backing::kTmpfsHuge : Backing::kTmpfs4k));
     GODWIT_RETURN_IF_ERROR(write_fully(ram.file.get(), sample(Kind::kNoise).data(), set_bytes, 0));
     GODWIT_ASSIGN_OR_RETURN(ram.map, Mapping::map_shared(ram.file.get(), set_bytes));
     volatile std::byte touched{};

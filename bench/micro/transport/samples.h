@@ -33,6 +33,11 @@ std::span<std::byte> far_chunk_of(std::span<std::byte> set, size_t number);
 // Two chunks in turn, as frames are built in.
 std::span<std::byte> staging(size_t number);
 
+// A file like a guest's RAM of bytes_of_sets() and nothing in it, on a tmpfs that no path leads to,
+// or of huge pages from the host's reserve: it is gone when this process is. Errors: fsopen's
+// (PermissionDenied without root), memfd_create's; mapping it fails without a reserve.
+absl::StatusOr<UniqueFd> make_empty_ram_file(Backing backing);
+
 // The same noise in a file like a guest's RAM, on a tmpfs that no path leads to: it is gone when
 // this process is. `map` is a mapping of it whose pages are all there. Errors: fsopen's
 // (PermissionDenied without root).

@@ -28,7 +28,8 @@ TEST(TransportMicroBench, MeasuresEveryStepBesideItsLimit) {
     for (const json& one : report["benchmarks"]) {
         const std::string name = one["name"];
         families.insert(name.substr(0, name.find('/')));
-        const bool needs_root = name.starts_with("page_pass");
+        const bool needs_root = name.starts_with("page_pass") || name.starts_with("place_chunk") ||
+                                name.starts_with("receive_chunk");
         if (needs_root && ::geteuid() != 0) continue;
         EXPECT_FALSE(one.contains("error_message")) << one;
         EXPECT_GT(one.value("ratio", 0.0), 0) << one;
@@ -37,7 +38,8 @@ TEST(TransportMicroBench, MeasuresEveryStepBesideItsLimit) {
     EXPECT_EQ(families,
               (std::set<std::string>{"acceleration", "apply_deltas", "copy_page_only", "frame",
                                      "govern", "hash_pages", "make_deltas", "masks", "pack",
-                                     "page_pass", "unpack", "zero_test"}));
+                                     "page_pass", "place_chunk", "receive_chunk", "ring_round_trip",
+                                     "unpack", "zero_test"}));
 }
 
 TEST(TransportMicroBench, ASetThatIsTooSmallIsAUsageError) {

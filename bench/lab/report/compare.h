@@ -1,0 +1,37 @@
+// Two sets of results beside each other: what became better or worse from the first to the second.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "bench/lab/report/results.h"
+
+namespace godwit {
+
+struct Change {
+    std::string scenario;
+    std::string row;
+    std::string metric;
+    double before = 0;  // medians
+    double after = 0;
+    double ratio = 0;  // after / before
+    double p = 1;      // permutation_p()
+    double delta = 0;  // cliffs_delta() of after over before
+    // "better" or "worse": by more than the tolerance, and chance alone would do as much in less
+    // than one of twenty cases; else "same".
+    std::string verdict;
+};
+
+// Every metric of the report that both have for the same row of the same scenario. `tolerance`:
+// 0.05 lets 5 % pass.
+std::vector<Change> compare(const ResultFile& before, const ResultFile& after, double tolerance);
+
+// Only the rows of one build ("ROW@LABEL"), without its label.
+ResultFile only_build(const ResultFile& results, const std::string& label);
+
+// A table; with `all` false only what is not the same. JSON: an array of objects.
+std::string render_changes(const std::vector<Change>& changes, bool all);
+nlohmann::json changes_json(const std::vector<Change>& changes);
+
+}  // namespace godwit

@@ -1,0 +1,184 @@
+#include "bench/lab/report/report_data.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <set>
+
+#include "bench/lab/report/permutation.h"
+
+namespace godwit {
+namespace {
+
+using nlohmann::json;
+
+constexpr double kPerMiB = 1.0 / (1 << 20);
+constexpr std::array<ReportColumn, 14> kColumns{
+    {{"total_ms", "total ms", 1, true},
+     {"downtime_ms", "downtime ms", 1, true},
+     {"blackout_ms", "blackout ms", 1, true},
+     {"stall_ms", "stall ms", 1, true},
+     {"slowdown_percent", "slowdown %", 1, true, false},
+     {"cpu_s", "CPU s", 1, true},
+     {"link_bytes", "link MiB", kPerMiB, true},
+     {"wire_bytes", "sent MiB", kPerMiB, true},
+     {"peak_memory_bytes", "memory MiB", kPerMiB, true},
+     {"rounds", "rounds", 1, true, false},
+     {"faults", "faults", 1, true, false},
+     {"fault_p99_us", "fault p99 µs", 1, true},
+     {"fault_mean_us", "fault mean µs", 1, true},
+     {"before_ticks_per_ms", "turns/ms before", 1, false}}};
+constexpr const char* kTime = "total_ms";
+
+std::vector<double> values(const RowResults* row, const std::string& metric) {
+    return row == nullptr ? std::vector<double>{} : values_of(row->runs, metric);
+}
+
+const RowResults* find_row(const std::vector<RowResults>& rows, const std::string& label) {
+    const auto found = std::find_if(rows.begin(), rows.end(),
+                                    [&](const RowResults& row) { return row.label == label; });
+    return found == rows.end() ? nullptr : &*found;
+}
+
+// Of these the one with the smallest median time.
+const RowResults* fastest(const std::vector<const RowResults*>& rows) {
+    const RowResults* best = nullptr;
+    for (const RowResults* row : rows) {
+        const auto time = median(values(row, kTime));
+        if (time && (best == nullptr || *time < *median(values(best, kTime)))) best = row;
+    }
+    return best;
+}
+
+const RowResults* baseline_of(const std::vector<RowResults>& rows) {
+    std::vector<const RowResults*> peers;
+    for (const RowResults& row : rows)
+        if (row.kind == "qemu" && row.label.find("-shared") == std::string::npos)
+            peers.push_back(&row);
+    if (const RowResults* best = fastest(peers); best != nullptr) return best;
+    const auto ran = std::find_if(rows.begin(), rows.end(),
+                                  [](const RowResults& row) { return !row.runs.empty(); });
+    return ran == rows.end() ? nullptr : &*ran;
+}
+
+json series_of(const RowResults& row) {
+    const auto middle = median(values(&row, kTime));
+    const json* best = nullptr;
+    double distance = 0;
+    for (size_t i = 0; i < row.runs.size() && i < row.series.size(); ++i) {
+        const auto time = row.runs[i].find(kTime);
+        const double away =
+            middle && time != row.runs[i].end() ? std::abs(time->second - *middle) : 0;
+        if (best != nullptr && away >= distance) continue;
+        best = &row.series[i];
+        distance = away;
+    }
+    return best == nullptr ? json::object() : *best;
+}
+
+json row_data(const RowResults& row, const RowResults* baseline) {
+    std::set<std::string> metrics;
+    for (const Metrics& run : row.runs)
+        for (const auto& [name, value] : run) metrics.insert(name);
+    json stats = json::object();
+    for (const std::string& metric : metrics) stats[metric] = stats_of(values(&row, metric));
+    json against = json::object();
+    for (const ReportColumn& column : kColumns) {
+        if (!column.has_ratio) continue;
+        if (json one = versus(values(&row, column.metric), values(baseline, column.metric));
+            !one.is_null())
+            against[column.metric] = std::move(one);
+    }
+    return {{"label", row.label},      {"kind", row.kind},
+            {"n", row.runs.size()},    {"failed", row.failed},
+            {"missing", row.missing},  {"error", row.last_error},
+            {"stats", stats},          {"versus", std::move(against)},
+            {"series", series_of(row)}};
+}
+
+std::string target_text(const AskedTarget& asked, const std::string& peer) {
+    const Target& target = asked.target;
+    const bool most = target.kind == Bound::kAtMost;
+    if (target.peers.empty()) return fmt::format("{} of {}", target.metric, target.ours);
+    const std::string& theirs = peer.empty() ? target.peers.front() : peer;
+    return fmt::format("{}: {} / {}", target.metric, most ? target.ours : theirs,
+                       most ? theirs : target.ours);
+}
+
+}  // namespace
+
+std::span<const ReportColumn> report_columns() { return kColumns; }
+
+nlohmann::json stats_of(const std::vector<double>& all) {
+    if (all.empty()) return nullptr;
+    return {{"median", *median(all)},
+            {"q1", *quantile(all, 0.25)},
+            {"q3", *quantile(all, 0.75)},
+            {"min", *quantile(all, 0)},
+            {"max", *quantile(all, 1)},
+            {"n", all.size()},
+            {"values", all}};
+}
+
+nlohmann::json versus(const std::vector<double>& a, const std::vector<double>& b) {
+    const auto quotient = ratio(median(a), median(b));
+    if (!quotient) return nullptr;
+    return {{"ratio", *quotient}, {"p", permutation_p(a, b)}, {"delta", cliffs_delta(a, b)}};
+}
+
+nlohmann::json judge_target(const AskedTarget& asked, const std::vector<RowResults>& rows) {
+    const Target& target = asked.target;
+    const bool most = target.kind == Bound::kAtMost;
+    std::vector<const RowResults*> peers;
+    for (const std::string& label : target.peers) peers.push_back(find_row(rows, label));
+    const RowResults* peer = fastest(peers);
+    const auto ours = median(values(find_row(rows, target.ours), target.metric));
+    auto value = ours;
+    if (!target.peers.empty()) {
+        const auto theirs = median(values(peer, target.metric));
+        value = most ? ratio(ours, theirs) : ratio(theirs, ours);
+    }
+    const bool met = value && (most ? *value <= target.bound : *value >= target.bound);
+    const std::string name = peer == nullptr ? "" : peer->label;
+    return {{"text", target_text(asked, name)},
+            {"metric", target.metric},
+            {"ours", target.ours},
+            {"peer", name},
+            {"value", value ? json(*value) : json()},
+            {"asked", fmt::format("{} {:g}", most ? "≤" : "≥", target.bound)},
+            {"verdict", !value ? "not measured"
+                        : met  ? "met"
+                               : "missed"},
+            {"issue", asked.issue}};
+}
+
+nlohmann::json report_data(const ResultFile& results) {
+    json scenarios = json::array();
+    for (const ScenarioResults& scenario : results.scenarios) {
+        const RowResults* baseline = baseline_of(scenario.rows);
+        json rows = json::array();
+        for (const RowResults& row : scenario.rows) rows.push_back(row_data(row, baseline));
+        json targets = json::array();
+        for (const AskedTarget& asked : scenario.targets)
+            targets.push_back(judge_target(asked, scenario.rows));
+        scenarios.push_back({{"name", scenario.name},
+                             {"about", scenario.about},
+                             {"setting", scenario.setting},
+                             {"baseline", baseline == nullptr ? "" : baseline->label},
+                             {"rows", std::move(rows)},
+                             {"targets", std::move(targets)}});
+    }
+    json columns = json::array();
+    for (const ReportColumn& column : kColumns)
+        columns.push_back({{"metric", column.metric},
+                           {"heading", column.heading},
+                           {"scale", column.scale},
+                           {"low_is_good", column.low_is_good}});
+    return {{"setting", results.setting},
+            {"columns", std::move(columns)},
+            {"scenarios", std::move(scenarios)}};
+}
+
+}  // namespace godwit

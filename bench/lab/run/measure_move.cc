@@ -1,0 +1,205 @@
+#include "bench/lab/run/measure_move.h"
+
+#include <algorithm>
+
+#include "bench/lab/guest_checks.h"
+#include "bench/lab/measure.h"
+#include "bench/lab/run/process_watch.h"
+#include "bench/lab/warm_memory.h"
+#include "engine/base/wait.h"
+
+namespace godwit {
+namespace {
+
+constexpr uint64_t kTurnsAfterwards = 5;  // an idle guest makes a hundred a second
+constexpr std::chrono::milliseconds kTracePeriod{10};
+constexpr size_t kMaxPacePoints = 240;
+constexpr size_t kMaxStallsTold = 100;
+// Of the longest stall within the baseline: below, a guest's own way of running.
+constexpr double kPercent = 100;
+
+struct Reading {
+    MonotonicTime at;
+    CpuSeconds cpu;
+    double busy_s = 0;
+    double link_bytes = 0;
+};
+
+struct Before {
+    BlackoutReport report;
+    CpuSeconds cpu_per_s;
+    double ticks_per_ms = 0;
+};
+
+double seconds(Duration duration) { return to_ms(duration) / 1e3; }
+
+absl::StatusOr<Reading> read_all(Engine& engine, const MoveMeasure& options) {
+    Reading reading;
+    GODWIT_ASSIGN_OR_RETURN(reading.cpu, engine.cpu());
+    GODWIT_ASSIGN_OR_RETURN(reading.busy_s, host_busy_s());
+    if (options.link_bytes) {
+        GODWIT_ASSIGN_OR_RETURN(reading.link_bytes, options.link_bytes());
+    }
+    reading.at = Clock::system().now();
+    return reading;
+}
+
+absl::StatusOr<BlackoutSampler> watch(Engine& engine, const MoveMeasure& options) {
+    return BlackoutSampler::start({.more = engine.ticks(),
+                                   .period = options.watch,
+                                   .realtime = options.watch < std::chrono::milliseconds(1),
+                                   .trace_period = kTracePeriod});
+}
+
+absl::StatusOr<BlackoutReport> watch_for(Engine& engine, const MoveMeasure& options,
+                                         Duration duration) {
+    GODWIT_ASSIGN_OR_RETURN(BlackoutSampler sampler, watch(engine, options));
+    const absl::Status waited =
+        wait_readable(-1, options.cancel_fd, Clock::system().now() + duration);
+    if (absl::IsCancelled(waited)) return waited;
+    return sampler.stop();
+}
+
+double pace_of(const BlackoutReport& report) {
+    const double elapsed_ms = to_ms(report.last_time - report.first_time);
+    return elapsed_ms > 0 ? static_cast<double>(report.last_tick - report.first_tick) / elapsed_ms
+                          : 0;
+}
+
+absl::StatusOr<Before> watch_before(Engine& engine, const MoveMeasure& options) {
+    GODWIT_ASSIGN_OR_RETURN(const Reading begin, read_all(engine, options));
+    GODWIT_ASSIGN_OR_RETURN(BlackoutReport report, watch_for(engine, options, options.before));
+    GODWIT_ASSIGN_OR_RETURN(const Reading end, read_all(engine, options));
+    if (report.new_ticks < 2)
+        return absl::FailedPreconditionError("the guest shows no ticks before it is moved");
+    const double ticks_per_ms = pace_of(report);
+    return Before{.report = std::move(report),
+                  .cpu_per_s = (1 / seconds(end.at - begin.at)) * (end.cpu - begin.cpu),
+                  .ticks_per_ms = ticks_per_ms};
+}
+
+Metrics before_metrics(const Before& before, const MoveMeasure& options) {
+    const auto excess_ms = [&](Duration length) {
+        return std::max(0.0, to_ms(length - options.watch));
+    };
+    double total_ms = 0;
+    for (const Stillness& stall : before.report.stalls) total_ms += excess_ms(stall.length());
+    return {
+        {"before_ticks_per_ms", before.ticks_per_ms},
+        {"before_longest_ms", excess_ms(before.report.longest.length())},
+        {"before_stall_ms_per_s",
+         total_ms / std::max(1e-3, seconds(before.report.last_time - before.report.first_time))}};
+}
+
+void add_cost(const Reading& begin, const Reading& end, const Before& before,
+              const MoveMeasure& options, Metrics& metrics) {
+    CpuSeconds cpu = end.cpu - begin.cpu;
+    double guest_s = cpu.guest;
+    if (!options.tells_guest) {
+        const CpuSeconds by_guest = seconds(end.at - begin.at) * before.cpu_per_s;
+        cpu = cpu - by_guest;
+        guest_s = by_guest.total();
+    }
+    metrics["cpu_s"] = cpu.total();
+    metrics["cpu_user_s"] = cpu.user;
+    metrics["cpu_system_s"] = cpu.system;
+    metrics["guest_cpu_s"] = guest_s;
+    metrics["host_busy_s"] = end.busy_s - begin.busy_s;
+    if (options.link_bytes) metrics["link_bytes"] = end.link_bytes - begin.link_bytes;
+    if (options.bytes_per_s > 0 && options.working_set > 0)
+        metrics["times_touched"] = metrics["total_ms"] / 1e3 * options.bytes_per_s /
+                                   static_cast<double>(options.working_set);
+}
+
+void add_pauses(const BlackoutReport& during, const Before& before, const MoveMeasure& options,
+                Metrics& metrics) {
+    metrics.merge(stall_metrics(during, options.watch, before.ticks_per_ms));
+    metrics["sample_gap_ms"] = to_ms(Duration(during.longest_sample_gap_ns));
+    const double pace = pace_of(during);
+    metrics["during_ticks_per_ms"] = pace;
+    metrics["slowdown_percent"] = kPercent * (1 - pace / before.ticks_per_ms);
+    metrics["live_longest_extra_ms"] =
+        std::max(0.0, metrics["live_longest_ms"] - metrics["before_longest_ms"]);
+    if (during.handover) {
+        const double live_ms = to_ms(during.handover->begin - during.first_time);
+        if (live_ms > 0)
+            metrics["live_slowdown_percent"] = kPercent * metrics["live_lost_ms"] / live_ms;
+    }
+}
+
+nlohmann::json stall_series(const BlackoutReport& during, MonotonicTime origin) {
+    std::vector<Stillness> longest = during.stalls;
+    const size_t count = std::min(longest.size(), kMaxStallsTold);
+    std::partial_sort(
+        longest.begin(), longest.begin() + static_cast<std::ptrdiff_t>(count), longest.end(),
+        [](const Stillness& a, const Stillness& b) { return a.length() > b.length(); });
+    nlohmann::json series = nlohmann::json::array();
+    for (size_t i = 0; i < count; ++i)
+        series.push_back({to_ms(longest[i].begin - origin), to_ms(longest[i].length())});
+    return series;
+}
+
+void add_series(const Before& before, const BlackoutReport& during, MonotonicTime requested,
+                const std::vector<TracePoint>& after, nlohmann::json& series) {
+    nlohmann::json pace = pace_series(before.report.trace, requested, kMaxPacePoints);
+    for (const auto* trace : {&during.trace, &after})
+        for (nlohmann::json& point : pace_series(*trace, requested, kMaxPacePoints))
+            pace.push_back(std::move(point));
+    series["pace"] = std::move(pace);
+    series["stalls"] = stall_series(during, requested);
+    if (during.handover)
+        series["blackout"] = {to_ms(during.handover->begin - requested),
+                              to_ms(during.handover->end - requested)};
+}
+
+}  // namespace
+
+absl::StatusOr<MovedOnce> measure_stay(Engine& engine, const MoveMeasure& options) {
+    GODWIT_RETURN_IF_ERROR(engine.start_guest());
+    GODWIT_ASSIGN_OR_RETURN(const Before before, watch_before(engine, options));
+    GODWIT_RETURN_IF_ERROR(well_before(engine));
+    MovedOnce stayed{.metrics = before_metrics(before, options)};
+    stayed.series["pace"] =
+        pace_series(before.report.trace, before.report.first_time, kMaxPacePoints);
+    return stayed;
+}
+
+absl::StatusOr<MovedOnce> measure_move(Engine& engine, const MoveMeasure& options) {
+    GODWIT_RETURN_IF_ERROR(engine.start_guest());
+    GODWIT_ASSIGN_OR_RETURN(const Before before, watch_before(engine, options));
+    GODWIT_RETURN_IF_ERROR(well_before(engine));
+    GODWIT_ASSIGN_OR_RETURN(const auto warm, WarmMemory::hold(options.warm, options.cancel_fd));
+
+    GODWIT_ASSIGN_OR_RETURN(const auto processes, ProcessWatch::start());
+    GODWIT_ASSIGN_OR_RETURN(BlackoutSampler sampler, watch(engine, options));
+    GODWIT_ASSIGN_OR_RETURN(const Reading begin, read_all(engine, options));
+    const MonotonicTime requested = Clock::system().now();
+    GODWIT_ASSIGN_OR_RETURN(Metrics metrics, engine.move());
+    GODWIT_ASSIGN_OR_RETURN(const Reading end, read_all(engine, options));
+    Metrics used = processes->stop();
+    const absl::Status runs = ticks_there(engine, options.cancel_fd);
+    const BlackoutReport during = sampler.stop();
+    GODWIT_RETURN_IF_ERROR(runs);
+
+    GODWIT_ASSIGN_OR_RETURN(Metrics details, engine.details());
+    metrics.merge(details);
+    MovedOnce moved;
+    GODWIT_ASSIGN_OR_RETURN(moved.series, engine.series());
+    GODWIT_RETURN_IF_ERROR(goes_on(engine, during.last_tick, kTurnsAfterwards, options.cancel_fd));
+    std::vector<TracePoint> after;
+    if (options.after > Duration::zero()) {
+        GODWIT_ASSIGN_OR_RETURN(BlackoutReport watched, watch_for(engine, options, options.after));
+        after = std::move(watched.trace);
+    }
+
+    metrics.merge(used);
+    metrics.merge(before_metrics(before, options));
+    add_cost(begin, end, before, options, metrics);
+    add_pauses(during, before, options, metrics);
+    metrics.merge(pace_after(after));
+    add_series(before, during, requested, after, moved.series);
+    moved.metrics = std::move(metrics);
+    return moved;
+}
+
+}  // namespace godwit

@@ -1,0 +1,53 @@
+// One move of a guest, measured alike for every engine: time, pauses, pace, bytes, CPU, memory.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "bench/guest/blackout_sampler.h"
+#include "bench/lab/engine.h"
+#include "bench/lab/statistics.h"
+
+namespace godwit {
+
+struct MoveMeasure {
+    // How often the guest's ticks are read. Below a millisecond by a SCHED_FIFO thread, which costs
+    // CPU; a coarse period costs nothing and blurs what is told about pauses by as much.
+    std::chrono::microseconds watch{100};
+    Duration before = std::chrono::milliseconds(500);  // watched before the move
+    Duration after{};                                  // and after it
+    // The kernel tells apart what vCPUs run (under KVM). Else the guest is taken to have used as
+    // much while it moved as it did before.
+    bool tells_guest = true;
+    std::function<absl::StatusOr<double>()> link_bytes;  // null where nobody counts
+    double bytes_per_s = 0;  // what link and limit let through; 0: unlimited
+    Bytes working_set = 0;
+    Bytes warm = 0;  // of the host's memory, before the move (warm_memory)
+    int cancel_fd = -1;
+};
+
+struct MovedOnce {
+    Metrics metrics;
+    // "pace": [ms, ticks per ms]…; "stalls": [ms, length ms]…, the longest ones; "blackout": [ms,
+    // ms]; and what the engine tells ("rounds", "latency_us"). Times are from the request on.
+    nlohmann::json series = nlohmann::json::object();
+};
+
+// Starts the guest, watches it, moves it, sees it go on and watches it again. bench/lab/README.md
+// has every metric. Errors: the engine's; DataLoss when the guest found an error in its memory;
+// DeadlineExceeded when it does not go on; Cancelled.
+absl::StatusOr<MovedOnce> measure_move(Engine& engine, const MoveMeasure& options);
+
+// A guest that stays: only `before_ticks_per_ms` and what it stalled by itself.
+absl::StatusOr<MovedOnce> measure_stay(Engine& engine, const MoveMeasure& options);
+
+// [ms from `origin`, ticks per ms since the point before]…, at most `limit` points.
+nlohmann::json pace_series(const std::vector<TracePoint>& trace, MonotonicTime origin,
+                           size_t limit);
+
+// after_0_10_ticks_per_ms, after_10_30_…, after_30_90_…: the guest's pace in these seconds after
+// the move, as far as the trace reaches.
+Metrics pace_after(const std::vector<TracePoint>& trace);
+
+}  // namespace godwit

@@ -1,0 +1,52 @@
+#include "bench/lab/report/report_data.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/unit/bench/lab/report/sample_results.h"
+
+namespace godwit {
+namespace {
+
+TEST(ReportData, TheBaselineIsTheFastestPeerAndRatiosAreAgainstIt) {
+    const auto data = report_data(sample_results());
+    const auto& scenario = data["scenarios"][0];
+    EXPECT_EQ(scenario["baseline"], "qemu-multifd");
+    const auto& ours = scenario["rows"][0];
+    EXPECT_EQ(ours["stats"]["total_ms"]["median"], 12);
+    EXPECT_EQ(ours["stats"]["total_ms"]["q1"], 11);
+    EXPECT_EQ(ours["n"], 5);
+    EXPECT_NEAR(ours["versus"]["total_ms"]["ratio"].get<double>(), 12.0 / 22, 1e-12);
+    EXPECT_NEAR(ours["versus"]["total_ms"]["p"].get<double>(), 2.0 / 252, 1e-12);
+    EXPECT_EQ(ours["versus"]["total_ms"]["delta"], -1);
+    EXPECT_FALSE(ours["series"].empty());
+}
+
+TEST(ReportData, WithoutAPeerTheFirstThatRanIsTheBaseline) {
+    ResultFile results = sample_results();
+    auto& rows = results.scenarios[0].rows;
+    std::erase_if(rows, [](const RowResults& row) { return row.kind == "qemu"; });
+    std::reverse(rows.begin(), rows.end());
+    EXPECT_EQ(report_data(results)["scenarios"][0]["baseline"], "godwit-precopy");
+}
+
+TEST(ReportData, TargetsAreMetMissedOrNotMeasured) {
+    const auto data = report_data(sample_results());
+    const auto& targets = data["scenarios"][0]["targets"];
+    EXPECT_EQ(targets[0]["verdict"], "missed");  // 22 / 12
+    EXPECT_EQ(targets[0]["peer"], "qemu-multifd");
+    EXPECT_NEAR(targets[0]["value"].get<double>(), 22.0 / 12, 1e-12);
+    EXPECT_EQ(targets[1]["verdict"], "met");
+    EXPECT_EQ(targets[1]["value"], 5);
+    EXPECT_EQ(targets[2]["verdict"], "not measured");
+    EXPECT_TRUE(targets[2]["value"].is_null());
+}
+
+TEST(ReportData, OfNothingIsNull) {
+    EXPECT_TRUE(stats_of({}).is_null());
+    EXPECT_TRUE(versus({}, {1}).is_null());
+    EXPECT_TRUE(versus({1}, {0}).is_null());
+}
+
+}  // namespace
+}  // namespace godwit
