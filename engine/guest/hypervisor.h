@@ -133,8 +133,11 @@ class Vm {
     }
 
     // Destination: the guest is here with all its pages. Puts back what a migration had set up in
-    // the hypervisor; best effort.
-    virtual absl::Status arrived() { return absl::OkStatus(); }
+    // the hypervisor, and defines the VM where there is a `definition`; best effort.
+    virtual absl::Status arrived(const std::string& definition) {
+        static_cast<void>(definition);
+        return absl::OkStatus();
+    }
 
     // Source: moves the VM by the hypervisor's own migration, whatever RAM it has; returns when the
     // guest is there, and its process here has ended. `go_on` is called now and then with what is
@@ -181,7 +184,8 @@ class Hypervisor {
     // InvalidArgument, each naming the field.
     virtual absl::Status check(const v1::VmSpec& spec) = 0;
     // Starts a VM. Errors: as check(), AlreadyExists (the name), and what the hypervisor printed
-    // when it ended at once. On error nothing is left behind.
+    // when it ended at once. On error nothing is left behind; DeadlineExceeded: unless the agent
+    // ends before the hypervisor has answered, and then it may be a VM that waits.
     virtual absl::StatusOr<std::shared_ptr<Vm>> start(const v1::VmSpec& spec, StartMode mode) = 0;
     // VMs that outlived an earlier agent with the same state directory.
     virtual absl::StatusOr<std::vector<std::shared_ptr<Vm>>> adopt() = 0;
@@ -196,12 +200,19 @@ class Hypervisor {
     virtual absl::StatusOr<std::vector<std::string>> names() { return std::vector<std::string>(); }
     // Whether a VM of that name may live here, although it could not be adopted or found.
     virtual bool may_have(const std::string& name) = 0;
+    // Vm::undefine() for a VM that an earlier agent has ended.
+    virtual absl::Status undefine(const std::string& uuid) {
+        return absl::InvalidArgumentError("there is no definition of " + uuid);
+    }
     // Removes every file of a VM whose process has ended.
     virtual absl::Status forget(Vm& vm) = 0;
     // What guests write to their serial ports must not fill the disk that holds the agent's own
     // files: cuts logs that have grown beyond a limit, the oldest lines first. To be called now and
     // then.
     virtual void trim_serial_logs() = 0;
+    // The agent ends: calls that wait for somebody else, here and of every Vm, fail `limit` from
+    // now at the latest.
+    virtual void end_soon(Duration limit) { static_cast<void>(limit); }
     // The file that holds what the guest wrote to its serial port.
     [[nodiscard]] virtual std::string serial_log_path(const std::string& vm_name) const = 0;
 };

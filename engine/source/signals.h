@@ -59,8 +59,8 @@ class SourceSignals {
     void forget_connection();
 
     [[nodiscard]] Seen seen() const;
-    // Why the migration can't go on, whatever the guest does: cancelled, refused, connection lost, somebody
-    // else moves it.
+    // Why the migration can't go on, whatever the guest does: cancelled, refused, connection lost,
+    // somebody else moves it.
     [[nodiscard]] absl::Status problem() const;
 
     // Which bad news end a wait.
@@ -81,7 +81,7 @@ class SourceSignals {
 
     mutable std::mutex mutex_;
     std::condition_variable changed_;
-    Seen seen_;  // guarded by mutex_
+    Seen seen_;               // guarded by mutex_
     bool ours_next_ = false;  // guarded by mutex_
 };
 

@@ -130,6 +130,8 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     record.set_vm(vm_name_);
     record.set_vm_incarnation(dependencies_.vm->incarnation());
     record.set_peer(settings_.destination.to_string());
+    record.set_undefine_source(settings_.undefine_source);
+    record.set_vm_uuid(dependencies_.vm->spec().uuid());
     record.set_bandwidth_bytes_per_s(settings_.bandwidth_bytes_per_s);
     record.set_congestion_control(settings_.congestion_control);
     for (const std::string& address : settings_.source_addresses)

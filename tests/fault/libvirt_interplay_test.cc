@@ -72,6 +72,26 @@ TEST_F(LibvirtInterplay, LibvirtdIsRestartedAtTheSourceInTheFreeze) {
     expect_done(command);
 }
 
+TEST_F(LibvirtInterplay, LibvirtdIsRestartedAtTheDestinationInTheFreeze) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    a->restart_with(hold_at(step::kFrozen, {"--freeze-limit", "60"}).flags);
+    BackgroundCommand command = begin_migration();
+    await_held(*a);
+    ASSERT_NO_FATAL_FAILURE(restart_libvirtd(host_b));
+    let_go(*a);
+    expect_done(command);
+}
+
+TEST_F(LibvirtInterplay, LibvirtdIsRestartedAtTheDestinationThatHasLoadedTheDeviceState) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    a->restart_with(hold_at(step::kLoaded, {"--freeze-limit", "60"}).flags);
+    BackgroundCommand command = begin_migration();
+    await_held(*a);
+    ASSERT_NO_FATAL_FAILURE(restart_libvirtd(host_b));
+    let_go(*a);
+    expect_done(command);
+}
+
 TEST_F(LibvirtInterplay, LibvirtdIsGoneAtTheDestinationInTheFreezeAndTheGuestIsGivenBack) {
     ASSERT_NO_FATAL_FAILURE(start());
     a->restart_with(hold_at(step::kFrozen, {"--freeze-limit", "60"}).flags);
@@ -190,6 +210,37 @@ TEST_F(LibvirtInterplay, AnAgentEndsAlthoughLibvirtdHangs) {
     host_a.signal_libvirtd(SIGCONT);
     ASSERT_TRUE(command.wait(kEndLimit));
     a->restart_with({});
+    expect_at_a_and_moves();
+}
+
+TEST_F(LibvirtInterplay, ADestinationEndsAlthoughLibvirtdHangs) {
+    ASSERT_NO_FATAL_FAILURE(start(restless_domain()));
+    BackgroundCommand command = begin_slow_migration();
+    host_b.signal_libvirtd(SIGSTOP);
+    b->end();
+    host_b.signal_libvirtd(SIGCONT);
+    ASSERT_TRUE(command.wait(kEndLimit));
+    EXPECT_EQ(json_of(command.result())["guest_at"], "source");
+    b->restart_with({});
+    expect_at_a_and_moves();
+}
+
+// Nobody can reach QEMU until libvirtd goes on: the successor gives the guest back then.
+TEST_F(LibvirtInterplay, AnAgentEndsInAFreezeAlthoughLibvirtdHangs) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    a->restart_with(hold_at(step::kFrozen, {"--freeze-limit", "60"}).flags);
+    BackgroundCommand command = begin_migration();
+    await_held(*a);
+    host_a.signal_libvirtd(SIGSTOP);
+    a->signal(SIGTERM);
+    let_go(*a);
+    a->end();
+    host_a.signal_libvirtd(SIGCONT);
+    ASSERT_TRUE(command.wait(kEndLimit));
+    a->restart_with({});
+    EXPECT_TRUE(eventually(kEndLimit, [&] {
+        return host_a.virsh({"domstate", kVm}).out.rfind("running", 0) == 0;
+    }));
     expect_at_a_and_moves();
 }
 

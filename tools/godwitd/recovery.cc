@@ -216,7 +216,11 @@ void MigrationRegistry::finish_native(Entry& entry, const v1::JournalRecord& rec
 
 // Nobody may move the VM while a guard of the earlier agent may still act on it.
 void MigrationRegistry::conclude(Entry& entry, v1::JournalRecord record,
-                                 const v1::MigrationReport& report) {
+                                 v1::MigrationReport report) {
+    if (record.undefine_source() && report.outcome() == v1::OUTCOME_DONE) {
+        if (const absl::Status undefined = vms_.undefine(record.vm_uuid()); !undefined.ok())
+            report.add_warnings(std::string(undefined.message()));
+    }
     const absl::StatusOr<Journal> journal = Journal::open(options_.state_dir, entry.id);
     absl::Status status = journal.status();
     if (journal.ok()) {

@@ -13,8 +13,11 @@
 namespace godwit {
 namespace {
 
+constexpr Duration kOpenLimit = std::chrono::seconds(10);
+constexpr Duration kEndSeenLimit = std::chrono::seconds(10);
+constexpr Duration kEndSeenPause = std::chrono::milliseconds(50);
+constexpr Duration kCloseLimit = std::chrono::seconds(2);
 // Seconds between two signs of life asked of libvirtd, and how many may stay out.
-constexpr Duration kOpenLimit = std::chrono::seconds(20);
 constexpr int kKeepAliveSeconds = 5;
 constexpr unsigned int kKeepAliveCount = 5;
 
@@ -113,12 +116,29 @@ absl::StatusOr<ConnectHandle> open_connection(const std::string& uri) {
 
 }  // namespace
 
+LibvirtConnection::~LibvirtConnection() {
+    if (connection_) done_within(kCloseLimit, [closed = std::move(connection_)] {});
+}
+
 absl::StatusOr<ConnectHandle> LibvirtConnection::get() {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    if (is_opening_) {
+        opened_.wait(lock, [this] { return !is_opening_; });
+        if (!connection_) return last_failure_;
+        return connection_;
+    }
     if (connection_ && ::virConnectIsAlive(connection_.get()) == 1) return connection_;
-    connection_.reset();
-    GODWIT_ASSIGN_OR_RETURN(connection_, open_another());
-    return connection_;
+    is_opening_ = true;
+    ConnectHandle lost = std::move(connection_);
+    lock.unlock();
+    lost.reset();
+    absl::StatusOr<ConnectHandle> fresh = open_another();
+    lock.lock();
+    is_opening_ = false;
+    if (fresh.ok()) connection_ = *fresh;
+    last_failure_ = fresh.status();
+    opened_.notify_all();
+    return fresh;
 }
 
 absl::StatusOr<ConnectHandle> LibvirtConnection::open_another() const {
@@ -150,6 +170,41 @@ absl::StatusOr<DomainHandle> find_domain(const ConnectHandle& connection, const 
             fmt::format("libvirt at this host has no domain of that name or UUID: {}", name));
     }
     return by_name;
+}
+
+namespace {
+
+// QEMU ends a little before libvirt has done with it.
+bool has_ended_soon(virDomain* domain) {
+    const MonotonicTime deadline = Clock::system().now() + kEndSeenLimit;
+    std::mutex mutex;
+    std::condition_variable timer;
+    while (::virDomainIsActive(domain) == 1) {
+        if (Clock::system().now() >= deadline) return false;
+        std::unique_lock lock(mutex);
+        timer.wait_for(lock, kEndSeenPause);
+    }
+    return true;
+}
+
+}  // namespace
+
+absl::Status undefine_domain(const std::shared_ptr<LibvirtConnection>& libvirt,
+                             const std::string& uuid) {
+    const absl::Status undefined = status_within(kAnswerLimit, [libvirt, uuid]() -> absl::Status {
+        GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, libvirt->get());
+        const absl::StatusOr<DomainHandle> found = domain_by_uuid(connection, uuid);
+        if (absl::IsNotFound(found.status())) return absl::OkStatus();  // it was transient
+        GODWIT_RETURN_IF_ERROR(found.status());
+        if (!has_ended_soon(found->get()))
+            return absl::FailedPreconditionError("it runs");  // it would become transient
+        constexpr unsigned int kFlags = VIR_DOMAIN_UNDEFINE_MANAGED_SAVE |
+                                        VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
+                                        VIR_DOMAIN_UNDEFINE_KEEP_NVRAM;
+        if (::virDomainUndefineFlags(found->get(), kFlags) < 0) return libvirt_status("libvirt");
+        return absl::OkStatus();
+    });
+    return annotate(undefined, fmt::format("Cannot undefine domain {}", uuid));
 }
 
 std::string domain_uuid(virDomain* domain) {

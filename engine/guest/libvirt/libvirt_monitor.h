@@ -2,10 +2,7 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <string>
-#include <thread>
-#include <vector>
 
 #include "engine/base/thread_annotations.h"
 #include "engine/guest/libvirt/connection.h"
@@ -15,18 +12,19 @@ namespace godwit {
 
 // libvirt's calls have no deadline of their own (a domain that is busy is waited for, 30 s long),
 // so they are made by threads of ours named "libvirt-call"; one that came too late ends unheard.
-// Destroying the session waits 2 s for calls that are under way, and then leaves them behind. It
-// tells of its end (kLost) when the connection breaks.
+// Destroying the session takes 2 s at most: what hangs then is left behind. It tells of its end
+// (kLost) when the connection breaks.
 class LibvirtMonitor final : public QmpSession {
   public:
     // Calls that may be under way at once: as QmpClient's, but each takes a thread.
     static constexpr size_t kMaxCalls = 16;
 
-    // Errors: NotFound when the domain does not run, or was started anew since (`domain_id`, which
-    // libvirt gives at each start); as libvirt_status().
-    static absl::StatusOr<std::unique_ptr<QmpSession>> open(const ConnectHandle& connection,
-                                                            const std::string& uuid, int domain_id,
-                                                            OnEvent on_event);
+    // By a connection of its own. Errors: NotFound when the domain does not run, or was started
+    // anew since (`domain_id`, which libvirt gives at each start); DeadlineExceeded; as
+    // libvirt_status().
+    static absl::StatusOr<std::unique_ptr<QmpSession>> open(
+        std::shared_ptr<LibvirtConnection> libvirt, const std::string& uuid, int domain_id,
+        MonotonicTime deadline, OnEvent on_event);
     ~LibvirtMonitor() override;
 
     absl::StatusOr<Json> execute(std::string_view command, Json arguments, Duration limit,
@@ -40,19 +38,19 @@ class LibvirtMonitor final : public QmpSession {
     // What libvirt's callbacks hold on to: it outlives the session.
     struct Sink;
 
-    LibvirtMonitor(ConnectHandle connection, DomainHandle domain, std::shared_ptr<Sink> sink);
+    // The handles, what libvirt calls, and the threads that call libvirt.
+    struct Parts;
+
+    explicit LibvirtMonitor(std::shared_ptr<Sink> sink);
+    static absl::StatusOr<std::unique_ptr<QmpSession>> open_now(const LibvirtConnection& libvirt,
+                                                                const std::string& uuid,
+                                                                int domain_id,
+                                                                const std::shared_ptr<Sink>& sink);
     absl::Status register_events();
 
-    const ConnectHandle connection_;
-    const std::shared_ptr<virDomain> domain_;
     const std::shared_ptr<Sink> sink_;
-    int monitor_events_ = -1;
-    int lifecycle_events_ = -1;
-    bool hears_of_close_ = false;
-
     const std::shared_ptr<Work> work_;
-    std::mutex workers_mutex_;
-    std::vector<std::jthread> workers_ GODWIT_GUARDED_BY(workers_mutex_);
+    std::shared_ptr<Parts> parts_;  // given away at the end
 };
 
 }  // namespace godwit

@@ -3,17 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <condition_variable>
-#include <mutex>
 #include <optional>
-#include <thread>
 
-#include "engine/base/wait.h"
+#include "engine/guest/libvirt/late_calls.h"
 
 namespace godwit {
 namespace {
 
 constexpr Duration kLookAgain = std::chrono::milliseconds(500);
+constexpr Duration kLookLimit = std::chrono::seconds(10);
 constexpr Bytes kMiB = Bytes{1} << 20;
 
 // libvirt's list of named values.
@@ -61,19 +59,6 @@ std::optional<NativeProgress> read_progress(virDomain* domain, unsigned int flag
         .downtime_ms = static_cast<double>(job.number(VIR_DOMAIN_JOB_DOWNTIME))};
 }
 
-// The final figures: the source has none of a domain that was transient, the destination has.
-NativeProgress final_progress(virDomain* watched, const NativeMove& move, NativeProgress last) {
-    constexpr unsigned int kCompleted = VIR_DOMAIN_JOB_STATS_COMPLETED;
-    if (const auto here = read_progress(watched, kCompleted)) return *here;
-    last.downtime_ms = 0;  // expected ones are none
-    const LibvirtConnection there(move.destination);
-    const absl::StatusOr<ConnectHandle> connection = there.open_another();
-    if (!connection.ok()) return last;
-    const absl::StatusOr<DomainHandle> domain = domain_by_uuid(*connection, domain_uuid(watched));
-    if (!domain.ok()) return last;
-    return read_progress(domain->get(), kCompleted).value_or(last);
-}
-
 absl::Status run_migration(virDomain* domain, const NativeMove& move) {
     TypedParameters parameters;
     bool said = move.data.empty() || parameters.add(VIR_MIGRATE_PARAM_URI, move.data);
@@ -90,34 +75,68 @@ absl::Status run_migration(virDomain* domain, const NativeMove& move) {
     return absl::OkStatus();
 }
 
+using Progress = std::optional<NativeProgress>;
+
+// What libvirt says of its job; nothing: there is none, or nobody can tell now.
+Progress progress_at(const std::shared_ptr<LibvirtConnection>& libvirt, const std::string& uuid,
+                     unsigned int flags) {
+    const auto read =
+        result_within<Progress>(kLookLimit, [libvirt, uuid, flags]() -> absl::StatusOr<Progress> {
+            GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, libvirt->get());
+            GODWIT_ASSIGN_OR_RETURN(const DomainHandle domain, domain_by_uuid(connection, uuid));
+            return read_progress(domain.get(), flags);
+        });
+    return read.value_or(std::nullopt);
+}
+
+// The final figures: the source has none of a domain that was transient, the destination has.
+NativeProgress final_progress(const std::shared_ptr<LibvirtConnection>& libvirt,
+                              const std::string& uuid, const NativeMove& move,
+                              NativeProgress last) {
+    constexpr unsigned int kCompleted = VIR_DOMAIN_JOB_STATS_COMPLETED;
+    if (const Progress here = progress_at(libvirt, uuid, kCompleted)) return *here;
+    last.downtime_ms = 0;  // expected ones are none
+    const auto there = std::make_shared<LibvirtConnection>(move.destination);
+    return progress_at(there, uuid, kCompleted).value_or(last);
+}
+
+bool abort_job(const std::shared_ptr<LibvirtConnection>& libvirt, const std::string& uuid) {
+    return status_within(
+               kLookLimit,
+               [libvirt, uuid] {
+                   GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, libvirt->get());
+                   GODWIT_ASSIGN_OR_RETURN(const DomainHandle domain,
+                                           domain_by_uuid(connection, uuid));
+                   return ::virDomainAbortJob(domain.get()) == 0 ? absl::OkStatus()
+                                                                 : libvirt_status("abort");
+               })
+        .ok();
+}
+
 }  // namespace
 
 absl::StatusOr<NativeProgress> migrate_by_libvirt(
-    virDomain* moving, virDomain* watched, const NativeMove& move,
-    const std::function<bool(const NativeProgress&)>& go_on) {
-    std::mutex mutex;
-    std::condition_variable ended;
-    std::optional<absl::Status> outcome;
-    const std::jthread migration([&] {
-        set_thread_name("native-move");
-        absl::Status status = run_migration(moving, move);
-        const std::lock_guard lock(mutex);
-        outcome = std::move(status);
-        ended.notify_all();
+    const std::shared_ptr<LibvirtConnection>& libvirt, const std::string& uuid,
+    const NativeMove& move, const std::function<bool(const NativeProgress&)>& go_on) {
+    const auto outcome = std::make_shared<absl::Status>();
+    LateCall migration([libvirt, uuid, move, outcome] {
+        *outcome = [&]() -> absl::Status {
+            // Nobody else is to wait for a call that takes as long as the migration.
+            GODWIT_ASSIGN_OR_RETURN(const ConnectHandle own, libvirt->open_another());
+            GODWIT_ASSIGN_OR_RETURN(const DomainHandle domain, domain_by_uuid(own, uuid));
+            return run_migration(domain.get(), move);
+        }();
     });
     NativeProgress last;
     bool aborted = false;
-    std::unique_lock lock(mutex);
-    while (!ended.wait_for(lock, kLookAgain, [&] { return outcome.has_value(); })) {
-        lock.unlock();
-        if (const auto now = read_progress(watched, 0)) last = *now;
+    while (!migration.done_by(Clock::system().now() + kLookAgain)) {
+        if (late_calls_are_over()) return libvirt_is_silent();
+        last = progress_at(libvirt, uuid, 0).value_or(last);
         // Again and again: an abort may come before there is a job to abort.
-        if (!go_on(last)) aborted |= ::virDomainAbortJob(watched) == 0;
-        lock.lock();
+        if (!go_on(last)) aborted |= abort_job(libvirt, uuid);
     }
     if (!outcome->ok()) return aborted ? absl::CancelledError(outcome->message()) : *outcome;
-    lock.unlock();
-    return final_progress(watched, move, last);
+    return final_progress(libvirt, uuid, move, last);
 }
 
 }  // namespace godwit
