@@ -19,12 +19,15 @@ struct DomainOptions {
     std::string type = "kvm";  // kvm, qemu
     int memory_mib = 256;
     int vcpus = 1;
+    std::string kernel = {};  // empty: the freestanding guest
+    std::string initrd = {};
     std::string append = "ws=64M rate=20000 pattern=random";
     std::string memory_backing = "<source type='file'/><access mode='shared'/>";
-    std::string devices;       // further XML
+    std::string serial = "<serial type='pty'/>";
+    std::string devices = {};  // further XML
     std::string usb = "none";  // the model of its USB controller
 };
-// The freestanding guest as a domain.
+// A guest as a domain.
 std::string domain_xml(const DomainOptions& options);
 
 // libvirtd and virtlogd are started by hand, without systemd. At the end: the QEMUs below it are
