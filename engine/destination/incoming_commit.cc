@@ -31,7 +31,8 @@ absl::Status IncomingMigration::commit(bool run_guest) {
         record_.set_was_running(run_guest);
         changed_.notify_all();
     }
-    absl::Status resumed = enter(v1::JOURNAL_PHASE_CONT, "");
+    absl::Status resumed = await_mapping_check();
+    if (resumed.ok()) resumed = enter(v1::JOURNAL_PHASE_CONT, "");
     dependencies_.at_step(step::kContNoted);
     if (resumed.ok()) resumed = resume_guest(run_guest);
     if (absl::IsCancelled(resumed)) return resumed;  // the successor finds CONT, and goes on
@@ -39,6 +40,14 @@ absl::Status IncomingMigration::commit(bool run_guest) {
     dependencies_.at_step(step::kContDone);
     note_resumed();
     return absl::OkStatus();
+}
+
+// A guest whose memory QEMU maps where nobody serves its faults must not run. Cancelled: the agent
+// ends first.
+absl::Status IncomingMigration::await_mapping_check() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return mappings_ || ending_; });
+    return mappings_ ? *mappings_ : absl::CancelledError("the agent ends");
 }
 
 // The guest is here; whether all of its pages are is another matter.

@@ -31,6 +31,7 @@ absl::StatusOr<std::unique_ptr<IncomingMigration>> IncomingMigration::recover(
         committed ? DestinationPhase::kCommittedServing : DestinationPhase::kDraining;
     incoming->state_ = committed ? v1::INCOMING_STATE_COMMITTED : v1::INCOMING_STATE_RESUMED;
     incoming->load_status_ = "completed";
+    incoming->mappings_ = absl::OkStatus();
     incoming->broken_ = absl::UnavailableError("the source has not come back yet");
     vm->set_listener(
         [self = incoming.get()](const GuestEvent& event) { self->on_guest_event(event); });

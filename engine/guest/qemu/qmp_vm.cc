@@ -91,6 +91,15 @@ absl::StatusOr<Json> QmpVm::command(std::string_view name, Json arguments, Durat
     return reply;
 }
 
+void QmpVm::foresee(std::string_view name, const Json& arguments) {
+    std::shared_ptr<QmpSession> client;
+    {
+        const std::lock_guard lock(session_mutex_);
+        client = session_;
+    }
+    if (client) client->foresee(name, arguments);
+}
+
 // A lost connection is told from a lost QEMU.
 absl::Status QmpVm::explain(absl::Status status) {
     if (absl::IsFailedPrecondition(status) || absl::IsUnimplemented(status) ||
@@ -112,6 +121,9 @@ void QmpVm::on_qmp_event(const QmpEvent& event, MonotonicTime at) {
     {
         const std::lock_guard lock(event_mutex_);
         ++event_count_;
+        if (translated.kind == GuestEventKind::kResume) ++resume_count_;
+        if (translated.kind == GuestEventKind::kResume || translated.kind == GuestEventKind::kStop)
+            runs_ = translated.kind == GuestEventKind::kResume;
         if (translated.kind == GuestEventKind::kMigration) {
             last_migration_ = translated.detail;
             if (last_migration_ == "completed" || last_migration_ == "failed") save_socket_.reset();
@@ -135,6 +147,16 @@ void QmpVm::set_listener(std::function<void(const GuestEvent&)> listener) {
 uint64_t QmpVm::event_count() {
     const std::lock_guard lock(event_mutex_);
     return event_count_;
+}
+
+uint64_t QmpVm::resume_count() {
+    const std::lock_guard lock(event_mutex_);
+    return resume_count_;
+}
+
+bool QmpVm::runs_since(uint64_t resumes_before) {
+    const std::lock_guard lock(event_mutex_);
+    return runs_ && resume_count_ != resumes_before;
 }
 
 void QmpVm::wait_event(uint64_t seen_count, Duration limit) {
