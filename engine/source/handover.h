@@ -57,6 +57,8 @@ class Handover {
     absl::Status start_guard();
     absl::Status arm_guard(const LiveResult& live);
     absl::Status catch_up(LiveResult& live);
+    absl::Status collect_rest(LiveResult& live);
+    absl::Status send_rest(LiveResult& live);
     absl::Status note_run_state();
     absl::Status verify();
     absl::Status stop_guest();

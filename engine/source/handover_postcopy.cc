@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "engine/source/handover.h"
 
@@ -24,6 +25,9 @@ constexpr double kLatePageSeconds = 4e-6;
 constexpr double kMaxLateSendSeconds = 2e-3;
 // What takes longer to send than this is no afterthought: the policy of the rounds settled for it.
 constexpr Duration kCatchUpLimit = std::chrono::milliseconds(20);
+constexpr Duration kMomentLimit = std::chrono::milliseconds(2);
+constexpr int kMaxCatchUps = 3;
+constexpr uint64_t kFewPages = 32;
 constexpr Duration kCatchUpDeadline = std::chrono::seconds(10);
 // Each pass leaves what the guest wrote meanwhile to pages that were not stale yet; there are only
 // so many of these.
@@ -61,7 +65,9 @@ absl::Status Handover::make_ready(LiveResult& live) {
     // A hybrid that has converged may still write more in its last moment than was expected.
     if (live.decision.step != NextStep::kPostcopy && strategy != Strategy::kHybrid)
         return absl::OkStatus();
-    with_rest_ = live.decision.step == NextStep::kPostcopy;
+    // A rest that is sent in a moment is sent: it needs no dropping.
+    with_rest_ =
+        live.decision.step == NextStep::kPostcopy && !is_quickly_sent(live.rest, kMomentLimit);
     GODWIT_RETURN_IF_ERROR(arm_destination());
     const MigrationSettings& settings = context_.settings;
     GODWIT_ASSIGN_OR_RETURN(
@@ -193,14 +199,31 @@ absl::Status Handover::catch_up(LiveResult& live) {
         if (count_pages(fresh) == 0) return absl::OkStatus();
         return drop(std::move(fresh), live.next_round++);
     }
+    uint64_t before = std::numeric_limits<uint64_t>::max();
+    for (int pass = 0; pass < kMaxCatchUps; ++pass) {
+        GODWIT_RETURN_IF_ERROR(collect_rest(live));
+        const uint64_t pages = count_pages(live.rest);
+        // Less than this is no pause; and a guest that writes as fast as it is read is not caught.
+        if (pages <= kFewPages || pages > before / 2 || !is_quickly_sent(live.rest, kCatchUpLimit))
+            break;
+        before = pages;
+        GODWIT_RETURN_IF_ERROR(send_rest(live));
+    }
+    return absl::OkStatus();
+}
+
+absl::Status Handover::collect_rest(LiveResult& live) {
     const bool follows_disk = !live.unsettled.empty();
     PageSet written = empty_set(context_.vm.ram_blocks());
     GODWIT_RETURN_IF_ERROR(
         context_.tracker->collect(written, follows_disk ? live.unsettled : written));
     add_pages(live.rest, written);
     if (follows_disk) add_pages(live.rest, live.unsettled);
-    live.recent = std::move(written);
-    if (!is_quickly_sent(live.rest, kCatchUpLimit)) return absl::OkStatus();
+    add_pages(live.recent, written);
+    return absl::OkStatus();
+}
+
+absl::Status Handover::send_rest(LiveResult& live) {
     v1::Round& round = *context_.report.add_rounds();
     round.set_index(live.next_round++);
     round.set_decision("what was written while the freeze was prepared");
@@ -210,7 +233,7 @@ absl::Status Handover::catch_up(LiveResult& live) {
     clear_pages(live.recent);
     // The wish to switch came now.
     if (context_.sender->was_cut()) add_pages(live.rest, context_.sender->left_out());
-    if (follows_disk) add_pages(live.rest, live.unsettled);
+    if (!live.unsettled.empty()) add_pages(live.rest, live.unsettled);
     return absl::OkStatus();
 }
 
