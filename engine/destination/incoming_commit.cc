@@ -31,9 +31,9 @@ absl::Status IncomingMigration::commit(bool run_guest) {
         record_.set_was_running(run_guest);
         changed_.notify_all();
     }
-    absl::Status resumed = await_mapping_check();
-    if (resumed.ok()) resumed = enter(v1::JOURNAL_PHASE_CONT, "");
+    absl::Status resumed = enter(v1::JOURNAL_PHASE_CONT, "");
     dependencies_.at_step(step::kContNoted);
+    if (resumed.ok()) resumed = await_mapping_check();
     if (resumed.ok()) resumed = resume_guest(run_guest);
     if (absl::IsCancelled(resumed)) return resumed;  // the successor finds CONT, and goes on
     if (!resumed.ok()) return refuse_commit(resumed);

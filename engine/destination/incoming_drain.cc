@@ -60,7 +60,9 @@ void IncomingMigration::resume_until_it_runs(const std::stop_token& stop) {
             if (vm_gone_ || ending_) return;
             run = record_.was_running();
         }
-        const absl::Status status = run ? vm_->resume(kLimit) : absl::OkStatus();
+        // The earlier agent may not have come to that.
+        absl::Status status = postcopy_->check_mappings();
+        if (status.ok() && run) status = vm_->resume(kLimit);
         if (status.ok()) return note_resumed();
         if (status.message() != last_said)
             spdlog::error("migration {}: the guest is here and does not run yet: {}", id(),

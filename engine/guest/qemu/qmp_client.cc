@@ -126,7 +126,8 @@ absl::StatusOr<uint64_t> QmpClient::begin_call(std::string_view command, uint64_
 void QmpClient::foresee(std::string_view command, const Json& arguments) {
     const std::unique_lock sending(send_mutex_, std::try_to_lock);
     if (!sending.owns_lock() || foreseen_) return;
-    Call call{.command = std::string(command), .arguments = arguments};
+    Call call{.command = std::string(command),
+              .arguments = arguments.is_null() ? Json::object() : arguments};
     {
         const std::lock_guard lock(mutex_);
         if (!closed_.ok()) return;

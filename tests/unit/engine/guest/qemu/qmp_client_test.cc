@@ -170,6 +170,16 @@ TEST_F(QmpClientTest, AForeseenCommandIsWholeOnlyWhenItIsExecuted) {
     EXPECT_EQ(reply.get()->get<int>(), 5);
 }
 
+TEST_F(QmpClientTest, AForeseenCommandWithoutArgumentsIsSentOnce) {
+    const auto client = ready();
+    client->foresee("cont", {});
+    auto reply = call(*client, "cont");
+    const Json command = qemu_->hear();
+    EXPECT_EQ(command["execute"], "cont");
+    qemu_->answer(command, "\"return\": 6");
+    EXPECT_EQ(reply.get()->get<int>(), 6);
+}
+
 TEST_F(QmpClientTest, AnotherCommandTakesAForeseenOneBack) {
     const auto client = ready();
     client->foresee("cont", {});
