@@ -29,6 +29,7 @@ absl::Status IncomingMigration::commit(bool run_guest) {
         }
         state_ = v1::INCOMING_STATE_COMMITTED;
         record_.set_was_running(run_guest);
+        record_.set_arrival_owed(true);
         changed_.notify_all();
     }
     absl::Status resumed = enter(v1::JOURNAL_PHASE_CONT, "");
@@ -81,9 +82,11 @@ void IncomingMigration::note_resumed() {
 }
 
 void IncomingMigration::note_arrival() {
-    if (const absl::Status status = vm_->arrived(); !status.ok())
+    if (const absl::Status status = vm_->arrived(record_.vm_definition()); !status.ok())
         spdlog::warn("migration {}: VM {} is here, but not as it was there: {}", id(), record_.vm(),
                      std::string(status.message()));
+    const std::lock_guard lock(mutex_);
+    record_.set_arrival_owed(false);
 }
 
 // Ok: the guest is this side's, running or crashed. Cancelled: the agent ends before QEMU has said.

@@ -208,7 +208,11 @@ void IncomingMigration::settle() {
         spdlog::info("migration {}: {} are in huge pages again", id(), format_bytes(bytes));
     }
     postcopy_.reset();
-    if (!state().guest_gone()) note_arrival();
+    if (!state().guest_gone()) {
+        note_arrival();
+        if (const absl::Status status = enter(v1::JOURNAL_PHASE_RESUMED, ""); !status.ok())
+            spdlog::error("migration {}: {}", id(), std::string(status.message()));
+    }
     dependencies_.on_resumed(record_.vm());
 }
 

@@ -43,6 +43,7 @@ absl::StatusOr<std::unique_ptr<IncomingMigration>> IncomingMigration::start(
     record.set_vm(request.spec().name());
     record.set_peer(request.source());
     record.set_streams(request.streams());
+    record.set_vm_definition(request.spec().domain_definition_xml());
     GODWIT_RETURN_IF_ERROR(journal.write(record, Journal::Durability::kPageCache));
 
     std::shared_ptr<Vm> vm;
@@ -61,6 +62,9 @@ absl::StatusOr<std::unique_ptr<IncomingMigration>> IncomingMigration::start(
     };
     absl::StatusOr<std::shared_ptr<Vm>> started =
         dependencies.hypervisor->start(request.spec(), StartMode::kIncoming);
+    // Whether it has started nobody knows: where the agent ends before it hears, the record has its
+    // successor look.
+    if (absl::IsDeadlineExceeded(started.status())) return started.status();
     if (!started.ok()) return clean_up(started.status());
     vm = *std::move(started);
     record.set_vm_incarnation(vm->incarnation());

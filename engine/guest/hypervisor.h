@@ -44,6 +44,22 @@ struct GuestEvent {
     MonotonicTime at{};
 };
 
+// What the hypervisor's own migration is to do, and what it says of itself.
+struct NativeMove {
+    std::string destination;  // how the hypervisor names the other host
+    std::string data;         // where its data is to go; empty: as it chooses
+    uint64_t bandwidth_bytes_per_s = 0;
+    bool with_definition = false;
+    bool undefine_source = false;
+};
+struct NativeProgress {
+    uint64_t total_bytes = 0;
+    uint64_t remaining_bytes = 0;
+    uint64_t sent_bytes = 0;
+    uint32_t pass = 0;
+    double downtime_ms = 0;  // expected, and what it was in the end; 0: not told
+};
+
 // One VM. Thread-safe, but only one migration may use it at a time. Every call has a deadline
 // (QMP may hang) and fails with DeadlineExceeded when it passes, NotFound when the process is gone,
 // and otherwise with QEMU's own words in the message.
@@ -120,8 +136,22 @@ class Vm {
     }
 
     // Destination: the guest is here with all its pages. Puts back what a migration had set up in
-    // the hypervisor; best effort.
-    virtual absl::Status arrived() { return absl::OkStatus(); }
+    // the hypervisor, and defines the VM where there is a `definition`; best effort.
+    virtual absl::Status arrived(const std::string& definition) {
+        static_cast<void>(definition);
+        return absl::OkStatus();
+    }
+
+    // Source: moves the VM by the hypervisor's own migration, whatever RAM it has; returns when the
+    // guest is there, and its process here has ended. `go_on` is called now and then with what is
+    // known; false aborts it. Errors: Cancelled when it was aborted, Unimplemented where there is
+    // no such thing, else in the hypervisor's words; the guest is at the source then.
+    virtual absl::StatusOr<NativeProgress> move_natively(
+        const NativeMove& move, const std::function<bool(const NativeProgress&)>& go_on) {
+        static_cast<void>(move);
+        static_cast<void>(go_on);
+        return absl::UnimplementedError("only domains of libvirt have another way to be moved");
+    }
 
     // SIGKILL, then waits until the process is gone (and reaped where it is our child).
     virtual absl::Status kill(Duration limit) = 0;
@@ -157,7 +187,8 @@ class Hypervisor {
     // InvalidArgument, each naming the field.
     virtual absl::Status check(const v1::VmSpec& spec) = 0;
     // Starts a VM. Errors: as check(), AlreadyExists (the name), and what the hypervisor printed
-    // when it ended at once. On error nothing is left behind.
+    // when it ended at once. On error nothing is left behind; DeadlineExceeded: unless the agent
+    // ends before the hypervisor has answered, and then it may be a VM that waits.
     virtual absl::StatusOr<std::shared_ptr<Vm>> start(const v1::VmSpec& spec, StartMode mode) = 0;
     // VMs that outlived an earlier agent with the same state directory.
     virtual absl::StatusOr<std::vector<std::shared_ptr<Vm>>> adopt() = 0;
@@ -172,12 +203,19 @@ class Hypervisor {
     virtual absl::StatusOr<std::vector<std::string>> names() { return std::vector<std::string>(); }
     // Whether a VM of that name may live here, although it could not be adopted or found.
     virtual bool may_have(const std::string& name) = 0;
+    // Vm::undefine() for a VM that an earlier agent has ended.
+    virtual absl::Status undefine(const std::string& uuid) {
+        return absl::InvalidArgumentError("there is no definition of " + uuid);
+    }
     // Removes every file of a VM whose process has ended.
     virtual absl::Status forget(Vm& vm) = 0;
     // What guests write to their serial ports must not fill the disk that holds the agent's own
     // files: cuts logs that have grown beyond a limit, the oldest lines first. To be called now and
     // then.
     virtual void trim_serial_logs() = 0;
+    // The agent ends: calls that wait for somebody else, here and of every Vm, fail `limit` from
+    // now at the latest.
+    virtual void end_soon(Duration limit) { static_cast<void>(limit); }
     // The file that holds what the guest wrote to its serial port.
     [[nodiscard]] virtual std::string serial_log_path(const std::string& vm_name) const = 0;
 };

@@ -132,6 +132,16 @@ absl::StatusOr<MigrationSettings> MigrationRegistry::settings_of(
     settings.verify = request.verify();
     settings.with_definition = request.persistent();
     settings.undefine_source = request.undefine_source();
+    if (!request.fallback().empty() && request.fallback() != "none" &&
+        request.fallback() != "native")
+        return absl::InvalidArgumentError(
+            fmt::format("fallback \"{}\" is neither none nor native", request.fallback()));
+    settings.native_fallback = request.fallback() == "native";
+    settings.native_destination =
+        request.native_destination().empty()
+            ? fmt::format("qemu+ssh://{}/system", settings.destination.host)
+            : request.native_destination();
+    settings.native_data = request.native_data();
     if (!request.compression().empty()) {
         GODWIT_ASSIGN_OR_RETURN(settings.compression, parse_compression(request.compression()));
     }

@@ -10,6 +10,8 @@ namespace godwit {
 
 // The largest XML that is taken from a peer.
 inline constexpr size_t kMaxDomainXmlBytes = size_t{1} << 20;
+// Of elements that libvirt hands through to QEMU.
+inline constexpr const char* kQemuNamespace = "http://libvirt.org/schemas/domain/qemu/1.0";
 
 // Error: InvalidArgument when it is no domain's XML, or too long.
 absl::StatusOr<pugi::xml_document> parse_domain(const std::string& xml);

@@ -18,6 +18,9 @@ class QmpSession {
 
     QmpSession() = default;
     virtual ~QmpSession() = default;
+
+    // The name of an event that a session may tell as its last: it is over, and QEMU may live on.
+    static constexpr const char* kLost = "GODWIT_SESSION_LOST";
     QmpSession(const QmpSession&) = delete;
     QmpSession& operator=(const QmpSession&) = delete;
 

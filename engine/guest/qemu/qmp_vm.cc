@@ -12,6 +12,7 @@ namespace {
 
 // For commands that QEMU answers at once unless its main loop hangs.
 constexpr Duration kCommandLimit = std::chrono::seconds(10);
+constexpr Duration kRegainPause = std::chrono::milliseconds(500);
 // A connection breaks a little before the process that held it has ended.
 constexpr Duration kExitLag = std::chrono::milliseconds(500);
 
@@ -117,6 +118,10 @@ absl::Status QmpVm::explain(absl::Status status) {
 // --- events and the end of the process ------------------------------------------------------
 
 void QmpVm::on_qmp_event(const QmpEvent& event, MonotonicTime at) {
+    if (event.name == QmpSession::kLost) {
+        lost_ = true;
+        return wakeup_.notify();
+    }
     const GuestEvent translated = to_guest_event(event, at);
     {
         const std::lock_guard lock(event_mutex_);
@@ -167,9 +172,13 @@ void QmpVm::wait_event(uint64_t seen_count, Duration limit) {
 
 void QmpVm::watch_process(const std::stop_token& stop) {
     set_thread_name("qemu-watch");
-    while (!wait_readable(parts_.pidfd.get(), wakeup_.fd(), std::nullopt).ok()) {
+    const auto look_again = [this] {
+        return lost_ ? std::optional(Clock::system().now() + kRegainPause) : std::nullopt;
+    };
+    while (!wait_readable(parts_.pidfd.get(), wakeup_.fd(), look_again()).ok()) {
         if (stop.stop_requested()) return;
         wakeup_.drain();  // a new listener, and no news for it
+        if (lost_ && has_listener()) regain_session();
     }
     const GuestEvent gone{GuestEventKind::kGone, end_reason(), Clock::system().now()};
     std::shared_ptr<QmpSession> client;
@@ -178,18 +187,29 @@ void QmpVm::watch_process(const std::stop_token& stop) {
         client = session_;
     }
     // What QEMU said last (SHUTDOWN, say) comes before the news of its end, where somebody listens.
-    bool heard = false;
-    {
-        const std::lock_guard lock(listener_mutex_);
-        heard = listener_ != nullptr;
-    }
-    if (client && heard) client->wait_closed(kExitLag);
+    if (client && has_listener()) client->wait_closed(kExitLag);
     client.reset();
     deliver(gone);
     while (wait_readable(wakeup_.fd(), -1, std::nullopt).ok() && !stop.stop_requested()) {
         wakeup_.drain();
         deliver(gone);
     }
+}
+
+// Whoever listens may wait for an event that came in between.
+void QmpVm::regain_session() {
+    lost_ = false;
+    const absl::StatusOr<std::string> status = migration_status_within(kCommandLimit);
+    if (!status.ok()) {
+        lost_ = true;
+        return;
+    }
+    on_qmp_event({.name = "MIGRATION", .data = {{"status", *status}}}, Clock::system().now());
+}
+
+bool QmpVm::has_listener() {
+    const std::lock_guard lock(listener_mutex_);
+    return listener_ != nullptr;
 }
 
 std::string QmpVm::end_reason() {

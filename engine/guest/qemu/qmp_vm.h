@@ -1,6 +1,7 @@
 // QmpVm: a running QEMU over QMP: what every driver of QEMUs shares.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -22,7 +23,9 @@ namespace godwit {
 //
 // The QMP session is made anew when it was lost: after a restart in the middle of a drain QEMU may
 // answer nothing until its page faults are served, and the VM is there all the same. Events between
-// two sessions are lost. A listener that is set after QEMU's end is told kGone at once.
+// two sessions are lost; where a session tells of its end (QmpSession::kLost) and somebody listens,
+// it is made anew at once, and where QEMU's migration has got to meanwhile is told as an event. A
+// listener that is set after QEMU's end is told kGone at once.
 class QmpVm : public Vm {
   public:
     ~QmpVm() override;
@@ -97,6 +100,8 @@ class QmpVm : public Vm {
     void wait_event(uint64_t seen_count, Duration limit);
 
     void watch_process(const std::stop_token& stop);
+    void regain_session();
+    [[nodiscard]] bool has_listener();
     // Why the process ended; it has.
     std::string end_reason();
 
@@ -124,6 +129,7 @@ class QmpVm : public Vm {
     bool connecting_ GODWIT_GUARDED_BY(session_mutex_) = false;  // by one caller, without the mutex
     std::shared_ptr<QmpSession> session_ GODWIT_GUARDED_BY(session_mutex_);
 
+    std::atomic<bool> lost_{false};  // the session, and nobody has made another yet
     std::jthread watcher_;
 };
 
