@@ -23,8 +23,6 @@ namespace godwit {
 // reader calls on_event for each, which must not block and must not call execute() or stop().
 class QmpClient final : public QmpSession {
   public:
-    // No answer that we ask for is near this; a peer that writes more is broken.
-    static constexpr size_t kMaxLineBytes = size_t{16} << 20;
     // Calls in flight: the engine, the agent's API and a rollback make a handful.
     static constexpr size_t kMaxPending = 64;
 
@@ -58,7 +56,6 @@ class QmpClient final : public QmpSession {
     absl::Status negotiate(MonotonicTime deadline);
     absl::Status send(const std::string& line, MonotonicTime deadline, int fd_to_pass);
     void read_all();
-    absl::Status take_lines(std::string& buffer);
     void take(QmpMessage message);
     void close_with(const absl::Status& reason);
 
