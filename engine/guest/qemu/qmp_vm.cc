@@ -163,7 +163,7 @@ void QmpVm::watch_process(const std::stop_token& stop) {
         const std::lock_guard lock(listener_mutex_);
         heard = listener_ != nullptr;
     }
-    if (client && heard) client->wait_closed(kExitLag);
+    if (client && heard) (void)client->wait_closed(kExitLag);
     client.reset();
     deliver(gone);
     while (wait_readable(wakeup_.fd(), -1, std::nullopt).ok() && !stop.stop_requested()) {
