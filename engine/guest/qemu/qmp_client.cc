@@ -11,6 +11,8 @@
 #include <cstring>
 #include <vector>
 
+#include "engine/guest/qemu/qmp_lines.h"
+
 namespace godwit {
 namespace {
 
@@ -204,7 +206,12 @@ absl::Status QmpClient::send(std::string_view bytes, MonotonicTime deadline, int
 }
 
 void QmpClient::read_all() {
-    std::string buffer;
+    QmpLines lines;
+    const auto take_line = [this](std::string_view line) -> absl::Status {
+        GODWIT_ASSIGN_OR_RETURN(QmpMessage message, parse_qmp_line(line));
+        take(std::move(message));
+        return absl::OkStatus();
+    };
     std::vector<char> chunk(size_t{64} << 10);
     absl::Status status;
     while (status.ok()) {
@@ -218,28 +225,12 @@ void QmpClient::read_all() {
         else if (got == 0)
             status = absl::UnavailableError("QEMU closed the QMP connection");
         else
-            status = take_lines(buffer.append(chunk.data(), static_cast<size_t>(got)));
+            status = lines.append({chunk.data(), static_cast<size_t>(got)}, take_line);
     }
     close_with(status);
     const std::lock_guard lock(mutex_);
     reader_done_ = true;
     changed_.notify_all();
-}
-
-absl::Status QmpClient::take_lines(std::string& buffer) {
-    size_t begin = 0;
-    for (size_t end = buffer.find('\n'); end != std::string::npos; end = buffer.find('\n', begin)) {
-        std::string_view line(buffer.data() + begin, end - begin);
-        begin = end + 1;
-        if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
-        if (line.empty()) continue;
-        GODWIT_ASSIGN_OR_RETURN(QmpMessage message, parse_qmp_line(line));
-        take(std::move(message));
-    }
-    buffer.erase(0, begin);
-    if (buffer.size() > kMaxLineBytes)
-        return absl::InternalError("QEMU wrote a QMP line of more than 16 MiB");
-    return absl::OkStatus();
 }
 
 void QmpClient::take(QmpMessage message) {

@@ -23,8 +23,6 @@ namespace godwit {
 // reader calls on_event for each, which must not block and must not call execute() or stop().
 class QmpClient final : public QmpSession {
   public:
-    // No answer that we ask for is near this; a peer that writes more is broken.
-    static constexpr size_t kMaxLineBytes = size_t{16} << 20;
     // Calls in flight: the engine, the agent's API and a rollback make a handful.
     static constexpr size_t kMaxPending = 64;
 
@@ -68,7 +66,6 @@ class QmpClient final : public QmpSession {
     // The caller holds send_mutex_.
     absl::Status send(std::string_view bytes, MonotonicTime deadline, int fd_to_pass);
     void read_all();
-    absl::Status take_lines(std::string& buffer);
     void take(QmpMessage message);
     void close_with(const absl::Status& reason);
 

@@ -7,6 +7,8 @@
 #include <array>
 #include <utility>
 
+#include "engine/guest/qemu/qmp_replies.h"
+
 namespace godwit {
 namespace {
 
@@ -187,7 +189,7 @@ void QmpVm::watch_process(const std::stop_token& stop) {
         client = session_;
     }
     // What QEMU said last (SHUTDOWN, say) comes before the news of its end, where somebody listens.
-    if (client && has_listener()) client->wait_closed(kExitLag);
+    if (client && has_listener()) (void)client->wait_closed(kExitLag);
     client.reset();
     deliver(gone);
     while (wait_readable(wakeup_.fd(), -1, std::nullopt).ok() && !stop.stop_requested()) {
@@ -224,10 +226,7 @@ bool QmpVm::ended() const { return has_ended(parts_.pidfd.get()); }
 
 absl::StatusOr<std::vector<pid_t>> QmpVm::vcpu_threads() {
     GODWIT_ASSIGN_OR_RETURN(Json cpus, command("query-cpus-fast", {}, kCommandLimit));
-    std::vector<pid_t> threads;
-    for (const Json& cpu : cpus)
-        threads.push_back(static_cast<pid_t>(json_number(cpu, "thread-id")));
-    return threads;
+    return vcpu_threads_of(cpus);
 }
 
 absl::StatusOr<std::string> QmpVm::run_state_text(Duration limit) {
@@ -242,12 +241,7 @@ absl::StatusOr<RunState> QmpVm::run_state() {
 
 absl::StatusOr<std::vector<std::string>> QmpVm::migration_blockers() {
     GODWIT_ASSIGN_OR_RETURN(Json reply, command("query-migrate", {}, kCommandLimit));
-    std::vector<std::string> reasons;
-    const auto blocked = reply.is_object() ? reply.find("blocked-reasons") : reply.end();
-    if (blocked == reply.end()) return reasons;
-    for (const Json& reason : *blocked)
-        if (const auto* text = reason.get_ptr<const std::string*>()) reasons.push_back(*text);
-    return reasons;
+    return blocked_reasons_of(reply);
 }
 
 std::string QmpVm::incarnation() const {
@@ -256,14 +250,7 @@ std::string QmpVm::incarnation() const {
 
 absl::StatusOr<std::vector<std::string>> QmpVm::plugged_memory() {
     GODWIT_ASSIGN_OR_RETURN(const Json reply, command("query-memory-devices", {}, kCommandLimit));
-    std::vector<std::string> names;
-    if (!reply.is_array()) return names;
-    for (const Json& device : reply) {
-        const Json data = device.value("data", Json::object());
-        // A device that was added without an id is known by its memory.
-        names.push_back(data.value("id", data.value("memdev", "a memory device")));
-    }
-    return names;
+    return memory_devices_of(reply);
 }
 
 absl::Status QmpVm::drain_block_io(Duration limit) {

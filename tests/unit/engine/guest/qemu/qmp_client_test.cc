@@ -12,6 +12,8 @@
 #include <cstring>
 #include <future>
 
+#include "engine/guest/qemu/qmp_lines.h"
+
 namespace godwit {
 namespace {
 
@@ -307,10 +309,10 @@ TEST_F(QmpClientTest, AnOverlongLineEndsTheSession) {
     const auto client = ready();
     auto waiting = call(*client, "first");
     (void)qemu_->hear();
-    qemu_->say_raw(std::string(QmpClient::kMaxLineBytes + 100'000, 'x'));
+    qemu_->say_raw(std::string(QmpLines::kMaxLineBytes + 100'000, 'x'));
     const absl::Status status = waiting.get().status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
-    EXPECT_NE(status.message().find("16 MiB"), std::string::npos) << status;
+    EXPECT_NE(status.message().find("16.00 MiB"), std::string::npos) << status;
 }
 
 TEST_F(QmpClientTest, APeerThatSaysNothingIsGivenUp) {
