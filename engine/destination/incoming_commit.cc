@@ -34,12 +34,21 @@ absl::Status IncomingMigration::commit(bool run_guest) {
     }
     absl::Status resumed = enter(v1::JOURNAL_PHASE_CONT, "");
     dependencies_.at_step(step::kContNoted);
+    if (resumed.ok()) resumed = await_mapping_check();
     if (resumed.ok()) resumed = resume_guest(run_guest);
     if (absl::IsCancelled(resumed)) return resumed;  // the successor finds CONT, and goes on
     if (!resumed.ok()) return refuse_commit(resumed);
     dependencies_.at_step(step::kContDone);
     note_resumed();
     return absl::OkStatus();
+}
+
+// A guest whose memory QEMU maps where nobody serves its faults must not run. Cancelled: the agent
+// ends first.
+absl::Status IncomingMigration::await_mapping_check() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return mappings_ || ending_; });
+    return mappings_ ? *mappings_ : absl::CancelledError("the agent ends");
 }
 
 // The guest is here; whether all of its pages are is another matter.

@@ -292,17 +292,15 @@ void IncomingMigration::watch_guest(const std::stop_token& stop) {
         if (!changed_.wait(lock, stop, [this] { return load_status_.has_value(); })) return;
         status = *load_status_;
     }
-    std::string problem = "its QEMU could not load the device state";
-    if (status == "completed" && phase() == DestinationPhase::kServing) {
-        if (const absl::Status mapped = postcopy_->check_mappings(); !mapped.ok()) {
-            status = "failed";
-            problem = std::string(mapped.message());
-        }
-    }
     if (status == "completed") {
         dependencies_.at_step(step::kLoadDone);
+        const bool serving = phase() == DestinationPhase::kServing;
         if (state().state() == v1::INCOMING_STATE_WAITING) tell(FrameKind::kLoaded, {});
+        // While the source decides: QEMU's hundreds of mappings take a millisecond.
+        const absl::Status mapped = serving ? postcopy_->check_mappings() : absl::OkStatus();
         std::unique_lock lock(mutex_);
+        mappings_ = mapped;
+        changed_.notify_all();
         Said said;
         while (!changed_.wait_for(lock, stop, kLook, [this] { return vm_gone_; })) {
             if (stop.stop_requested()) return;
@@ -321,7 +319,9 @@ void IncomingMigration::watch_guest(const std::stop_token& stop) {
     }
     // The source reads the reason before it sees the streams close: it aborts us.
     tell(FrameKind::kLoadFailed,
-         TextBody{.text = status == "gone" ? "its QEMU has ended" : problem}.encode());
+         TextBody{.text = status == "gone" ? "its QEMU has ended"
+                                           : "its QEMU could not load the device state"}
+             .encode());
 }
 
 // Once for each fault that waits so long, and once when nobody serves them any more.

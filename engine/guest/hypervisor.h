@@ -99,13 +99,14 @@ class Vm {
     // Waits until the block layer has no request in flight, while the guest runs on.
     virtual absl::Status drain_block_io(Duration limit) = 0;
 
-    // Source: freeze and save. begin_device_save() starts the hypervisor's migration of device
-    // state into `out`, a socket whose other end is being read (half a megabyte comes before the
-    // freeze, and QEMU waits for room): vCPUs stop (event kStop) and it halts in "pre-switchover"
-    // (event kMigration). finish_device_save() lets it write the rest: event kMigration "completed"
-    // or "failed".
-    virtual absl::Status prepare_device_save() = 0;  // capabilities; before the freeze
-    virtual absl::Status begin_device_save(UniqueFd out) = 0;
+    // Source: freeze and save. prepare_device_save() does what can be done before the freeze: where
+    // device state goes, `out`, a socket whose other end is being read (half a megabyte may come
+    // before the freeze, and QEMU waits for room). begin_device_save() starts the hypervisor's
+    // migration of device state: vCPUs stop (event kStop) and it halts in "pre-switchover" (event
+    // kMigration). finish_device_save() lets it write the rest: event kMigration "completed" or
+    // "failed".
+    virtual absl::Status prepare_device_save(UniqueFd out) = 0;
+    virtual absl::Status begin_device_save() = 0;
     virtual absl::Status finish_device_save() = 0;
     // Source: undoes a freeze at any point before COMMIT. The guest runs again when this returns ok
     // (or stays paused when `run` is false: it was paused before).
@@ -116,6 +117,8 @@ class Vm {
     // that it does not.
     virtual absl::Status begin_device_load(UniqueFd in) = 0;
     virtual absl::Status resume(Duration limit) = 0;
+    // resume() comes soon: what can be done for it ahead is. The guest does not run yet.
+    virtual void foresee_resume() {}
     // Tells the network where the guest is now; best effort.
     virtual absl::Status announce() = 0;
 

@@ -90,7 +90,7 @@ std::vector<std::byte> garbage(size_t size) {
 
 TEST_F(LyingSource, OfAnotherProtocolVersionIsToldBothNumbers) {
     liar_.request().set_protocol_version(99);
-    expect_refused("PROTOCOL_VERSION", "Transfer protocol 99 meets 4: upgrade the older");
+    expect_refused("PROTOCOL_VERSION", "Transfer protocol 99 meets 5: upgrade the older");
 }
 
 TEST_F(LyingSource, CannotNameAMigrationAfterAPath) {

@@ -8,6 +8,7 @@
 
 #include "dirty-tracking/resident/protocol.h"
 #include "engine/guest/libvirt/xml_text.h"
+#include "engine/guest/vm_file/validate_spec.h"
 
 namespace godwit {
 namespace {
@@ -80,7 +81,11 @@ absl::StatusOr<v1::VmSpec> spec_of_domain(const std::string& xml) {
     if (spec.name().empty() || spec.uuid().empty())
         return absl::InvalidArgumentError("the domain's XML has no name or no UUID");
     // libvirt writes KiB, whatever it was given.
-    spec.set_memory_bytes(domain.child("memory").text().as_ullong() << 10);
+    const uint64_t memory_kib = domain.child("memory").text().as_ullong();
+    if (memory_kib > kMaxMemoryBytes >> 10)
+        return absl::InvalidArgumentError(
+            fmt::format("the domain has {} KiB of memory: more than 64 TiB", memory_kib));
+    spec.set_memory_bytes(memory_kib << 10);
     spec.set_vcpus(domain.child("vcpu").text().as_uint(1));
     spec.set_accel(is(domain.attribute("type"), "kvm") ? v1::ACCEL_KVM : v1::ACCEL_TCG);
     const pugi::xml_node os = domain.child("os");

@@ -16,6 +16,7 @@
 #include "engine/guest/libvirt/late_calls.h"
 #include "engine/guest/qemu/kvm_probe.h"
 #include "engine/guest/qemu/qmp_message.h"
+#include "engine/guest/qemu/qmp_replies.h"
 
 namespace godwit {
 namespace {
@@ -53,11 +54,12 @@ absl::StatusOr<pid_t> pid_from_monitor(virDomain* domain) {
     char* text = nullptr;
     if (::virDomainQemuMonitorCommand(domain, R"({"execute":"query-cpus-fast"})", &text, 0) < 0)
         return libvirt_status("Cannot ask for the domain's process");
-    const Json reply = Json::parse(take_text(text), nullptr, false);
+    const Json reply = parse_json(take_text(text));
     const auto cpus = reply.find("return");
-    if (cpus == reply.end() || !cpus->is_array() || cpus->empty())
-        return absl::InternalError("QEMU names no vCPU");
-    std::ifstream status(fmt::format("/proc/{}/status", json_number(cpus->front(), "thread-id")));
+    const std::vector<pid_t> threads =
+        cpus == reply.end() ? std::vector<pid_t>() : vcpu_threads_of(*cpus);
+    if (threads.empty()) return absl::InternalError("QEMU names no vCPU");
+    std::ifstream status(fmt::format("/proc/{}/status", threads.front()));
     for (std::string word; status >> word;) {
         pid_t pid = 0;
         if (word == "Tgid:" && status >> pid) return pid;

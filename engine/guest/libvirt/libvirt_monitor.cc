@@ -65,7 +65,7 @@ struct LibvirtMonitor::Sink {
                            std::chrono::microseconds(std::min(micros, 999'999U));
         const MonotonicTime at = stamp_to_monotonic(stamp, wall_now(), Clock::system().now());
         QmpEvent event{.name = name == nullptr ? "" : name, .stamp = stamp};
-        if (details != nullptr) event.data = Json::parse(details, nullptr, false);
+        if (details != nullptr) event.data = parse_json(details);
         const std::lock_guard lock(sink->mutex);
         if (sink->on_event) sink->on_event(event, at);
     }
@@ -262,7 +262,7 @@ absl::StatusOr<Json> LibvirtMonitor::Work::carry_out(virDomain* domain, const Ca
                    ? status
                    : absl::UnavailableError(status.message());
     }
-    const Json reply = Json::parse(take_text(text), nullptr, false);
+    const Json reply = parse_json(take_text(text));
     if (!reply.is_object())
         return absl::InternalError(
             fmt::format("{}: libvirt answered what is no QMP", call.command));

@@ -7,6 +7,8 @@
 #include <array>
 #include <utility>
 
+#include "engine/guest/qemu/qmp_replies.h"
+
 namespace godwit {
 namespace {
 
@@ -92,6 +94,15 @@ absl::StatusOr<Json> QmpVm::command(std::string_view name, Json arguments, Durat
     return reply;
 }
 
+void QmpVm::foresee(std::string_view name, const Json& arguments) {
+    std::shared_ptr<QmpSession> client;
+    {
+        const std::lock_guard lock(session_mutex_);
+        client = session_;
+    }
+    if (client) client->foresee(name, arguments);
+}
+
 // A lost connection is told from a lost QEMU.
 absl::Status QmpVm::explain(absl::Status status) {
     if (absl::IsFailedPrecondition(status) || absl::IsUnimplemented(status) ||
@@ -117,6 +128,9 @@ void QmpVm::on_qmp_event(const QmpEvent& event, MonotonicTime at) {
     {
         const std::lock_guard lock(event_mutex_);
         ++event_count_;
+        if (translated.kind == GuestEventKind::kResume) ++resume_count_;
+        if (translated.kind == GuestEventKind::kResume || translated.kind == GuestEventKind::kStop)
+            runs_ = translated.kind == GuestEventKind::kResume;
         if (translated.kind == GuestEventKind::kMigration) {
             last_migration_ = translated.detail;
             if (last_migration_ == "completed" || last_migration_ == "failed") save_socket_.reset();
@@ -142,6 +156,16 @@ uint64_t QmpVm::event_count() {
     return event_count_;
 }
 
+uint64_t QmpVm::resume_count() {
+    const std::lock_guard lock(event_mutex_);
+    return resume_count_;
+}
+
+bool QmpVm::runs_since(uint64_t resumes_before) {
+    const std::lock_guard lock(event_mutex_);
+    return runs_ && resume_count_ != resumes_before;
+}
+
 void QmpVm::wait_event(uint64_t seen_count, Duration limit) {
     std::unique_lock lock(event_mutex_);
     event_arrived_.wait_until(lock, Clock::system().now() + limit,
@@ -165,7 +189,7 @@ void QmpVm::watch_process(const std::stop_token& stop) {
         client = session_;
     }
     // What QEMU said last (SHUTDOWN, say) comes before the news of its end, where somebody listens.
-    if (client && has_listener()) client->wait_closed(kExitLag);
+    if (client && has_listener()) (void)client->wait_closed(kExitLag);
     client.reset();
     deliver(gone);
     while (wait_readable(wakeup_.fd(), -1, std::nullopt).ok() && !stop.stop_requested()) {
@@ -202,10 +226,7 @@ bool QmpVm::ended() const { return has_ended(parts_.pidfd.get()); }
 
 absl::StatusOr<std::vector<pid_t>> QmpVm::vcpu_threads() {
     GODWIT_ASSIGN_OR_RETURN(Json cpus, command("query-cpus-fast", {}, kCommandLimit));
-    std::vector<pid_t> threads;
-    for (const Json& cpu : cpus)
-        threads.push_back(static_cast<pid_t>(json_number(cpu, "thread-id")));
-    return threads;
+    return vcpu_threads_of(cpus);
 }
 
 absl::StatusOr<std::string> QmpVm::run_state_text(Duration limit) {
@@ -220,12 +241,7 @@ absl::StatusOr<RunState> QmpVm::run_state() {
 
 absl::StatusOr<std::vector<std::string>> QmpVm::migration_blockers() {
     GODWIT_ASSIGN_OR_RETURN(Json reply, command("query-migrate", {}, kCommandLimit));
-    std::vector<std::string> reasons;
-    const auto blocked = reply.is_object() ? reply.find("blocked-reasons") : reply.end();
-    if (blocked == reply.end()) return reasons;
-    for (const Json& reason : *blocked)
-        if (const auto* text = reason.get_ptr<const std::string*>()) reasons.push_back(*text);
-    return reasons;
+    return blocked_reasons_of(reply);
 }
 
 std::string QmpVm::incarnation() const {
@@ -234,14 +250,7 @@ std::string QmpVm::incarnation() const {
 
 absl::StatusOr<std::vector<std::string>> QmpVm::plugged_memory() {
     GODWIT_ASSIGN_OR_RETURN(const Json reply, command("query-memory-devices", {}, kCommandLimit));
-    std::vector<std::string> names;
-    if (!reply.is_array()) return names;
-    for (const Json& device : reply) {
-        const Json data = device.value("data", Json::object());
-        // A device that was added without an id is known by its memory.
-        names.push_back(data.value("id", data.value("memdev", "a memory device")));
-    }
-    return names;
+    return memory_devices_of(reply);
 }
 
 absl::Status QmpVm::drain_block_io(Duration limit) {

@@ -49,11 +49,12 @@ class QmpVm : public Vm {
     absl::StatusOr<std::vector<std::string>> migration_blockers() override;
     absl::StatusOr<std::vector<std::string>> plugged_memory() override;
     absl::Status drain_block_io(Duration limit) override;
-    absl::Status prepare_device_save() override;
-    absl::Status begin_device_save(UniqueFd out) override;
+    absl::Status prepare_device_save(UniqueFd out) override;
+    absl::Status begin_device_save() override;
     absl::Status finish_device_save() override;
     absl::Status roll_back(bool run, Duration limit) override;
     absl::Status begin_device_load(UniqueFd in) override;
+    void foresee_resume() override;
     absl::Status resume(Duration limit) override;
     absl::Status announce() override;
     absl::Status kill(Duration limit) override;
@@ -74,6 +75,8 @@ class QmpVm : public Vm {
     // One QMP command; NotFound with the reason when QEMU has ended.
     absl::StatusOr<Json> command(std::string_view name, Json arguments, Duration limit,
                                  int fd_to_pass = -1);
+    // The session's foresee(), where there is a session.
+    void foresee(std::string_view name, const Json& arguments);
     // Waits until the process has ended, and reaps it where it is our child.
     absl::Status await_end(MonotonicTime deadline);
 
@@ -90,6 +93,10 @@ class QmpVm : public Vm {
     void deliver(const GuestEvent& event);
     // Events so far; wait_event() returns once there are more, or after `limit`.
     uint64_t event_count();
+    uint64_t resume_count();
+    // Whether the guest has been seen to resume since there were so many RESUME events, and not to
+    // stop again.
+    bool runs_since(uint64_t resumes_before);
     void wait_event(uint64_t seen_count, Duration limit);
 
     void watch_process(const std::stop_token& stop);
@@ -108,6 +115,8 @@ class QmpVm : public Vm {
     std::condition_variable event_arrived_;
     uint64_t event_count_ GODWIT_GUARDED_BY(event_mutex_) = 0;
     std::string last_migration_ GODWIT_GUARDED_BY(event_mutex_);  // "" before the first event
+    uint64_t resume_count_ GODWIT_GUARDED_BY(event_mutex_) = 0;   // RESUME events
+    bool runs_ GODWIT_GUARDED_BY(event_mutex_) = false;  // RESUME was the last of RESUME and STOP
     // Our copy of the socket that device state goes out by, until it is all out: shutting it down
     // frees a QEMU that hangs in a write, and then answers no QMP.
     UniqueFd save_socket_ GODWIT_GUARDED_BY(event_mutex_);

@@ -89,6 +89,34 @@ TEST(DomainXml, NamesDevicesThatGiveMemoryBack) {
                 ElementsAre("balloon0"));
 }
 
+TEST(DomainXml, RefusesMoreMemoryThanThereCanBe) {
+    for (const char* kib : {"18014398509481984", "68719476737", "99999999999999999999999"})
+        EXPECT_EQ(spec_of_domain("<domain><name>w</name><uuid>u</uuid><memory>" + std::string(kib) +
+                                 "</memory></domain>")
+                      .status()
+                      .code(),
+                  absl::StatusCode::kInvalidArgument)
+            << kib;
+}
+
+TEST(DomainXml, RefusesElementsThatAreTooDeep) {
+    // In the place that is taken out, and that recursion would walk through.
+    const auto nested = [](size_t depth) {
+        std::string inner;
+        for (size_t i = 0; i < depth; ++i) inner += "<a>";
+        for (size_t i = 0; i < depth; ++i) inner += "</a>";
+        return domain("", "<qemu:commandline><qemu:arg value='-incoming'>" + inner +
+                              "</qemu:arg><qemu:arg value='defer'/></qemu:commandline>");
+    };
+    EXPECT_TRUE(spec_of_domain(nested(50)).ok());
+    for (const size_t depth : {200, 100'000}) {
+        EXPECT_EQ(spec_of_domain(nested(depth)).status().code(),
+                  absl::StatusCode::kInvalidArgument);
+        EXPECT_FALSE(with_incoming(nested(depth)).ok());
+        EXPECT_FALSE(without_incoming(nested(depth)).ok());
+    }
+}
+
 TEST(DomainXml, RefusesWhatIsNoDomain) {
     const std::string deep(2 << 20, ' ');
     for (const std::string& text :
