@@ -61,7 +61,9 @@ TEST_F(LibvirtCommand, PreloadsTheResidentAndMovesByKvmsDirtyLog) {
     ASSERT_TRUE(eventually(std::chrono::seconds(60),
                            [&] { return testimony(*a, kVm).state == GuestState::kRunning; }));
     ::unsetenv("GODWIT_TEST_TRACKER");  // NOLINT(concurrency-mt-unsafe): one thread
-    move_guest(*a, *b, kVm, {"--tracker", "kvm-dirty-log"});
+    move_guest(*a, *b, kVm,
+               {"--tracker", "kvm-dirty-log", "--downtime-limit", "500ms", "--on-no-converge",
+                "stop-and-copy"});
     if (HasFailure()) return;
     expect_only_at(host_b, *b, host_a, "shut off");
     move_guest(*b, *a, kVm, {"--tracker", "kvm-dirty-log", "--strategy", "hybrid"});

@@ -20,8 +20,7 @@ mount --bind "$root/run" /run/libvirt
 mount -t tmpfs -o huge=always none /run/godwit-ram
 # Its pages are reserved by the test that uses them.
 mkdir -p /run/godwit-huge
-hugetlbfs=/run/godwit-huge
-mount -t hugetlbfs -o pagesize=2M none "$hugetlbfs" || hugetlbfs=
+mount -t hugetlbfs -o pagesize=2M none /run/godwit-huge || rmdir /run/godwit-huge
 # libvirt looks its usual user up even where QEMU runs as another.
 for file in passwd group; do cp "/etc/$file" "$root/$file"; done
 echo 'libvirt-qemu:x:64055:64055::/:/bin/false' >>"$root/passwd"
@@ -36,7 +35,6 @@ security_driver = "none"
 remember_owner = 0
 cgroup_controllers = []
 namespaces = []
-hugetlbfs_mount = "$hugetlbfs"
 memory_backing_dir = "${GODWIT_TEST_MEMORY_DIR:-/run/godwit-ram}"
 CONF
 cat >/etc/libvirt/libvirtd.conf <<CONF
