@@ -9,6 +9,7 @@ namespace {
 
 constexpr Duration kResumeLimit = std::chrono::seconds(10);
 constexpr Duration kKillLimit = std::chrono::seconds(10);
+constexpr Duration kArriveAgain = std::chrono::seconds(1);
 // Between two questions to a QEMU that can't be reached after COMMIT.
 constexpr Duration kAskAgain = std::chrono::milliseconds(100);
 
@@ -81,10 +82,19 @@ void IncomingMigration::note_resumed() {
         spdlog::warn("migration {}: announce: {}", id(), std::string(status.message()));
 }
 
+// A hypervisor that is away is waited for: the source lets go of the VM's definition meanwhile.
 void IncomingMigration::note_arrival() {
-    if (const absl::Status status = vm_->arrived(record_.vm_definition()); !status.ok())
-        spdlog::warn("migration {}: VM {} is here, but not as it was there: {}", id(), record_.vm(),
-                     std::string(status.message()));
+    absl::Status said;
+    while (true) {
+        const absl::Status status = vm_->arrived(record_.vm_definition());
+        if (!status.ok() && said != status)
+            spdlog::warn("migration {}: VM {} is here, but not as it was there: {}", id(),
+                         record_.vm(), std::string(status.message()));
+        said = status;
+        std::unique_lock lock(mutex_);
+        if (!absl::IsUnavailable(status) && !absl::IsDeadlineExceeded(status)) break;
+        if (changed_.wait_for(lock, kArriveAgain, [this] { return ending_; })) return;
+    }
     const std::lock_guard lock(mutex_);
     record_.set_arrival_owed(false);
 }

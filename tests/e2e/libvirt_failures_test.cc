@@ -136,6 +136,8 @@ TEST_F(TwoLibvirts, SayThatTheOtherOnesMemoryDirectoryIsFull) {
         EXPECT_THAT(host_b.memory_files(), IsEmpty());
         expect_alive_and_well(*a, kVm);
     }
+    ASSERT_EQ(host_b.run({"mount", "-o", "remount,size=2G", "/run/godwit-ram"}).exit_code, 0);
+    expect_at_a_and_moves();
 }
 
 TEST(ALibvirtThatCannotBeReached, EndsTheAgentWithItsReasonAndTheHostIsAsItWas) {

@@ -111,6 +111,20 @@ TEST_F(LibvirtSuccessor, OfADestinationThatWasKilledAfterTheLastPageDefinesTheDo
     expect_moved_for_good();
 }
 
+// The source lets go of its definition, so the destination tries until it has one.
+TEST_F(LibvirtSuccessor, IsNotNeededWhereLibvirtdIsAwayWhenTheGuestHasCome) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    BackgroundCommand command = begin_held(*b, step::kContDone);
+    host_b.stop_libvirtd();
+    let_go(*b);
+    ASSERT_TRUE(command.wait(kSuccessorLimit));
+    EXPECT_EQ(command.result().exit_code, 0) << command.result().err;
+    EXPECT_EQ(host_a.virsh_text({"list", "--all", "--name"}), "");
+    host_b.start_libvirtd();
+    EXPECT_TRUE(eventually(kSuccessorLimit, [&] { return b->vm(kVm)["migration_id"] == ""; }));
+    expect_moved_for_good();
+}
+
 TEST_F(LibvirtSuccessor, OfADestinationOfAPausedDomainDefinesItAndLeavesItPaused) {
     ASSERT_NO_FATAL_FAILURE(start());
     ASSERT_EQ(host_a.virsh({"suspend", kVm}).exit_code, 0);

@@ -22,6 +22,17 @@ constexpr Duration kDomainBootLimit = std::chrono::seconds(60);
 constexpr const char* kHugetlbfs = "/run/godwit-huge";  // where libvirt_host.sh mounts it
 constexpr const char* kDomainFirmware = "/usr/share/qemu/qboot.rom";
 
+// What a libvirtd has found out about the QEMUs here, in seconds of trying: in the build tree, for
+// the next one, which looks whether it still holds.
+std::string kept_capabilities() { return program("../libvirt-capabilities"); }
+
+void copy_directory(const std::string& from, const std::string& to) {
+    std::error_code ignored;
+    if (!fs::exists(from)) return;
+    fs::create_directories(to, ignored);
+    fs::copy(from, to, fs::copy_options::recursive, ignored);
+}
+
 void end(std::optional<BackgroundCommand>& command) {
     if (!command) return;
     command->signal(SIGTERM);
@@ -81,8 +92,16 @@ LibvirtHost::LibvirtHost(const std::string& name, const std::string& memory_dire
         problem_ = "namespaces cannot be made here: " + holder_->result().err;
         return;
     }
+    const std::string probed = root_ + "/cache/qemu/capabilities";
+    copy_directory(kept_capabilities(), probed);
     virtlogd_.emplace(inside({"/usr/sbin/virtlogd"}, true));
     start_libvirtd();
+    if (!problem_.empty() || fs::exists(kept_capabilities())) return;
+    const std::string fresh = fmt::format("{}.{}", kept_capabilities(), ::getpid());
+    copy_directory(probed, fresh);
+    std::error_code ignored;
+    fs::rename(fresh, kept_capabilities(), ignored);
+    fs::remove_all(fresh, ignored);
 }
 
 void LibvirtHost::start_libvirtd() {
