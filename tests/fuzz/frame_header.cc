@@ -62,7 +62,7 @@ void greet(std::span<std::byte, kHelloFrameBytes> bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     using namespace godwit;
     if (size < kFrameHeaderBytes) return 0;
-    const auto input = fuzz_bytes(data, size);
+    const auto input = FuzzInputReader(data, size).rest();
     std::array<std::byte, kFrameHeaderBytes> header{};
     std::copy_n(input.begin(), header.size(), header.begin());
     const auto body = input.subspan(header.size());

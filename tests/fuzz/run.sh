@@ -9,7 +9,7 @@ usage() {
 
 Feeds the parsers of Godwit with mutated input, each target for TIME (default 1m; 30s, 15m, 2h), and
 ends with a table; exits with 1 when an input was found that a parser does not survive, or that takes
-10 s or 2 GiB. New inputs that reach new code are kept in build/fuzz/corpus for the next run, findings
+a minute or 2 GiB. New inputs that reach new code are kept in build/fuzz/corpus for the next run, findings
 in build/fuzz/findings.
 
   ./dev fuzz                              all targets, a minute each
@@ -61,7 +61,7 @@ for target in "${chosen[@]}"; do
     findings=build/fuzz/findings/$target
     log=build/fuzz/$target.log
     mkdir -p "$corpus" "$findings"
-    options=(-max_total_time="$seconds" -max_len=16384 -timeout=10 -rss_limit_mb=2048
+    options=(-max_total_time="$seconds" -max_len=16384 -timeout=60 -rss_limit_mb=2048
         -print_final_stats=1 -artifact_prefix="$findings/")
     [ ! -f "tests/fuzz/$target.dict" ] || options+=(-dict="tests/fuzz/$target.dict")
     echo "$target for $time …"
