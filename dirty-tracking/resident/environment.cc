@@ -2,6 +2,9 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +17,8 @@ namespace godwit::resident {
 // NOLINTBEGIN(concurrency-mt-unsafe)
 
 namespace {
+
+constexpr int kListenBacklog = 4;
 
 bool option_is(int fd, int option, int wanted) {
     int value = 0;
@@ -60,8 +65,27 @@ int inherited_listener() {
     return listener;
 }
 
+int listener_at_path() {
+    const char* path = getenv(kPathVariable);
+    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+    if (path == nullptr || *path != '/' || strlen(path) >= sizeof address.sun_path) return -1;
+    strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+    struct stat old {};
+    if (::lstat(path, &old) == 0 && S_ISSOCK(old.st_mode)) ::unlink(path);
+    const int listener = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (listener < 0) return -1;
+    // bind() gives the name this mode: nobody else can connect at any moment.
+    if (::fchmod(listener, 0600) == 0 &&
+        ::bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 &&
+        ::listen(listener, kListenBacklog) == 0)
+        return listener;
+    ::close(listener);
+    return -1;
+}
+
 void hide_from_children() {
     unsetenv(kSocketVariable);
+    unsetenv(kPathVariable);
     char* preload = getenv("LD_PRELOAD");
     if (preload == nullptr) return;
     remove_own_entry(preload);

@@ -42,7 +42,8 @@ int passive_ioctl(int fd, unsigned long request, void* argument) {
 
 __attribute__((constructor)) void begin() {
     find_next_functions();
-    const int listener = inherited_listener();
+    int listener = inherited_listener();
+    if (listener < 0) listener = listener_at_path();
     hide_from_children();
     if (listener < 0 || !prepare_throttle()) return;
     if (!start_server(listener)) return;

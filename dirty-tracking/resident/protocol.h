@@ -25,6 +25,9 @@ inline constexpr uint16_t kProtocolVersion = 1;
 inline constexpr const char* kLibraryName = "libgodwit-resident.so";
 // The inherited listening socket's number.
 inline constexpr const char* kSocketVariable = "GODWIT_RESIDENT_FD";
+// Where nothing can be inherited (libvirt starts QEMU): the path at which the resident is to
+// listen.
+inline constexpr const char* kPathVariable = "GODWIT_RESIDENT_SOCKET";
 
 // A VM has a block for each NUMA node or DIMM; QEMU itself allows 256 DIMMs, nobody uses them.
 inline constexpr uint32_t kBlockLimit = 64;

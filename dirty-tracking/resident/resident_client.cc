@@ -91,6 +91,11 @@ absl::StatusOr<std::unique_ptr<ResidentClient>> ResidentClient::connect(
     // A listening socket accepts connections whether anybody serves it or not.
     GODWIT_RETURN_IF_ERROR(check_loaded(pid));
     GODWIT_ASSIGN_OR_RETURN(UniqueFd socket, connect_socket(socket_path));
+    return greet(std::move(socket), deadline);
+}
+
+absl::StatusOr<std::unique_ptr<ResidentClient>> ResidentClient::greet(UniqueFd socket,
+                                                                      Duration deadline) {
     std::unique_ptr<ResidentClient> client(new ResidentClient(std::move(socket), deadline));
     GODWIT_RETURN_IF_ERROR(client->receive_greeting());
     return client;

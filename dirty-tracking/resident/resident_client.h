@@ -79,6 +79,10 @@ class ResidentClient {
     static absl::StatusOr<std::unique_ptr<ResidentClient>> connect(
         const std::string& socket_path, pid_t pid, Duration deadline = std::chrono::seconds(2));
 
+    // The same on a socket that is connected already, whoever is at its other end.
+    static absl::StatusOr<std::unique_ptr<ResidentClient>> greet(UniqueFd socket,
+                                                                 Duration deadline);
+
     ResidentClient(const ResidentClient&) = delete;
     ResidentClient& operator=(const ResidentClient&) = delete;
 

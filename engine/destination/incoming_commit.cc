@@ -9,6 +9,7 @@ namespace {
 
 constexpr Duration kResumeLimit = std::chrono::seconds(10);
 constexpr Duration kKillLimit = std::chrono::seconds(10);
+constexpr Duration kArriveAgain = std::chrono::seconds(1);
 // Between two questions to a QEMU that can't be reached after COMMIT.
 constexpr Duration kAskAgain = std::chrono::milliseconds(100);
 
@@ -29,16 +30,26 @@ absl::Status IncomingMigration::commit(bool run_guest) {
         }
         state_ = v1::INCOMING_STATE_COMMITTED;
         record_.set_was_running(run_guest);
+        record_.set_arrival_owed(true);
         changed_.notify_all();
     }
     absl::Status resumed = enter(v1::JOURNAL_PHASE_CONT, "");
     dependencies_.at_step(step::kContNoted);
+    if (resumed.ok()) resumed = await_mapping_check();
     if (resumed.ok()) resumed = resume_guest(run_guest);
     if (absl::IsCancelled(resumed)) return resumed;  // the successor finds CONT, and goes on
     if (!resumed.ok()) return refuse_commit(resumed);
     dependencies_.at_step(step::kContDone);
     note_resumed();
     return absl::OkStatus();
+}
+
+// A guest whose memory QEMU maps where nobody serves its faults must not run. Cancelled: the agent
+// ends first.
+absl::Status IncomingMigration::await_mapping_check() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return mappings_ || ending_; });
+    return mappings_ ? *mappings_ : absl::CancelledError("the agent ends");
 }
 
 // The guest is here; whether all of its pages are is another matter.
@@ -71,10 +82,21 @@ void IncomingMigration::note_resumed() {
         spdlog::warn("migration {}: announce: {}", id(), std::string(status.message()));
 }
 
+// A hypervisor that is away is waited for: the source lets go of the VM's definition meanwhile.
 void IncomingMigration::note_arrival() {
-    if (const absl::Status status = vm_->arrived(); !status.ok())
-        spdlog::warn("migration {}: VM {} is here, but not as it was there: {}", id(), record_.vm(),
-                     std::string(status.message()));
+    absl::Status said;
+    while (true) {
+        const absl::Status status = vm_->arrived(record_.vm_definition());
+        if (!status.ok() && said != status)
+            spdlog::warn("migration {}: VM {} is here, but not as it was there: {}", id(),
+                         record_.vm(), std::string(status.message()));
+        said = status;
+        std::unique_lock lock(mutex_);
+        if (!absl::IsUnavailable(status) && !absl::IsDeadlineExceeded(status)) break;
+        if (changed_.wait_for(lock, kArriveAgain, [this] { return ending_; })) return;
+    }
+    const std::lock_guard lock(mutex_);
+    record_.set_arrival_owed(false);
 }
 
 // Ok: the guest is this side's, running or crashed. Cancelled: the agent ends before QEMU has said.

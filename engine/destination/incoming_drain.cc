@@ -31,6 +31,7 @@ absl::StatusOr<std::unique_ptr<IncomingMigration>> IncomingMigration::recover(
         committed ? DestinationPhase::kCommittedServing : DestinationPhase::kDraining;
     incoming->state_ = committed ? v1::INCOMING_STATE_COMMITTED : v1::INCOMING_STATE_RESUMED;
     incoming->load_status_ = "completed";
+    incoming->mappings_ = absl::OkStatus();
     incoming->broken_ = absl::UnavailableError("the source has not come back yet");
     vm->set_listener(
         [self = incoming.get()](const GuestEvent& event) { self->on_guest_event(event); });
@@ -59,7 +60,9 @@ void IncomingMigration::resume_until_it_runs(const std::stop_token& stop) {
             if (vm_gone_ || ending_) return;
             run = record_.was_running();
         }
-        const absl::Status status = run ? vm_->resume(kLimit) : absl::OkStatus();
+        // The earlier agent may not have come to that.
+        absl::Status status = postcopy_->check_mappings();
+        if (status.ok() && run) status = vm_->resume(kLimit);
         if (status.ok()) return note_resumed();
         if (status.message() != last_said)
             spdlog::error("migration {}: the guest is here and does not run yet: {}", id(),
@@ -205,7 +208,11 @@ void IncomingMigration::settle() {
         spdlog::info("migration {}: {} are in huge pages again", id(), format_bytes(bytes));
     }
     postcopy_.reset();
-    if (!state().guest_gone()) note_arrival();
+    if (!state().guest_gone()) {
+        note_arrival();
+        if (const absl::Status status = enter(v1::JOURNAL_PHASE_RESUMED, ""); !status.ok())
+            spdlog::error("migration {}: {}", id(), std::string(status.message()));
+    }
     dependencies_.on_resumed(record_.vm());
 }
 

@@ -92,6 +92,7 @@ absl::Status IncomingMigration::note_damage(Session& session, const AcceptedStre
 absl::Status IncomingMigration::take_pages(DestinationPhase phase, const Frame& frame,
                                            ChunkCodec& codec, PageOrigin origin) {
     // Guest memory that faults is filled by nothing but place().
+    const bool punched = phase == DestinationPhase::kPunched;
     const bool live = phase == DestinationPhase::kLive || phase == DestinationPhase::kArming ||
                       phase == DestinationPhase::kArmed;
     GODWIT_ASSIGN_OR_RETURN(const PagesBody pages,
@@ -99,7 +100,10 @@ absl::Status IncomingMigration::take_pages(DestinationPhase phase, const Frame& 
                                          live ? DeltaPages::kAccepted : DeltaPages::kRefused));
     GODWIT_ASSIGN_OR_RETURN(const std::span<const std::byte> raw,
                             codec.decompress(pages.codec, pages.payload, pages.raw_bytes));
-    if (live) return writer_.write(pages, raw);
+    if (live || (punched && !postcopy_->misses_some_of(pages.block, pages.chunk)))
+        return writer_.write(pages, raw);
+    if (punched)
+        return annotate(postcopy_->put_late(pages, raw), "Cannot put a late page in place");
     return annotate(postcopy_->place(pages, raw, origin), "Cannot put a page in place");
 }
 
@@ -194,6 +198,7 @@ absl::Status IncomingMigration::write_device_state(std::span<const std::byte> by
     // A restarted agent has no QEMU that waits for it.
     if (!device_state_) return absl::InvalidArgumentError("device state for a guest that has it");
     dependencies_.at_step(step::kDeviceStateCame);
+    if (device_state_->written() == 0) vm_->foresee_resume();
     return device_state_->write(bytes);
 }
 

@@ -139,6 +139,7 @@ class IncomingMigration final : private Asker {
 
     // Ownership (incoming_commit.cc):
     absl::Status commit(bool run_guest);
+    absl::Status await_mapping_check();
     absl::Status resume_guest(bool run);
     void note_resumed();
     void note_arrival();
@@ -189,6 +190,8 @@ class IncomingMigration final : private Asker {
     bool resumed_told_ = false;               // the source of this session knows
     size_t markers_ = 0;                      // of this push
     std::optional<std::string> load_status_;  // "completed", "failed", "gone"
+    // Once that is "completed": whether every mapping of the guest's memory has its faults served.
+    std::optional<absl::Status> mappings_;
     bool vm_gone_ = false;
     bool ran_here_ = false;  // QEMU said RESUME
     bool ending_ = false;    // the agent ends

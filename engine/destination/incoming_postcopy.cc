@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "dirty-tracking/attach/attach.h"
+#include "engine/postcopy/beside_missing.h"
 #include "engine/postcopy/collapse_huge.h"
 
 namespace godwit {
@@ -59,6 +60,16 @@ absl::Status IncomingPostcopy::punch(const ChunkPages& stale) {
     missing_->set(stale.block, stale.chunk, whole_granules(block, stale.pages));
     PunchTotals totals;
     return punch_stale(block, stale.chunk, stale.pages, totals);
+}
+
+absl::Status IncomingPostcopy::put_late(const PagesBody& pages, std::span<const std::byte> raw) {
+    const ChunkMask missing = missing_->chunk(pages.block, pages.chunk);
+    for (size_t i = 0; i < missing.size(); ++i)
+        if ((missing[i] & pages.present[i]) != 0)
+            return absl::InvalidArgumentError(
+                fmt::format("pages of chunk {} of RAM block {} that were to stay missing",
+                            pages.chunk, pages.block));
+    return put_beside_missing(*memory_, pages.block, pages.chunk, pages.present, pages.zero, raw);
 }
 
 absl::Status IncomingPostcopy::serve(Asker& asker) {

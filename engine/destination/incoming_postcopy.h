@@ -36,6 +36,13 @@ class IncomingPostcopy {
     // These pages are stale, or never came. By any thread, different chunks at once. Errors:
     // punch_stale's: then the migration must not be committed.
     absl::Status punch(const ChunkPages& stale);
+    // Whether other pages of the chunk are missing, so that pages must come by put_late().
+    [[nodiscard]] bool misses_some_of(BlockIndex block, ChunkIndex chunk) const {
+        return missing_ && missing_->chunk(block, chunk) != ChunkMask{};
+    }
+    // Pages that are not missing, before serve(). By any thread, different chunks at once. Errors:
+    // InvalidArgument for a page that is missing; put_beside_missing's. No deltas.
+    absl::Status put_late(const PagesBody& pages, std::span<const std::byte> raw);
     // All stale pages are known, and faults may be asked for.
     absl::Status serve(Asker& asker);
     // All pages are there after all: nothing is registered any more.

@@ -44,6 +44,22 @@ struct GuestEvent {
     MonotonicTime at{};
 };
 
+// What the hypervisor's own migration is to do, and what it says of itself.
+struct NativeMove {
+    std::string destination;  // how the hypervisor names the other host
+    std::string data;         // where its data is to go; empty: as it chooses
+    uint64_t bandwidth_bytes_per_s = 0;
+    bool with_definition = false;
+    bool undefine_source = false;
+};
+struct NativeProgress {
+    uint64_t total_bytes = 0;
+    uint64_t remaining_bytes = 0;
+    uint64_t sent_bytes = 0;
+    uint32_t pass = 0;
+    double downtime_ms = 0;  // expected, and what it was in the end; 0: not told
+};
+
 // One VM. Thread-safe, but only one migration may use it at a time. Every call has a deadline
 // (QMP may hang) and fails with DeadlineExceeded when it passes, NotFound when the process is gone,
 // and otherwise with QEMU's own words in the message.
@@ -83,13 +99,14 @@ class Vm {
     // Waits until the block layer has no request in flight, while the guest runs on.
     virtual absl::Status drain_block_io(Duration limit) = 0;
 
-    // Source: freeze and save. begin_device_save() starts the hypervisor's migration of device
-    // state into `out`, a socket whose other end is being read (half a megabyte comes before the
-    // freeze, and QEMU waits for room): vCPUs stop (event kStop) and it halts in "pre-switchover"
-    // (event kMigration). finish_device_save() lets it write the rest: event kMigration "completed"
-    // or "failed".
-    virtual absl::Status prepare_device_save() = 0;  // capabilities; before the freeze
-    virtual absl::Status begin_device_save(UniqueFd out) = 0;
+    // Source: freeze and save. prepare_device_save() does what can be done before the freeze: where
+    // device state goes, `out`, a socket whose other end is being read (half a megabyte may come
+    // before the freeze, and QEMU waits for room). begin_device_save() starts the hypervisor's
+    // migration of device state: vCPUs stop (event kStop) and it halts in "pre-switchover" (event
+    // kMigration). finish_device_save() lets it write the rest: event kMigration "completed" or
+    // "failed".
+    virtual absl::Status prepare_device_save(UniqueFd out) = 0;
+    virtual absl::Status begin_device_save() = 0;
     virtual absl::Status finish_device_save() = 0;
     // Source: undoes a freeze at any point before COMMIT. The guest runs again when this returns ok
     // (or stays paused when `run` is false: it was paused before).
@@ -100,6 +117,8 @@ class Vm {
     // that it does not.
     virtual absl::Status begin_device_load(UniqueFd in) = 0;
     virtual absl::Status resume(Duration limit) = 0;
+    // resume() comes soon: what can be done for it ahead is. The guest does not run yet.
+    virtual void foresee_resume() {}
     // Tells the network where the guest is now; best effort.
     virtual absl::Status announce() = 0;
 
@@ -117,8 +136,22 @@ class Vm {
     }
 
     // Destination: the guest is here with all its pages. Puts back what a migration had set up in
-    // the hypervisor; best effort.
-    virtual absl::Status arrived() { return absl::OkStatus(); }
+    // the hypervisor, and defines the VM where there is a `definition`; best effort.
+    virtual absl::Status arrived(const std::string& definition) {
+        static_cast<void>(definition);
+        return absl::OkStatus();
+    }
+
+    // Source: moves the VM by the hypervisor's own migration, whatever RAM it has; returns when the
+    // guest is there, and its process here has ended. `go_on` is called now and then with what is
+    // known; false aborts it. Errors: Cancelled when it was aborted, Unimplemented where there is
+    // no such thing, else in the hypervisor's words; the guest is at the source then.
+    virtual absl::StatusOr<NativeProgress> move_natively(
+        const NativeMove& move, const std::function<bool(const NativeProgress&)>& go_on) {
+        static_cast<void>(move);
+        static_cast<void>(go_on);
+        return absl::UnimplementedError("only domains of libvirt have another way to be moved");
+    }
 
     // SIGKILL, then waits until the process is gone (and reaped where it is our child).
     virtual absl::Status kill(Duration limit) = 0;
@@ -154,7 +187,8 @@ class Hypervisor {
     // InvalidArgument, each naming the field.
     virtual absl::Status check(const v1::VmSpec& spec) = 0;
     // Starts a VM. Errors: as check(), AlreadyExists (the name), and what the hypervisor printed
-    // when it ended at once. On error nothing is left behind.
+    // when it ended at once. On error nothing is left behind; DeadlineExceeded: unless the agent
+    // ends before the hypervisor has answered, and then it may be a VM that waits.
     virtual absl::StatusOr<std::shared_ptr<Vm>> start(const v1::VmSpec& spec, StartMode mode) = 0;
     // VMs that outlived an earlier agent with the same state directory.
     virtual absl::StatusOr<std::vector<std::shared_ptr<Vm>>> adopt() = 0;
@@ -169,12 +203,19 @@ class Hypervisor {
     virtual absl::StatusOr<std::vector<std::string>> names() { return std::vector<std::string>(); }
     // Whether a VM of that name may live here, although it could not be adopted or found.
     virtual bool may_have(const std::string& name) = 0;
+    // Vm::undefine() for a VM that an earlier agent has ended.
+    virtual absl::Status undefine(const std::string& uuid) {
+        return absl::InvalidArgumentError("there is no definition of " + uuid);
+    }
     // Removes every file of a VM whose process has ended.
     virtual absl::Status forget(Vm& vm) = 0;
     // What guests write to their serial ports must not fill the disk that holds the agent's own
     // files: cuts logs that have grown beyond a limit, the oldest lines first. To be called now and
     // then.
     virtual void trim_serial_logs() = 0;
+    // The agent ends: calls that wait for somebody else, here and of every Vm, fail `limit` from
+    // now at the latest.
+    virtual void end_soon(Duration limit) { static_cast<void>(limit); }
     // The file that holds what the guest wrote to its serial port.
     [[nodiscard]] virtual std::string serial_log_path(const std::string& vm_name) const = 0;
 };

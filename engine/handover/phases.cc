@@ -93,7 +93,7 @@ constexpr std::array kDestinationSteps = {
     // What becomes kArmed by itself.
     DestinationStep{D::kArming, kData, F::kPages, D::kArming},
     DestinationStep{D::kArming, kData, F::kMarker, D::kArming},
-    // Pages may still come here, as long as none is missing: the migration may end as pre-copy.
+    // While none is missing the migration may still end as pre-copy.
     DestinationStep{D::kArmed, kData, F::kPages, D::kArmed},
     DestinationStep{D::kArmed, kData, F::kMarker, D::kArmed},
     DestinationStep{D::kArmed, kData, F::kPunch, D::kPunched},
@@ -101,6 +101,8 @@ constexpr std::array kDestinationSteps = {
     DestinationStep{D::kArmed, kUrgent, F::kPostcopyOff, D::kLive},
     DestinationStep{D::kArmed, kUrgent, F::kPostcopyFinal, D::kServing},
     DestinationStep{D::kArmed, kUrgent, F::kAbort, D::kRefused},
+    // The last of what is not missing.
+    DestinationStep{D::kPunched, kData, F::kPages, D::kPunched},
     DestinationStep{D::kPunched, kData, F::kPunch, D::kPunched},
     DestinationStep{D::kPunched, kData, F::kMarker, D::kPunched},
     DestinationStep{D::kPunched, kUrgent, F::kDeviceState, D::kPunched},

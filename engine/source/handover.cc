@@ -30,8 +30,7 @@ absl::Status save_failed(const Seen& seen) {
 
 }  // namespace
 
-absl::Status Handover::start_guard(const LiveResult& live) {
-    const Duration limit = context_.settings.freeze_limit + 4 * live.decision.expected_downtime;
+absl::Status Handover::start_guard() {
     const std::string folder =
         fmt::format("{}/migrations/{}", context_.state_dir, context_.settings.id);
     GODWIT_ASSIGN_OR_RETURN(GuardProcess guard,
@@ -41,6 +40,11 @@ absl::Status Handover::start_guard(const LiveResult& live) {
                                                  .run = was_running_,
                                                  .log_path = folder + "/guard.log"}));
     guard_.emplace(std::move(guard));
+    return absl::OkStatus();
+}
+
+absl::Status Handover::arm_guard(const LiveResult& live) {
+    const Duration limit = context_.settings.freeze_limit + 4 * live.decision.expected_downtime;
     deadline_ = Clock::system().now() + limit;
     return guard_->arm(deadline_ + kGuardMargin);
 }
@@ -68,8 +72,6 @@ absl::Status Handover::verify() {
 absl::Status Handover::freeze(LiveResult live) {
     context_.log.message("freeze", live.decision.reason);
     GODWIT_RETURN_IF_ERROR(note_run_state());
-    GODWIT_RETURN_IF_ERROR(
-        annotate(context_.vm.prepare_device_save(), "Cannot prepare the freeze"));
     context_.record.set_phase(v1::JOURNAL_PHASE_FREEZING);
     context_.record.set_postcopy(armed_);
     if (armed_) plan_kept_ram(context_.vm.ram_blocks(), context_.record);
@@ -77,7 +79,11 @@ absl::Status Handover::freeze(LiveResult live) {
     if (armed_) GODWIT_RETURN_IF_ERROR(link_kept_ram(context_.vm.ram_blocks(), context_.record));
     GODWIT_ASSIGN_OR_RETURN(pump_, DeviceStatePump::start(context_.streams->urgent(),
                                                           context_.signals, context_.at_step));
-    GODWIT_RETURN_IF_ERROR(start_guard(live));
+    GODWIT_RETURN_IF_ERROR(annotate(context_.vm.prepare_device_save(pump_->take_guest_end()),
+                                    "Cannot prepare the freeze"));
+    GODWIT_RETURN_IF_ERROR(start_guard());
+    GODWIT_RETURN_IF_ERROR(catch_up(live));
+    GODWIT_RETURN_IF_ERROR(arm_guard(live));
     context_.at_step(step::kGuardArmed);
 
     GODWIT_RETURN_IF_ERROR(stop_guest());
@@ -102,7 +108,7 @@ absl::Status Handover::stop_guest() {
     if (context_.signals.seen().cancelled) return absl::CancelledError("cancelled");
     stopped_at_ = Clock::system().now();
     began_ = true;
-    GODWIT_RETURN_IF_ERROR(context_.vm.begin_device_save(pump_->take_guest_end()));
+    GODWIT_RETURN_IF_ERROR(context_.vm.begin_device_save());
     GODWIT_ASSIGN_OR_RETURN(
         const Seen seen,
         context_.signals.wait("stopping the guest", Mind::kAll, deadline_, [](const Seen& s) {

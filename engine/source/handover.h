@@ -54,7 +54,11 @@ class Handover {
     void dismiss_guard() { guard_.reset(); }
 
   private:
-    absl::Status start_guard(const LiveResult& live);
+    absl::Status start_guard();
+    absl::Status arm_guard(const LiveResult& live);
+    absl::Status catch_up(LiveResult& live);
+    absl::Status collect_rest(LiveResult& live);
+    absl::Status send_rest(LiveResult& live);
     absl::Status note_run_state();
     absl::Status verify();
     absl::Status stop_guest();
@@ -63,9 +67,14 @@ class Handover {
     void note_limit(Bytes bytes_per_s);
     absl::Status arm_destination();
     absl::Status punch_early(LiveResult& live);
+    absl::Status drop(PageSet stale, uint32_t round);
+    absl::StatusOr<PageSet> collect_fresh(LiveResult& live);
     absl::Status punch_late(PageSet last, const PageSet& recent, uint32_t round);
     absl::Status send_punches(const PageSet& stale, uint32_t round, GuestState guest,
                               MonotonicTime deadline);
+    PageSet take_sooner_sent(PageSet& stale) const;
+    // Whether it takes no longer than `limit` at the rate of the live rounds.
+    [[nodiscard]] bool is_quickly_sent(const PageSet& set, Duration limit) const;
     [[nodiscard]] bool resumes_with_all_pages(const PageSet& last) const;
     // How many system calls it takes the destination to drop these.
     [[nodiscard]] uint64_t punch_count(const PageSet& stale) const;

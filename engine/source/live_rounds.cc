@@ -26,12 +26,6 @@ constexpr uint32_t kFirstThrottle = 20;
 constexpr uint32_t kThrottleStep = 20;
 constexpr uint32_t kMaxThrottle = 99;
 
-PageSet empty_set(std::span<const RamBlock> blocks) {
-    PageSet set;
-    for (const RamBlock& block : blocks) set.emplace_back(block.page_count());
-    return set;
-}
-
 void add_totals(const RoundTotals& totals, v1::PageCounts& pages) {
     pages.set_zero(pages.zero() + totals.zero_pages);
     pages.set_unchanged(pages.unchanged() + totals.unchanged_pages);
@@ -151,7 +145,9 @@ class LiveRounds {
                 case NextStep::kSwitch:
                 case NextStep::kStopAndCopy:
                 case NextStep::kPostcopy:
-                    return LiveResult{std::move(rest_), std::move(dirty_), index + 1, decision};
+                    if (!follows_disk_) disk_.clear();
+                    return LiveResult{std::move(rest_), std::move(dirty_), std::move(disk_),
+                                      index + 1, decision};
                 case NextStep::kGiveUp:
                     return give_up(decision);
             }
@@ -172,7 +168,7 @@ class LiveRounds {
             decision.expected_downtime =
                 context_.fixed_cost + Duration(static_cast<int64_t>(seconds * 1e9));
         }
-        return LiveResult{std::move(set), std::move(dirty_), 0, decision};
+        return LiveResult{std::move(set), std::move(dirty_), {}, 0, decision};
     }
 
     [[nodiscard]] absl::Status give_up(const Decision& decision) const {
@@ -302,6 +298,12 @@ class LiveRounds {
 };
 
 }  // namespace
+
+PageSet empty_set(std::span<const RamBlock> blocks) {
+    PageSet set;
+    for (const RamBlock& block : blocks) set.emplace_back(block.page_count());
+    return set;
+}
 
 absl::StatusOr<PageSet> allocated_set(std::span<const RamBlock> blocks) {
     PageSet set = empty_set(blocks);

@@ -11,6 +11,9 @@ namespace godwit {
 struct LiveResult {
     PageSet rest;    // still dirty, left out, or to be read again after the next drain
     PageSet recent;  // of these, what was written lately: it will be again
+    // Of the rest, what a disk may be writing still: to be read once more whatever was sent of it.
+    // No bitmaps where no disk is followed.
+    PageSet unsettled;
     uint32_t next_round = 0;
     Decision decision;  // kSwitch, kStopAndCopy or kPostcopy
 };
@@ -20,6 +23,9 @@ struct LiveResult {
 // Cancelled, NotFound (the guest died), FailedPrecondition when it gives up because the guest
 // writes too fast. After an error the guest runs at the source; the tracker may be armed.
 absl::StatusOr<LiveResult> run_live_rounds(SourceContext& context);
+
+// No page, of blocks like these.
+PageSet empty_set(std::span<const RamBlock> blocks);
 
 // Every page that a RAM file holds.
 absl::StatusOr<PageSet> allocated_set(std::span<const RamBlock> blocks);

@@ -260,7 +260,7 @@ absl::Status RoundSender::send_chunk(Share& share, BlockIndex block, ChunkIndex 
     Gathering gathering{.out = {.block = block, .chunk = chunk},
                         .area = sender.gather(),
                         .known = options_.page_hashes ? &hashes_.chunk(block, chunk) : nullptr};
-    const bool with_deltas = share.deltas && sender.deltas_pay();
+    const bool with_deltas = share.deltas && kind_ == RoundKind::kPages && sender.deltas_pay();
     absl::Status outcome;
     for_each_run(wanted, [&](PageRange run) {
         while (run.begin < run.end && outcome.ok()) {

@@ -44,8 +44,9 @@ struct RoundTotals {
 // Whether the guest may write while a round is read.
 enum class GuestState { kRuns, kFrozen };
 
-// What is sent of a set: its pages, or only that the destination must not use what it has of them.
-enum class RoundKind { kPages, kPunches };
+// What is sent of a set: its pages; its pages, where others of their chunks were punched already
+// (no deltas); or only that the destination must not use what it has of them.
+enum class RoundKind { kPages, kPagesAmongPunched, kPunches };
 
 // One worker thread per data stream in use. Within a round a chunk travels on one stream,
 // `chunk % streams` (+ block). Between rounds it may change, with the number of streams in use: the

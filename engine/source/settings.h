@@ -37,6 +37,10 @@ struct MigrationSettings {
     // Of a domain of libvirt: its definition goes along; its definition here is removed.
     bool with_definition = false;
     bool undefine_source = false;
+    // A VM that Godwit can't move goes by its hypervisor's own migration.
+    bool native_fallback = false;
+    std::string native_destination;  // of NativeMove
+    std::string native_data;
     // Off only in the test that shows why it is needed: pages that a disk may still be writing are
     // then not read again after the drain.
     bool track_unsettled = true;

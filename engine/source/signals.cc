@@ -31,6 +31,8 @@ void SourceSignals::on_guest_event(const GuestEvent& event) {
                 break;
             case GuestEventKind::kMigration:
                 seen.migration_status.emplace(event.detail, event.at);
+                if (!ours_next_ && (event.detail == "setup" || event.detail == "active"))
+                    seen.moved_by_others = true;
                 break;
             case GuestEventKind::kGone:
                 seen.guest_gone = true;
@@ -42,7 +44,8 @@ void SourceSignals::on_guest_event(const GuestEvent& event) {
 }
 
 void SourceSignals::forget_guest() {
-    update([](Seen& seen) {
+    update([this](Seen& seen) {
+        ours_next_ = true;
         seen.stopped_at.reset();
         seen.running_at.reset();
         seen.migration_status.clear();
@@ -69,6 +72,9 @@ absl::Status SourceSignals::problem() const { return problem_of(seen()); }
 
 absl::Status SourceSignals::problem_of(const Seen& seen) {
     if (seen.cancelled) return absl::CancelledError("cancelled");
+    if (seen.moved_by_others)
+        return absl::AbortedError(
+            "somebody else has begun to migrate the guest (virsh migrate?), and goes on");
     if (seen.load_failed)
         return absl::AbortedError("the destination could not load the device state: " +
                                   *seen.load_failed);

@@ -35,6 +35,8 @@ class SourceSignals {
         std::optional<std::string> refused;
         uint64_t verify_replies = 0;
         bool guest_gone = false;
+        // QEMU began a migration that is none of ours: somebody else moves the guest.
+        bool moved_by_others = false;
         bool cancelled = false;
         absl::Status connection;  // an error once a stream to the destination was lost
 
@@ -50,13 +52,15 @@ class SourceSignals {
     // Applies `change` to what is known and wakes the waiter.
     void update(const std::function<void(Seen&)>& change);
     void on_guest_event(const GuestEvent& event);
-    // Forgets guest events: of an earlier migration of the same QEMU.
+    // Forgets guest events: of an earlier migration of the same QEMU. The one that begins next is
+    // ours.
     void forget_guest();
     // Forgets that the connection was lost: there is a new one.
     void forget_connection();
 
     [[nodiscard]] Seen seen() const;
-    // Why the migration can't go on, whatever the guest does: cancelled, refused, connection lost.
+    // Why the migration can't go on, whatever the guest does: cancelled, refused, connection lost,
+    // somebody else moves it.
     [[nodiscard]] absl::Status problem() const;
 
     // Which bad news end a wait.
@@ -77,7 +81,8 @@ class SourceSignals {
 
     mutable std::mutex mutex_;
     std::condition_variable changed_;
-    Seen seen_;  // guarded by mutex_
+    Seen seen_;               // guarded by mutex_
+    bool ours_next_ = false;  // guarded by mutex_
 };
 
 }  // namespace godwit

@@ -9,6 +9,7 @@
 #include "engine/source/handover.h"
 #include "engine/source/in_doubt.h"
 #include "engine/source/kept_ram.h"
+#include "engine/source/native_migration.h"
 #include "engine/source/persistent_rollback.h"
 #include "engine/source/tracking.h"
 #include "engine/verify/ram_hash.h"
@@ -102,6 +103,7 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     v1::MigrationReport report;
     report.set_migration_id(settings_.id);
     report.set_vm(vm_name_);
+    report.set_engine("godwit");
     report.set_strategy(std::string(strategy_name(settings_.limits.strategy)));
     report.set_source(dependencies_.own_address);
     report.set_destination(settings_.destination.to_string());
@@ -128,6 +130,8 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     record.set_vm(vm_name_);
     record.set_vm_incarnation(dependencies_.vm->incarnation());
     record.set_peer(settings_.destination.to_string());
+    record.set_undefine_source(settings_.undefine_source);
+    record.set_vm_uuid(dependencies_.vm->spec().uuid());
     record.set_bandwidth_bytes_per_s(settings_.bandwidth_bytes_per_s);
     record.set_congestion_control(settings_.congestion_control);
     for (const std::string& address : settings_.source_addresses)
@@ -159,7 +163,8 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     }
     report.set_bandwidth_bytes_per_s(limiter_.rate());
     report.set_total_ms(to_ms(Clock::system().now() - context.started_at));
-    if (settings_.undefine_source && report.guest_at() == v1::GUEST_AT_DESTINATION) {
+    if (settings_.undefine_source && !record.native() &&
+        report.guest_at() == v1::GUEST_AT_DESTINATION) {
         if (const absl::Status undefined = context.vm.undefine(); !undefined.ok())
             report.add_warnings(std::string(undefined.message()));
     }
@@ -177,6 +182,11 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
 void SourceMigration::migrate(SourceContext& context, const std::stop_token& stop) {
     log_.message("prepare",
                  fmt::format("{} goes to {}", vm_name_, settings_.destination.to_string()));
+    if (settings_.native_fallback) {
+        const absl::StatusOr<std::vector<std::string>> why = context.vm.migration_blockers();
+        if (why.ok() && !why->empty())
+            return migrate_natively(context, fmt::format("{}", fmt::join(*why, "; ")));
+    }
     absl::Status status = prepare(context);
     if (!status.ok()) return undo(context, status, false, stop);
     context.at_step(step::kPrepared);
@@ -383,6 +393,12 @@ void SourceMigration::undo(SourceContext& context, const absl::Status& cause, bo
         report.set_outcome(v1::OUTCOME_GUEST_DIED);
         report.set_guest_at(v1::GUEST_AT_NONE);
         report.set_retry_safe(false);
+        if (!signals_.seen().moved_by_others) return;
+        report.set_outcome(v1::OUTCOME_FAILED);
+        report.set_guest_at(v1::GUEST_AT_NEEDS_OPERATOR);
+        report.set_reason(
+            "somebody else migrated the guest meanwhile, and its QEMU has ended here: where they "
+            "moved it, they know");
         return;
     }
     report.set_guest_at(v1::GUEST_AT_SOURCE);

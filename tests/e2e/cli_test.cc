@@ -196,7 +196,7 @@ TEST(Cli, TakesTheAgentFromTheEnvironment) {
     const CommandResult result =
         run_command({"env", "GODWIT_AGENT=" + a.address(), program("godwit"), "host"});
     EXPECT_EQ(result.exit_code, 0) << result.err;
-    EXPECT_THAT(result.out, HasSubstr("transfer protocol 4"));
+    EXPECT_THAT(result.out, HasSubstr("transfer protocol 5"));
 }
 
 TEST(Cli, EveryCommandPrintsJson) {

@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "tests/harness/ending.h"
 #include "tests/harness/guest.h"
-#include "tests/harness/libvirt_host.h"
+#include "tests/harness/libvirt_pair.h"
 #include "tests/harness/moving.h"
 
 namespace godwit::testing {
@@ -14,17 +16,8 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-constexpr const char* kVm = "vm";
-
-class TwoLibvirts : public ::testing::Test {
+class TwoLibvirts : public LibvirtPair {
   protected:
-    void SetUp() override {
-        if (!missing("kvm").empty()) GTEST_SKIP() << missing("kvm");
-        if (!host_a.problem().empty()) GTEST_SKIP() << host_a.problem();
-        ASSERT_EQ(host_b.problem(), "");
-        a.emplace(host_a.agent());
-        b.emplace(host_b.agent());
-    }
     // Refused with these words, and libvirt at both sides is as it was.
     void expect_refused(const std::vector<std::string>& words,
                         const std::string& at_destination = "") {
@@ -44,10 +37,6 @@ class TwoLibvirts : public ::testing::Test {
         EXPECT_THAT(result.err, HasSubstr(words));
         EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "running");
     }
-    LibvirtHost host_a{"hosta"};
-    LibvirtHost host_b{"hostb"};
-    std::optional<TestAgent> a;
-    std::optional<TestAgent> b;
 };
 
 TEST_F(TwoLibvirts, RefuseAnUnknownAndAnInactiveDomain) {
@@ -130,7 +119,29 @@ TEST_F(TwoLibvirts, SayThatTheGuestDiedWhenSomebodyDestroysItsDomain) {
     }));
 }
 
-TEST(ALibvirtThatCannotBeReached, EndsTheAgentWithItsReason) {
+TEST_F(TwoLibvirts, SayThatTheOtherOnesMemoryDirectoryIsFull) {
+    ASSERT_NO_FATAL_FAILURE(start_domain(host_a, *a, {.append = "ws=128M rate=5000"}));
+    const CommandResult small = host_b.run({"mount", "-o", "remount,size=64M", "/run/godwit-ram"});
+    ASSERT_EQ(small.exit_code, 0) << small.err;
+    for (const char* strategy : {"precopy", "stop-and-copy"}) {
+        const CommandResult result =
+            migrate(*a, b->address(), kVm, {"--strategy", strategy, "--tracker", "uffd-wp"});
+        EXPECT_NE(result.exit_code, 0);
+        EXPECT_THAT(result.err, HasSubstr("No space left on device"));
+        EXPECT_EQ(json_of(result)["guest_at"], "source");
+        EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "running");
+        EXPECT_TRUE(eventually(std::chrono::seconds(20), [&] {
+            return host_b.virsh_text({"list", "--all", "--name"}).empty();
+        }));
+        EXPECT_THAT(host_b.memory_files(), IsEmpty());
+        expect_alive_and_well(*a, kVm);
+    }
+    ASSERT_EQ(host_b.run({"mount", "-o", "remount,size=2G", "/run/godwit-ram"}).exit_code, 0);
+    expect_at_a_and_moves();
+}
+
+TEST(ALibvirtThatCannotBeReached, EndsTheAgentWithItsReasonAndTheHostIsAsItWas) {
+    const bool was_there = std::filesystem::exists("/run/godwit/resident");
     for (const char* uri :
          {"libvirt:qemu+unix:///system?socket=/nowhere", "libvirt:nonsense:///x"}) {
         const CommandResult result =
@@ -141,6 +152,7 @@ TEST(ALibvirtThatCannotBeReached, EndsTheAgentWithItsReason) {
     }
     run_command({"rm", "-rf", "/tmp/gw-no-libvirt"});
     EXPECT_EQ(run_command({program("godwitd"), "--driver", "xen"}).exit_code, 2);
+    EXPECT_EQ(std::filesystem::exists("/run/godwit/resident"), was_there);
 }
 
 }  // namespace

@@ -40,7 +40,10 @@ std::vector<std::string> whole_lines(const std::string& text) {
 }  // namespace
 
 void LinuxConsole::follow(TestAgent& agent, const std::string& vm) {
-    const std::string path = fmt::format("{}/vms/{}/serial.log", agent.state_dir(), vm);
+    follow_file(fmt::format("{}/vms/{}/serial.log", agent.state_dir(), vm));
+}
+
+void LinuxConsole::follow_file(const std::string& path) {
     files_.emplace_back(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     EXPECT_TRUE(files_.back().valid()) << path;
 }

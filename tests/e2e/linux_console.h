@@ -16,6 +16,9 @@ class LinuxConsole {
     // for the file goes with the VM.
     void follow(TestAgent& agent, const std::string& vm);
 
+    // The same of a file that all its hosts write to.
+    void follow_file(const std::string& path);
+
     // Everything so far.
     [[nodiscard]] std::string text() const;
     // How often each kind of line ("tick", "disk ok", "mem ok", "net ok", "net lost") was said.

@@ -28,6 +28,7 @@ class Hybrid : public DrainLab {
 TEST_F(Hybrid, SurvivesTheSourcesAgent) {
     BackgroundCommand command = begin_and_switch();
     ASSERT_TRUE(await_drained(0.2)) << "too fast to be caught";
+    ASSERT_TRUE(eventually(std::chrono::seconds(10), [&] { return journal_says("DRAINING"); }));
     const uint64_t missing = missing_at_b();
     a.end(SIGKILL);
     expect_lost(command);

@@ -19,7 +19,19 @@ namespace fs = std::filesystem;
 constexpr Duration kDaemonStartLimit = std::chrono::seconds(60);
 constexpr Duration kDaemonEndLimit = std::chrono::seconds(20);
 constexpr Duration kDomainBootLimit = std::chrono::seconds(60);
+constexpr const char* kHugetlbfs = "/run/godwit-huge";  // where libvirt_host.sh mounts it
 constexpr const char* kDomainFirmware = "/usr/share/qemu/qboot.rom";
+
+// What a libvirtd has found out about the QEMUs here, in seconds of trying: in the build tree, for
+// the next one, which looks whether it still holds.
+std::string kept_capabilities() { return program("../libvirt-capabilities"); }
+
+void copy_directory(const std::string& from, const std::string& to) {
+    std::error_code ignored;
+    if (!fs::exists(from)) return;
+    fs::create_directories(to, ignored);
+    fs::copy(from, to, fs::copy_options::recursive, ignored);
+}
 
 void end(std::optional<BackgroundCommand>& command) {
     if (!command) return;
@@ -44,15 +56,20 @@ std::string domain_xml(const DomainOptions& options) {
         fs::exists(kDomainFirmware)
             ? fmt::format("<loader type='rom' readonly='yes'>{}</loader>", kDomainFirmware)
             : std::string();
+    const bool own = options.kernel.empty();
+    const std::string initrd =
+        options.initrd.empty() ? std::string() : fmt::format("<initrd>{}</initrd>", options.initrd);
     return fmt::format(
         "<domain type='{}'><name>{}</name><uuid>{}</uuid><memory unit='MiB'>{}</memory>"
         "<vcpu>{}</vcpu><memoryBacking>{}</memoryBacking>"
-        "<os><type arch='x86_64' machine='q35'>hvm</type>{}<kernel>{}</kernel>"
-        "<cmdline>{} vcpus={}</cmdline></os><features><acpi/></features>{}"
-        "<devices><serial type='pty'/><controller type='usb' model='none'/>{}</devices></domain>\n",
+        "<os><type arch='x86_64' machine='q35'>hvm</type>{}<kernel>{}</kernel>{}"
+        "<cmdline>{}</cmdline></os><features><acpi/></features>{}"
+        "<devices>{}<controller type='usb' model='{}'/>{}</devices></domain>\n",
         options.type, options.name, options.uuid, options.memory_mib, options.vcpus,
-        options.memory_backing, firmware, program("guest.elf"), options.append, options.vcpus, cpu,
-        options.devices);
+        options.memory_backing, own ? firmware : std::string(),
+        own ? program("guest.elf") : options.kernel, initrd,
+        own ? fmt::format("{} vcpus={}", options.append, options.vcpus) : options.append, cpu,
+        options.serial, options.usb, options.devices);
 }
 
 LibvirtHost::LibvirtHost(const std::string& name, const std::string& memory_directory)
@@ -75,8 +92,16 @@ LibvirtHost::LibvirtHost(const std::string& name, const std::string& memory_dire
         problem_ = "namespaces cannot be made here: " + holder_->result().err;
         return;
     }
+    const std::string probed = root_ + "/cache/qemu/capabilities";
+    copy_directory(kept_capabilities(), probed);
     virtlogd_.emplace(inside({"/usr/sbin/virtlogd"}, true));
     start_libvirtd();
+    if (!problem_.empty() || fs::exists(kept_capabilities())) return;
+    const std::string fresh = fmt::format("{}.{}", kept_capabilities(), ::getpid());
+    copy_directory(probed, fresh);
+    std::error_code ignored;
+    fs::rename(fresh, kept_capabilities(), ignored);
+    fs::remove_all(fresh, ignored);
 }
 
 void LibvirtHost::start_libvirtd() {
@@ -128,10 +153,18 @@ AgentOptions LibvirtHost::agent() const {
             .lasting_flags = {"--driver", fmt::format("libvirt:{}", kUri)}};
 }
 
-CommandResult LibvirtHost::virsh(const std::vector<std::string>& words) const {
+std::vector<std::string> LibvirtHost::virsh_command(const std::vector<std::string>& words) const {
     std::vector<std::string> all = {"virsh", "-q", "-c", kUri};
     all.insert(all.end(), words.begin(), words.end());
-    return run_command(inside(all, false));
+    return inside(all, false);
+}
+
+CommandResult LibvirtHost::virsh(const std::vector<std::string>& words) const {
+    return run_command(virsh_command(words));
+}
+
+BackgroundCommand LibvirtHost::virsh_in_background(const std::vector<std::string>& words) const {
+    return BackgroundCommand(virsh_command(words));
 }
 
 std::string LibvirtHost::virsh_text(const std::vector<std::string>& words) const {
@@ -140,6 +173,10 @@ std::string LibvirtHost::virsh_text(const std::vector<std::string>& words) const
     std::string text = result.out;
     while (!text.empty() && text.back() == '\n') text.pop_back();
     return text;
+}
+
+CommandResult LibvirtHost::run(const std::vector<std::string>& words) const {
+    return run_command(inside(words, true));
 }
 
 std::string LibvirtHost::write_xml(const std::string& xml) const {
@@ -154,10 +191,12 @@ std::string LibvirtHost::peer_uri() const {
 
 std::vector<std::string> LibvirtHost::memory_files() const {
     std::vector<std::string> files;
-    std::error_code ignored;
-    const std::string directory = path_inside(memory_directory_ + "/libvirt/qemu");
-    for (const auto& entry : fs::recursive_directory_iterator(directory, ignored))
-        files.push_back(entry.path().filename().string());
+    for (const std::string& mount : {memory_directory_, std::string(kHugetlbfs)}) {
+        std::error_code ignored;
+        const std::string directory = path_inside(mount + "/libvirt/qemu");
+        for (const auto& entry : fs::recursive_directory_iterator(directory, ignored))
+            files.push_back(entry.path().filename().string());
+    }
     return files;
 }
 
@@ -181,9 +220,11 @@ void start_domain(LibvirtHost& host, TestAgent& agent, const DomainOptions& opti
     ASSERT_EQ(defined.exit_code, 0) << defined.err;
     const CommandResult started = host.virsh({"start", options.name});
     ASSERT_EQ(started.exit_code, 0) << started.err;
-    ASSERT_TRUE(eventually(kDomainBootLimit, [&] {
-        return testimony(agent, options.name).state == GuestState::kRunning;
-    })) << "the guest did not boot";
+    ASSERT_TRUE(
+        eventually(kDomainBootLimit,
+                   [&] { return testimony(agent, options.name).state == GuestState::kRunning; }))
+        << "the guest did not boot: state "
+        << static_cast<int>(testimony(agent, options.name).state);
 }
 
 }  // namespace godwit::testing

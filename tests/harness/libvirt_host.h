@@ -1,6 +1,6 @@
 // A host with a libvirt of its own, on this one: mount, UTS and network namespaces, host UUID and
-// host name make virsh take it for another machine. The network namespace is libvirt's alone:
-// agents talk over loopback.
+// host name make virsh take it for another machine. The network namespace, which has a bridge
+// "br0", is libvirt's alone: agents talk over loopback.
 #pragma once
 
 #include <map>
@@ -19,11 +19,15 @@ struct DomainOptions {
     std::string type = "kvm";  // kvm, qemu
     int memory_mib = 256;
     int vcpus = 1;
+    std::string kernel = {};  // empty: the freestanding guest
+    std::string initrd = {};
     std::string append = "ws=64M rate=20000 pattern=random";
     std::string memory_backing = "<source type='file'/><access mode='shared'/>";
-    std::string devices;  // further XML
+    std::string serial = "<serial type='pty'/>";
+    std::string devices = {};  // further XML
+    std::string usb = "none";  // the model of its USB controller
 };
-// The freestanding guest as a domain.
+// A guest as a domain.
 std::string domain_xml(const DomainOptions& options);
 
 // libvirtd and virtlogd are started by hand, without systemd. At the end: the QEMUs below it are
@@ -43,8 +47,13 @@ class LibvirtHost {
     [[nodiscard]] AgentOptions agent() const;
     // `virsh WORDS…`.
     CommandResult virsh(const std::vector<std::string>& words) const;
+    BackgroundCommand virsh_in_background(const std::vector<std::string>& words) const;
     // The same's stdout without the empty lines at its end.
     std::string virsh_text(const std::vector<std::string>& words) const;
+    // Any program, within the host.
+    [[nodiscard]] CommandResult run(const std::vector<std::string>& words) const;
+    // How that path of the host is reached from outside.
+    [[nodiscard]] std::string path_inside(const std::string& path) const;
     // Writes the XML to a file that virsh can read; returns its path.
     std::string write_xml(const std::string& xml) const;
     // Entries of libvirt's memory directory, those that only keep RAM among them.
@@ -57,6 +66,8 @@ class LibvirtHost {
     [[nodiscard]] std::string migration_uri() const { return "unix://" + root_ + "/migration"; }
 
     void stop_libvirtd();
+    // To libvirtd: SIGSTOP makes it hang.
+    void signal_libvirtd(int number) const { libvirtd_->signal(number); }
     void start_libvirtd();
 
     static constexpr const char* kUri = "qemu:///system";
@@ -64,7 +75,9 @@ class LibvirtHost {
   private:
     [[nodiscard]] std::vector<std::string> inside(const std::vector<std::string>& words,
                                                   bool network) const;
-    [[nodiscard]] std::string path_inside(const std::string& path) const;
+
+    [[nodiscard]] std::vector<std::string> virsh_command(
+        const std::vector<std::string>& words) const;
 
     std::string root_;
     std::string memory_directory_;

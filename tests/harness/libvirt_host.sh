@@ -6,6 +6,8 @@ root=$1 name=$2 uuid=$3
 mount --make-rprivate /
 hostname "$name"
 ip link set lo up
+ip link add br0 type bridge
+ip link set br0 up
 mkdir -p "$root"/{etc,lib,log,cache,run} /etc/libvirt /var/lib/libvirt /var/log/libvirt /var/cache/libvirt
 mount -t tmpfs none /run
 mkdir -p /run/libvirt /run/godwit-ram
@@ -16,6 +18,9 @@ mount --bind "$root/cache" /var/cache/libvirt
 # Its socket can be reached from the other host too.
 mount --bind "$root/run" /run/libvirt
 mount -t tmpfs -o huge=always none /run/godwit-ram
+# Its pages are reserved by the test that uses them.
+mkdir -p /run/godwit-huge
+mount -t hugetlbfs -o pagesize=2M none /run/godwit-huge || rmdir /run/godwit-huge
 # libvirt looks its usual user up even where QEMU runs as another.
 for file in passwd group; do cp "/etc/$file" "$root/$file"; done
 echo 'libvirt-qemu:x:64055:64055::/:/bin/false' >>"$root/passwd"

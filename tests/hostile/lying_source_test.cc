@@ -90,7 +90,7 @@ std::vector<std::byte> garbage(size_t size) {
 
 TEST_F(LyingSource, OfAnotherProtocolVersionIsToldBothNumbers) {
     liar_.request().set_protocol_version(99);
-    expect_refused("PROTOCOL_VERSION", "Transfer protocol 99 meets 4: upgrade the older");
+    expect_refused("PROTOCOL_VERSION", "Transfer protocol 99 meets 5: upgrade the older");
 }
 
 TEST_F(LyingSource, CannotNameAMigrationAfterAPath) {
@@ -361,6 +361,53 @@ TEST_F(LyingSource, WhoseFrameDoesNotEvenSayWhosePagesItHadIsGivenUp) {
                 .ok());
         ASSERT_TRUE(streams[0].writer->wait().ok());
     });
+}
+
+// The destination learns to catch faults, and drops two pages of chunk 4.
+void punch_two_pages(std::vector<FakeStream>& streams) {
+    ASSERT_TRUE(streams.back().writer->send(FrameKind::kPostcopyBegin).ok());
+    const absl::StatusOr<Frame> ready = streams.back().reader->next();
+    ASSERT_TRUE(ready.ok()) << ready.status();
+    ASSERT_EQ(ready->kind(), FrameKind::kPostcopyReady);
+    ChunkPages stale{.block = 0, .chunk = 4};
+    stale.pages[0] = 0b11;
+    EXPECT_TRUE(
+        streams[0].writer->send(FrameKind::kPunch, encode_chunk_pages(std::span(&stale, 1))).ok());
+}
+
+TEST_F(LyingSource, ThatSendsAPageWhichIsToStayMissingIsGivenUp) {
+    liar_.request().set_postcopy(v1::POSTCOPY_USE_NEEDED);
+    expect_given_up([](auto& streams) {
+        punch_two_pages(streams);
+        send_pages(streams[0], one_page(0, 4));
+    });
+    EXPECT_THAT(destination_.log(), HasSubstr("that were to stay missing"));
+}
+
+TEST_F(LyingSource, ThatSendsADeltaOfWhatMayBePunchedIsGivenUp) {
+    liar_.request().set_postcopy(v1::POSTCOPY_USE_NEEDED);
+    expect_given_up([](auto& streams) {
+        punch_two_pages(streams);
+        PagesBody pages{.chunk = 4, .raw_bytes = kPageBytes};
+        pages.present[0] = 0b100;
+        pages.delta = pages.present;
+        send_pages(streams[0], pages, garbage(kPageBytes));
+    });
+}
+
+TEST_F(LyingSource, MaySendOtherPagesOfAChunkThatWasPunched) {
+    liar_.request().set_postcopy(v1::POSTCOPY_USE_NEEDED);
+    ASSERT_TRUE(liar_.prepare().ok());
+    std::vector<FakeStream> streams = liar_.open_all();
+    punch_two_pages(streams);
+    PagesBody pages{.chunk = 4, .raw_bytes = kPageBytes};
+    pages.present[0] = 0b100;
+    send_pages(streams[0], pages, garbage(kPageBytes));
+    ASSERT_TRUE(streams[0].writer->send(FrameKind::kMarker, MarkerBody{.round = 0}.encode()).ok());
+    const auto confirmed = streams.back().reader->next();
+    ASSERT_TRUE(confirmed.ok()) << confirmed.status();
+    EXPECT_EQ(confirmed->kind(), FrameKind::kMarkerAck);
+    EXPECT_TRUE(liar_.abort().ok());
 }
 
 // --- the urgent stream ----------------------------------------------------------------------

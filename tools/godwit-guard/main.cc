@@ -1,11 +1,13 @@
 // godwit-guard: gives a guest back to the source when its agent can't. Started by godwitd only:
 //   godwit-guard WORD-FILE GUARD-ADDRESS run|paused      (with the agent's socket as descriptor 3)
 #include <signal.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <filesystem>
 #include <string>
 
+#include "engine/guest/libvirt/late_calls.h"
 #include "engine/guest/libvirt/libvirt_vm.h"
 #include "engine/guest/qemu/qemu_vm.h"
 #include "engine/handover/guard.h"
@@ -62,4 +64,9 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace godwit
 
-int main(int argc, char** argv) { return godwit::run(argc, argv); }
+int main(int argc, char** argv) {
+    const int code = godwit::run(argc, argv);
+    // Threads that hang in libvirt must not meet what exit() takes down.
+    if (godwit::late_calls_that_hang() > 0) ::_exit(code);
+    return code;
+}

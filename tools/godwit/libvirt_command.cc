@@ -2,17 +2,21 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <iostream>
 
 #include "engine/guest/libvirt/connection.h"
 #include "engine/guest/libvirt/domain_xml.h"
 #include "engine/guest/libvirt/enable.h"
 #include "engine/guest/libvirt/libvirt_hypervisor.h"
+#include "engine/guest/libvirt/security.h"
+#include "tools/godwit/render.h"
 
 namespace godwit {
 namespace {
 
-ExitCode refuse(const absl::Status& status) {
+ExitCode refuse(const LibvirtWords& words, const absl::Status& status) {
+    if (*words.json) std::cout << error_json(status).dump(2) << std::endl;
     std::cerr << fmt::format("godwit: {}\n", std::string(status.message()));
     return ExitCode::kRefused;
 }
@@ -52,16 +56,71 @@ absl::StatusOr<std::vector<std::string>> problems_of(const LibvirtWords& words, 
     return problems;
 }
 
+// What confines its QEMU: where its RAM file is, libvirt's configuration says, which nobody can
+// ask.
+absl::StatusOr<std::vector<std::string>> notes_of(const Found& found) {
+    char* text = ::virConnectGetCapabilities(found.connection.get());
+    if (text == nullptr) return libvirt_status("Cannot read libvirt's capabilities");
+    const std::string capabilities = take_text(text);
+    GODWIT_ASSIGN_OR_RETURN(const std::string xml, xml_of(found.domain.get(), 0));
+    GODWIT_ASSIGN_OR_RETURN(const SecurityModels models, security_models(capabilities, xml));
+    return security_notes(models, "");
+}
+
+absl::StatusOr<std::string> changed_xml(const LibvirtWords& words, const std::string& before) {
+    if (words.undo) return disable_migration(before);
+    if (!words.resident) return enable_migration(before);
+    std::error_code error;
+    std::filesystem::path library = words.library;
+    const auto self = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
+    for (const char* place : {"libgodwit-resident.so", "../lib/godwit/libgodwit-resident.so"})
+        if (library.empty() && std::filesystem::exists(self / place, error))
+            library = (self / place).lexically_normal();
+    if (!library.is_absolute() || !std::filesystem::exists(library, error))
+        return absl::NotFoundError(
+            "libgodwit-resident.so is not there: say --library and its absolute path");
+    return enable_resident(before, library.string());
+}
+
+// What `enable` did, or would do.
+ExitCode print_change(const LibvirtWords& words, bool changed, const std::string& difference,
+                      const std::string& what) {
+    if (*words.json)
+        std::cout << nlohmann::ordered_json{{"domain", words.domain},
+                                            {"changed", changed},
+                                            {"difference", difference},
+                                            {"message", what}}
+                         .dump(2)
+                  << std::endl;
+    else
+        std::cout << difference << what << "\n";
+    return ExitCode::kDone;
+}
+
 }  // namespace
 
 ExitCode libvirt_check(const LibvirtWords& words) {
     const absl::StatusOr<Found> found = find(words);
-    if (!found.ok()) return refuse(found.status());
+    if (!found.ok()) return refuse(words, found.status());
     const auto problems = problems_of(words, found->domain.get());
-    if (!problems.ok()) return refuse(problems.status());
+    if (!problems.ok()) return refuse(words, problems.status());
+    const auto notes = notes_of(*found);
+    if (!notes.ok()) return refuse(words, notes.status());
     const bool runs = ::virDomainIsActive(found->domain.get()) == 1;
+    const ExitCode code = problems->empty() ? ExitCode::kDone : ExitCode::kRefused;
+    if (*words.json) {
+        std::cout << nlohmann::ordered_json{{"domain", ::virDomainGetName(found->domain.get())},
+                                            {"running", runs},
+                                            {"can_be_moved", problems->empty()},
+                                            {"problems", *problems},
+                                            {"notes", *notes}}
+                         .dump(2)
+                  << std::endl;
+        return code;
+    }
     for (const std::string& problem : *problems) std::cout << problem << "\n";
-    if (!problems->empty()) return ExitCode::kRefused;
+    for (const std::string& note : *notes) std::cout << "note: " << note << "\n";
+    if (!problems->empty()) return code;
     std::cout << fmt::format("{} can be moved{}\n", words.domain,
                              runs ? "" : " once it runs; where its RAM is, is seen then");
     return ExitCode::kDone;
@@ -69,32 +128,31 @@ ExitCode libvirt_check(const LibvirtWords& words) {
 
 ExitCode libvirt_enable(const LibvirtWords& words) {
     const absl::StatusOr<Found> found = find(words);
-    if (!found.ok()) return refuse(found.status());
+    if (!found.ok()) return refuse(words, found.status());
     virDomain* domain = found->domain.get();
     if (::virDomainIsPersistent(domain) != 1)
-        return refuse(absl::FailedPreconditionError(
-            fmt::format("{} has no definition to be changed: it is transient", words.domain)));
+        return refuse(words,
+                      absl::FailedPreconditionError(fmt::format(
+                          "{} has no definition to be changed: it is transient", words.domain)));
     const auto before = xml_of(domain, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE);
-    if (!before.ok()) return refuse(before.status());
-    const auto after = words.undo ? disable_migration(*before) : enable_migration(*before);
-    if (!after.ok()) return refuse(after.status());
-    if (*after == *before) {
-        std::cout << fmt::format("{} needs no change\n", words.domain);
-        return ExitCode::kDone;
-    }
-    std::cout << line_diff(*before, *after);
-    if (!words.yes) {
-        std::cout << "Nothing was changed yet: say --yes\n";
-        return ExitCode::kDone;
-    }
+    if (!before.ok()) return refuse(words, before.status());
+    const auto after = changed_xml(words, *before);
+    if (!after.ok()) return refuse(words, after.status());
+    if (*after == *before)
+        return print_change(words, false, "", fmt::format("{} needs no change", words.domain));
+    const std::string difference = line_diff(*before, *after);
+    if (!words.yes)
+        return print_change(words, false, difference, "Nothing was changed yet: say --yes");
     const DomainHandle defined(::virDomainDefineXML(found->connection.get(), after->c_str()));
-    if (!defined) return refuse(libvirt_status("Cannot change the domain's definition"));
-    std::cout << fmt::format(
-        "{} is changed; {}\n", words.domain,
-        ::virDomainIsActive(domain) == 1
-            ? "it runs on as it was started: this takes effect when it is shut down and started"
-            : "this takes effect when it is started");
-    return ExitCode::kDone;
+    if (!defined) return refuse(words, libvirt_status("Cannot change the domain's definition"));
+    return print_change(
+        words, true, difference,
+        fmt::format(
+            "{} is changed; {}", words.domain,
+            ::virDomainIsActive(domain) == 1
+                ? "it runs on as it was started: this takes effect when it is shut down and "
+                  "started"
+                : "this takes effect when it is started"));
 }
 
 void add_libvirt_commands(CLI::App& app, LibvirtWords& words, LocalAction& action) {
@@ -105,12 +163,16 @@ void add_libvirt_commands(CLI::App& app, LibvirtWords& words, LocalAction& actio
         ->capture_default_str();
     CLI::App* check = libvirt->add_subcommand("check", "Say what is in the way of moving a domain");
     check->add_option("DOMAIN", words.domain, "Name or UUID")->required();
-    check->footer("Example:\n  godwit libvirt check web");
+    check->footer("Example:\n  godwit libvirt check web --json | jq '.problems[]'");
     check->callback([&] { action = [&words] { return libvirt_check(words); }; });
     CLI::App* enable = libvirt->add_subcommand(
         "enable", "Change a domain's definition so that it can be moved after its next start");
     enable->add_option("DOMAIN", words.domain, "Name or UUID")->required();
     enable->add_flag("--undo", words.undo, "Put back what was changed");
+    enable->add_flag("--resident", words.resident,
+                     "Also preload Godwit's library into its QEMU, for KVM's dirty log");
+    enable->add_option("--library", words.library,
+                       "Its absolute path, the same on all hosts (default: beside this program)");
     enable->add_flag("--yes", words.yes, "Do it; without, only the difference is shown");
     enable->footer("Example:\n  godwit libvirt enable web --yes");
     enable->callback([&] { action = [&words] { return libvirt_enable(words); }; });

@@ -53,8 +53,10 @@ void add_tracker_option(CLI::App& command, Words& words) {
 }
 
 CLI::Option* add_bandwidth_option(CLI::App& command, Words& words) {
-    return command.add_option("--bandwidth", words.bandwidth,
-                              "Limit of all streams together, as 2Gbit or 100MiB/s");
+    return command.add_option(
+        "--bandwidth", words.bandwidth,
+        "Limit of all streams together, as 2Gbit or 100MiB/s; a number alone\n"
+        "is in MiB/s, as virsh has it");
 }
 
 void add_vm_commands(CLI::App& app, Words& words, Action& action) {
@@ -224,8 +226,31 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
                       "libvirt: define the domain at the destination, as virsh has it");
     migrate->add_flag("--undefine-source", words.undefine_source,
                       "libvirt: undefine the domain here once it is there, as virsh has it");
+    migrate
+        ->add_option(
+            "--fallback", words.fallback,
+            "libvirt: what becomes of a domain that Godwit can't move, as for private RAM;\n"
+            "native: libvirt's own migration moves it")
+        ->check(CLI::IsMember({"none", "native"}))
+        ->capture_default_str();
+    migrate->add_option("--desturi", words.native_destination,
+                        "Of --fallback native, as virsh has it: the other libvirt, as this one\n"
+                        "reaches it (default: qemu+ssh://HOST/system)");
+    migrate->add_option("--migrateuri", words.native_data,
+                        "Of --fallback native, as virsh has it: tcp://HOST");
     migrate->add_flag("--no-page-hashes", words.no_page_hashes,
                       "Send what was written, changed or not: spares the source 16 B a page");
+    // virsh's words, where they mean the same.
+    migrate->add_flag("--live", words.live, "As virsh has it; Godwit moves running VMs anyway");
+    migrate->add_flag(
+        "--postcopy", words.postcopy,
+        "As virsh has it: the guest may resume before its last pages are there, which is\n"
+        "--strategy hybrid");
+    migrate
+        ->add_option("--timeout", words.migrate_timeout,
+                     "As virsh has it with --timeout-postcopy, in seconds: --finish-by")
+        ->check(CLI::PositiveNumber)
+        ->excludes("--finish-by");
     migrate->add_flag("--verify", words.verify, "Compare all RAM before the source lets go of it");
     migrate->add_flag("--detach", words.detach, "Print the migration's id and return at once");
     migrate->callback([&] {
@@ -328,6 +353,7 @@ ExitCode run(int argc, char** argv) {
     add_migrate_command(app, words, action);
     add_migration_commands(app, words, action);
     LibvirtWords libvirt_words;
+    libvirt_words.json = &words.json;
     LocalAction local_action;
     add_libvirt_commands(app, libvirt_words, local_action);
     try {

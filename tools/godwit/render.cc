@@ -40,6 +40,17 @@ std::string postcopy_text(const v1::Postcopy& drain) {
     return text;
 }
 
+std::string native_summary(const v1::MigrationReport& report) {
+    std::string text = fmt::format("moved by the hypervisor itself\n{:<36}{:>10.2f} ms\n", "total",
+                                   report.total_ms());
+    if (report.outcome() == v1::OUTCOME_DONE)
+        text += fmt::format("{:<36}{:>10.2f} ms, as it says\n{} sent\n", "downtime",
+                            report.downtime_ms(), format_bytes(report.wire_bytes()));
+    for (const std::string& warning : report.warnings())
+        text += fmt::format("warning: {}\n", warning);
+    return text;
+}
+
 std::string streams_text(const v1::MigrationReport& report) {
     std::string text =
         fmt::format("{} of {} streams used; tried:", report.streams(), report.streams_opened());
@@ -73,6 +84,7 @@ std::string round_line(const v1::Round& round) {
 }
 
 std::string summary(const v1::MigrationReport& report) {
+    if (report.engine() == "native") return native_summary(report);
     std::string text =
         fmt::format("{:>5} {:>10} {:>10} {:>12} {:>10} {:>14} {:>12} {:>6}\n", "round", "pages",
                     "sent", "wire", "ms", "rate", "dirtied/s", "r");

@@ -38,7 +38,9 @@ absl::StatusOr<uint32_t> parse_streams(const std::string& text) {
 
 absl::StatusOr<Bytes> parse_bandwidth(const std::string& text) {
     if (text == "unlimited") return Bytes{0};
-    const auto bandwidth = parse_rate(text);
+    const bool is_number =
+        !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
+    const auto bandwidth = parse_rate(is_number ? text + "MiB/s" : text);
     if (!bandwidth.ok()) return annotate(bandwidth.status(), "--bandwidth");
     if (*bandwidth < 1024)
         return absl::InvalidArgumentError("--bandwidth: it must be at least 1KiB/s");
@@ -83,6 +85,10 @@ absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
         if (ms < 1) return absl::InvalidArgumentError("--finish-by: it must be at least 1ms");
         request.set_finish_by_ms(static_cast<uint64_t>(ms));
     }
+    if (words.migrate_timeout > 0) request.set_finish_by_ms(words.migrate_timeout * 1000);
+    if (words.postcopy && words.strategy != "hybrid" && words.strategy != "postcopy")
+        return absl::InvalidArgumentError(
+            "--postcopy: it is --strategy hybrid, or postcopy; leave one of the two out");
     GODWIT_ASSIGN_OR_RETURN(const Bytes bandwidth, parse_bandwidth(words.bandwidth));
     request.set_bandwidth_bytes_per_s(bandwidth);
     GODWIT_ASSIGN_OR_RETURN(const uint32_t streams, parse_streams(words.streams));
@@ -99,6 +105,9 @@ absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
     request.set_no_page_hashes(words.no_page_hashes);
     request.set_persistent(words.persistent);
     request.set_undefine_source(words.undefine_source);
+    request.set_fallback(words.fallback);
+    request.set_native_destination(words.native_destination);
+    request.set_native_data(words.native_data);
     return request;
 }
 

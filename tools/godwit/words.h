@@ -41,6 +41,12 @@ struct Words {
     bool persistent = false;
     bool undefine_source = false;
     bool verify = false;
+    bool live = false;
+    bool postcopy = false;
+    uint64_t migrate_timeout = 0;  // seconds; 0: none
+    std::string fallback = "none";
+    std::string native_destination;
+    std::string native_data;
     bool takes_signals = false;  // the command handles Ctrl-C itself
 };
 

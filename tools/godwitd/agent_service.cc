@@ -14,6 +14,7 @@
 #include "engine/guest/vm_file/validate_spec.h"
 #include "tools/godwitd/dirty_rate.h"
 #include "tools/godwitd/host_memory.h"
+#include "tools/godwitd/migrate_settings.h"
 #include "tools/godwitd/tracker_choice.h"
 #include "transport/control/error_detail.h"
 #include "transport/frame/frame_header.h"
@@ -120,9 +121,8 @@ grpc::Status AgentService::StartVm(grpc::ServerContext*, const v1::StartVmReques
 
 grpc::Status AgentService::StopVm(grpc::ServerContext*, const v1::StopVmRequest* request,
                                   v1::StopVmResponse*) {
-    const Duration limit = request->timeout_ms() == 0
-                               ? kStopLimit
-                               : Duration(std::chrono::milliseconds(request->timeout_ms()));
+    const Duration limit =
+        request->timeout_ms() == 0 ? kStopLimit : api_timeout(request->timeout_ms());
     // Its pages may never come: then nothing else ends it.
     const std::string holder = vms_.holder(request->name());
     if (request->force() && !holder.empty() && incoming_.is_draining(holder))

@@ -282,6 +282,8 @@ void IncomingRegistry::recover_one(v1::JournalRecord record) {
         default:
             break;
     }
+    if (record.phase() == v1::JOURNAL_PHASE_RESUMED && record.arrival_owed())
+        if (const std::shared_ptr<Vm> vm = vm_of(record)) note_arrival(record, *vm);
     const std::lock_guard lock(mutex_);
     keep_answer(record.migration_id(), answer_of(record));
 }
@@ -354,9 +356,10 @@ void IncomingRegistry::recover_committed(v1::JournalRecord record) {
         record.set_guest_gone(true);
         return settle(std::move(record), v1::JOURNAL_PHASE_RESUMED, "its QEMU ended after COMMIT");
     }
-    if (!record.was_running())
-        return settle(std::move(record), v1::JOURNAL_PHASE_RESUMED,
-                      "paused, as it was at the source");
+    if (!record.was_running()) {
+        settle(record, v1::JOURNAL_PHASE_RESUMED, "paused, as it was at the source");
+        return note_arrival(record, *vm);
+    }
     if (!vms_.hold(record.vm(), id).ok()) return;  // nobody else is here yet
     {
         const std::lock_guard lock(mutex_);
@@ -441,6 +444,20 @@ bool IncomingRegistry::is_draining(const std::string& id) {
     return entry != incoming_.end() ? entry->second->state().draining() : recovering_.contains(id);
 }
 
+// The guest is here, and its earlier agent may have ended before it saw to that.
+void IncomingRegistry::note_arrival(v1::JournalRecord record, Vm& vm) {
+    const std::string& id = record.migration_id();
+    if (const absl::Status status = vm.arrived(record.vm_definition()); !status.ok())
+        spdlog::warn("migration {}: VM {} is here, but not as it was there: {}", id, record.vm(),
+                     std::string(status.message()));
+    record.set_phase(v1::JOURNAL_PHASE_RESUMED);
+    record.set_arrival_owed(false);
+    const absl::StatusOr<Journal> journal = Journal::open(options_.state_dir, id);
+    absl::Status written = journal.status();
+    if (journal.ok()) written = journal->write(record, Journal::Durability::kPageCache);
+    if (!written.ok()) spdlog::error("migration {}: {}", id, std::string(written.message()));
+}
+
 // Until it runs: a source that heard RESUMED has let go of its own copy.
 void IncomingRegistry::resume_committed(v1::JournalRecord record, Vm& vm,
                                         const std::stop_token& stop) {
@@ -462,10 +479,7 @@ void IncomingRegistry::resume_committed(v1::JournalRecord record, Vm& vm,
         if (!pause(stop)) return;  // the next agent goes on
     }
     settle(record, v1::JOURNAL_PHASE_RESUMED, detail);
-    if (!record.guest_gone()) {
-        if (const absl::Status status = vm.arrived(); !status.ok())
-            spdlog::warn("migration {}: {}", id, std::string(status.message()));
-    }
+    if (!record.guest_gone()) note_arrival(record, vm);
     vms_.release(record.vm(), id);
     if (const absl::Status status = vm.announce(); !status.ok())
         spdlog::warn("migration {}: announce: {}", id, std::string(status.message()));

@@ -72,6 +72,7 @@ class IncomingRegistry {
     void take_up_drain_again(v1::JournalRecord record, const std::shared_ptr<Vm>& vm,
                              const std::stop_token& stop);
     IncomingMigration::Dependencies dependencies_of(const std::string& id);
+    void note_arrival(v1::JournalRecord record, Vm& vm);
     void resume_committed(v1::JournalRecord record, Vm& vm, const std::stop_token& stop);
     void settle(v1::JournalRecord record, v1::JournalPhase phase, const std::string& detail);
     void keep_answer(const std::string& id, const v1::QueryResponse& answer);  // under mutex_

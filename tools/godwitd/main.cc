@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -21,6 +22,8 @@
 #include "engine/base/log.h"
 #include "engine/base/thread_placement.h"
 #include "engine/base/wait.h"
+#include "engine/guest/libvirt/enable.h"
+#include "engine/guest/libvirt/late_calls.h"
 #include "engine/guest/libvirt/libvirt_hypervisor.h"
 #include "engine/guest/qemu/qemu_hypervisor.h"
 #include "tools/godwitd/agent_service.h"
@@ -55,6 +58,8 @@ struct Flags {
 
 constexpr int kUsage = 2;
 constexpr int kRefused = 3;
+// For what others have to answer before the agent can end: a guest is given back meanwhile.
+constexpr Duration kEndLimit = std::chrono::seconds(10);
 
 // A file of ours stands beside the agent in a build tree, and in `folder` when installed.
 std::string find_beside(const std::string& file, const std::string& folder) {
@@ -119,6 +124,15 @@ void write_address(const std::string& state_dir, const HostPort& address) {
 
 constexpr std::string_view kLibvirt = "libvirt:";
 
+// The residents of domains listen in a directory where QEMU's user can make a socket and can't
+// touch another's.
+void make_resident_directory() {
+    std::error_code error;
+    std::filesystem::create_directories(kResidentDirectory, error);
+    if (error || ::chmod(kResidentDirectory, 01733) != 0)
+        spdlog::warn("{} can't be made: no domain has KVM's dirty log here", kResidentDirectory);
+}
+
 std::unique_ptr<Hypervisor> make_hypervisor(const Flags& flags, Bytes memory_limit) {
     if (flags.driver.rfind(kLibvirt, 0) == 0)
         return std::make_unique<LibvirtHypervisor>(flags.driver.substr(kLibvirt.size()));
@@ -145,6 +159,7 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit,
     Hypervisor& hypervisor = *made;
     const absl::StatusOr<HypervisorInfo> info = hypervisor.info();
     if (!info.ok()) return refuse(info.status());
+    if (hypervisor.finds_vms()) make_resident_directory();
     VmRegistry vms(hypervisor);
     if (const absl::Status status = vms.adopt(); !status.ok()) return refuse(status);
     for (const std::string& problem : host_trackers(info->has_kvm, flags.resident).problems)
@@ -212,6 +227,7 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit,
         hypervisor.trim_serial_logs();
     }
     spdlog::info("ending; VMs run on");
+    hypervisor.end_soon(kEndLimit);
     agent.end_followers();
     server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
     return 0;
@@ -326,4 +342,9 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace godwit
 
-int main(int argc, char** argv) { return godwit::run(argc, argv); }
+int main(int argc, char** argv) {
+    const int code = godwit::run(argc, argv);
+    // Threads that hang in libvirt must not meet what exit() takes down.
+    if (godwit::late_calls_that_hang() > 0) ::_exit(code);
+    return code;
+}

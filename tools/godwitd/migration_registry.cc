@@ -8,6 +8,7 @@
 #include "engine/base/hash.h"
 #include "engine/base/log.h"
 #include "engine/base/wait.h"
+#include "tools/godwitd/migrate_settings.h"
 #include "tools/godwitd/tracker_choice.h"
 
 namespace godwit {
@@ -15,39 +16,11 @@ namespace {
 
 constexpr size_t kFixedCostSamples = 5;
 constexpr Duration kFirstFixedCost = std::chrono::milliseconds(15);
-constexpr double kThrottleMaxData = 10;
-constexpr auto kLongestDowntimeLimit = std::chrono::hours(1);
-constexpr uint64_t kLongestFinishByMs = uint64_t{7} * 24 * 3600 * 1000;
 
 std::string make_id(const std::string& vm) {
     const auto now = std::chrono::system_clock::now().time_since_epoch().count();
     const std::string seed = fmt::format("{} {}", vm, now);
     return fmt::format("m-{}", to_hex(hash_bytes(std::as_bytes(std::span(seed)))).substr(0, 12));
-}
-
-template <typename Value>
-absl::Status check_range(const char* field, Value value, Value least, Value most) {
-    if (value >= least && value <= most) return absl::OkStatus();
-    return absl::InvalidArgumentError(
-        fmt::format("{} is {}; it must be {} to {}", field, value, least, most));
-}
-
-absl::StatusOr<NoConverge> no_converge_of(v1::OnNoConverge asked, Strategy strategy) {
-    switch (asked) {
-        case v1::ON_NO_CONVERGE_DEFAULT:
-            return strategy == Strategy::kHybrid ? NoConverge::kPostcopy : NoConverge::kFail;
-        case v1::ON_NO_CONVERGE_FAIL:
-            return NoConverge::kFail;
-        case v1::ON_NO_CONVERGE_STOP_AND_COPY:
-            return NoConverge::kStopAndCopy;
-        case v1::ON_NO_CONVERGE_POSTCOPY:
-            return NoConverge::kPostcopy;
-        case v1::ON_NO_CONVERGE_THROTTLE:
-            return NoConverge::kThrottle;
-        default:
-            return absl::InvalidArgumentError(
-                fmt::format("on_no_converge {} is unknown", static_cast<int>(asked)));
-    }
 }
 
 v1::MigrationEvent last_event(const v1::MigrationReport& report) {
@@ -82,67 +55,8 @@ void MigrationRegistry::set_own_address(const std::string& address) {
 
 absl::StatusOr<MigrationSettings> MigrationRegistry::settings_of(
     const v1::MigrateRequest& request) const {
-    MigrationSettings settings;
-    settings.id = request.migration_id().empty() ? make_id(request.vm()) : request.migration_id();
-    if (!is_valid_id(settings.id))
-        return absl::InvalidArgumentError(
-            fmt::format("migration_id \"{}\" must be 1 to 64 letters, digits, '.', '_' or '-', the "
-                        "first a letter or digit",
-                        settings.id));
-    GODWIT_ASSIGN_OR_RETURN(settings.destination, parse_host_port(request.destination()));
-    ConvergenceLimits& limits = settings.limits;
-    GODWIT_ASSIGN_OR_RETURN(
-        limits.strategy,
-        parse_strategy(request.strategy().empty() ? "hybrid" : request.strategy()));
-    GODWIT_ASSIGN_OR_RETURN(limits.on_no_converge,
-                            no_converge_of(request.on_no_converge(), limits.strategy));
-    GODWIT_ASSIGN_OR_RETURN(settings.tracker, tracker_name(request.tracker()));
-    if (request.downtime_limit_us() > 0)
-        settings.limits.downtime_limit = std::chrono::microseconds(request.downtime_limit_us());
-    GODWIT_RETURN_IF_ERROR(
-        check_range<int64_t>("downtime_limit_us", static_cast<int64_t>(request.downtime_limit_us()),
-                             0, std::chrono::microseconds(kLongestDowntimeLimit).count()));
-    settings.limits.threshold = request.threshold_bytes();
-    if (request.max_rounds() > 0) settings.limits.max_rounds = request.max_rounds();
-    GODWIT_RETURN_IF_ERROR(
-        check_range<uint32_t>("max_rounds", request.max_rounds(), 0, kMaxRounds));
-    // The vCPUs are held back by steps, and each takes a round.
-    if (may_throttle(settings)) limits.max_data = kThrottleMaxData;
-    if (request.max_data() > 0) settings.limits.max_data = request.max_data();
-    GODWIT_RETURN_IF_ERROR(check_range<double>("max_data", request.max_data(), 0, 1e6));
-    settings.finish_by = std::chrono::milliseconds(request.finish_by_ms());
-    GODWIT_RETURN_IF_ERROR(
-        check_range<uint64_t>("finish_by_ms", request.finish_by_ms(), 0, kLongestFinishByMs));
-    if (settings.finish_by > Duration::zero() && limits.strategy == Strategy::kStopAndCopy)
-        return absl::InvalidArgumentError(
-            "finish_by_ms: stop-and-copy has no live rounds that could be ended for it");
-    settings.bandwidth_bytes_per_s = request.bandwidth_bytes_per_s();
-    GODWIT_RETURN_IF_ERROR(check_bandwidth(settings.bandwidth_bytes_per_s));
-    if (request.streams() > 0) settings.streams = static_cast<uint16_t>(request.streams());
-    GODWIT_RETURN_IF_ERROR(check_range<uint32_t>("streams", request.streams(), 0, kMaxDataStreams));
-    settings.congestion_control = request.congestion_control();
-    if (!settings.congestion_control.empty())
-        GODWIT_RETURN_IF_ERROR(check_congestion_control(settings.congestion_control));
-    settings.source_addresses = {request.source_addresses().begin(),
-                                 request.source_addresses().end()};
-    GODWIT_RETURN_IF_ERROR(check_range<int>("the number of source_addresses",
-                                            request.source_addresses_size(), 0, kMaxDataStreams));
-    for (const std::string& address : settings.source_addresses)
-        GODWIT_RETURN_IF_ERROR(check_source_address(address));
-    settings.verify = request.verify();
-    settings.with_definition = request.persistent();
-    settings.undefine_source = request.undefine_source();
-    if (!request.compression().empty()) {
-        GODWIT_ASSIGN_OR_RETURN(settings.compression, parse_compression(request.compression()));
-    }
-    if (request.has_delta_cache_bytes()) settings.delta_cache_bytes = request.delta_cache_bytes();
-    GODWIT_RETURN_IF_ERROR(check_range<uint64_t>("delta_cache_bytes", request.delta_cache_bytes(),
-                                                 0, kMaxDeltaCacheBytes));
-    settings.page_hashes = !request.no_page_hashes();
-    if (settings.verify && !settings.page_hashes && may_use_postcopy(settings))
-        return absl::InvalidArgumentError(
-            "no_page_hashes: verify compares with them when the guest resumes before its last "
-            "pages are there; take precopy, or do without one of the two");
+    GODWIT_ASSIGN_OR_RETURN(MigrationSettings settings, migrate_settings(request));
+    if (settings.id.empty()) settings.id = make_id(request.vm());
     settings.track_unsettled = options_.track_unsettled;
     settings.freeze_limit = options_.freeze_limit;
     return settings;

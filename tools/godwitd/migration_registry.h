@@ -92,12 +92,13 @@ class MigrationRegistry {
     std::shared_ptr<Vm> hold_vm_of(const v1::JournalRecord& record);
     void finish_for_predecessor(const std::shared_ptr<Entry>& entry,
                                 const v1::JournalRecord& record);
+    void finish_native(Entry& entry, const v1::JournalRecord& record, bool is_here);
     void finish_doubt(const std::shared_ptr<Entry>& entry, const v1::JournalRecord& record,
                       const std::shared_ptr<Vm>& vm, const std::stop_token& stop);
     void finish_drain(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
                       const std::shared_ptr<Vm>& vm, std::vector<RamBlock> blocks,
                       const std::stop_token& stop);
-    void conclude(Entry& entry, v1::JournalRecord record, const v1::MigrationReport& report);
+    void conclude(Entry& entry, v1::JournalRecord record, v1::MigrationReport report);
     void forget_oldest(const Entry& but_not);  // under mutex_
     std::shared_ptr<Entry> find(const std::string& name);
     v1::MigrationReport report_of(const Entry& entry);

@@ -125,6 +125,7 @@ std::shared_ptr<Vm> MigrationRegistry::hold_vm_of(const v1::JournalRecord& recor
 void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& entry,
                                                const v1::JournalRecord& record) {
     const std::shared_ptr<Vm> vm = hold_vm_of(record);
+    if (record.native()) return finish_native(*entry, record, vm != nullptr);
     const bool left_alone = !vm && vms_.is_left_alone(entry->vm);
     const absl::StatusOr<Journal> journal = Journal::open(options_.state_dir, entry->id);
     absl::StatusOr<DecisionWord> word =
@@ -199,9 +200,27 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
     ended_.wait_for(lock, kFirstAnswerLimit, [&] { return entry->ended; });
 }
 
+// The hypervisor goes on by itself, or has ended it; either way it knows more than the journal.
+void MigrationRegistry::finish_native(Entry& entry, const v1::JournalRecord& record, bool is_here) {
+    v1::MigrationReport report = entry.report;
+    if (is_here)
+        at_source(report,
+                  "the agent ended while the hypervisor moved the VM by itself, and may still do "
+                  "so (virsh domjobinfo)");
+    else
+        needs_operator(report,
+                       "the agent ended while the hypervisor moved the VM by itself; it is here no "
+                       "more: look for it at the destination (virsh list)");
+    conclude(entry, record, report);
+}
+
 // Nobody may move the VM while a guard of the earlier agent may still act on it.
 void MigrationRegistry::conclude(Entry& entry, v1::JournalRecord record,
-                                 const v1::MigrationReport& report) {
+                                 v1::MigrationReport report) {
+    if (record.undefine_source() && report.outcome() == v1::OUTCOME_DONE) {
+        if (const absl::Status undefined = vms_.undefine(record.vm_uuid()); !undefined.ok())
+            report.add_warnings(std::string(undefined.message()));
+    }
     const absl::StatusOr<Journal> journal = Journal::open(options_.state_dir, entry.id);
     absl::Status status = journal.status();
     if (journal.ok()) {

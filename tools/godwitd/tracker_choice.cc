@@ -30,7 +30,10 @@ absl::StatusOr<TrackerChoice> choose_kvm(Vm& vm, const std::vector<pid_t>& vcpus
         return absl::FailedPreconditionError(
             "the VM runs under TCG: there is no KVM to keep a log");
     if (vm.spec().no_resident())
-        return absl::FailedPreconditionError("the VM file says resident: false");
+        return absl::FailedPreconditionError(
+            "nothing of Godwit's is preloaded into its QEMU (a VM file says resident: false; of a "
+            "domain "
+            "of libvirt: godwit libvirt enable --resident)");
     GODWIT_ASSIGN_OR_RETURN(auto tracker, KvmDirtyLogTracker::create(vm.pid(), vm.ram_blocks(),
                                                                      vcpus, vm.resident_socket()));
     const double hold_us = microseconds(tracker->attach_hold());

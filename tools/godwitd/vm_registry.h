@@ -35,6 +35,8 @@ class VmRegistry {
     // Whether there are files of a VM that is not here: it could not be adopted, and may live.
     bool is_left_alone(const std::string& name);
 
+    absl::Status undefine(const std::string& uuid) { return hypervisor_.undefine(uuid); }
+
     // A migration takes the VM: one at a time. `migration_id` is told to whoever comes second.
     // Errors: NotFound, FailedPrecondition.
     absl::StatusOr<std::shared_ptr<Vm>> hold(const std::string& name,

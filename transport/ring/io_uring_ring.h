@@ -41,6 +41,7 @@ class IoUringRing final : public Ring {
     explicit IoUringRing(Handle ring);
     [[nodiscard]] absl::Status check_operations() const;
     absl::StatusOr<size_t> begin(const Transfer& transfer) override;
+    static size_t carry_at_once(const Transfer& transfer);
     absl::StatusOr<ssize_t> wait(const Transfer& transfer) override;
     absl::Status release(int socket) override;
     absl::Status submit();

@@ -97,7 +97,10 @@ absl::Status TcpChannel::explain(const absl::Status& status, const char* what) c
 // that waits for no more than the kernel's having taken this one.
 absl::Status TcpChannel::start_send(std::span<const std::byte> bytes) {
     GODWIT_RETURN_IF_ERROR(complete_send());
-    return explain(send_ring_->start_send(socket_.get(), bytes), "Cannot send");
+    const absl::Status status = send_ring_->start_send(socket_.get(), bytes);
+    // Gone at once: there is nothing to complete.
+    if (!send_ring_->in_flight()) sent_bytes_ += send_ring_->transferred();
+    return explain(status, "Cannot send");
 }
 
 absl::Status TcpChannel::complete_send() {

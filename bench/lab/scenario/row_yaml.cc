@@ -223,6 +223,7 @@ std::vector<Row> read_rows(YamlFile& file, const YAML::Node& entry, const std::s
             continue;
         }
         for (const SweepPoint& inner : sweep(guest)) {
+            if (rows.size() > kMaxRowsOfFile) return rows;
             YAML::Node values(YAML::NodeType::Map);
             for (const auto& pair : point.values)
                 if (!pair.first.IsScalar() || pair.first.Scalar() != "guest")

@@ -54,6 +54,9 @@ struct Scenario {
     std::vector<AskedTarget> targets;
 };
 
+// Of one file, all scenarios together; a sweep of sweeps would be as long as it likes.
+inline constexpr size_t kMaxRowsOfFile = 1000;
+
 // The scenarios of one file; `file` is for messages. Errors: InvalidArgument, "FILE:LINE: KEY:
 // what is wrong", with the nearest known key for an unknown one.
 absl::StatusOr<std::vector<Scenario>> parse_scenarios(const std::string& text,

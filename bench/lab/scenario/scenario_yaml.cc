@@ -80,7 +80,8 @@ void read_engines(YamlFile& file, const YamlFields& fields, const GuestConfig& g
     base.downtime_limit = read_duration(fields, "downtime_limit", base.downtime_limit);
     std::set<std::string> labels;
     int index = 0;
-    for (const YAML::Node& entry : fields.list("engines"))
+    for (const YAML::Node& entry : fields.list("engines")) {
+        if (scenario.rows.size() > kMaxRowsOfFile) break;
         for (Row& row : read_rows(file, entry, fmt::format("engines[{}]", index++), base)) {
             const absl::Status good = check_guest(row.guest);
             if (!good.ok())
@@ -91,6 +92,7 @@ void read_engines(YamlFile& file, const YamlFields& fields, const GuestConfig& g
                            fmt::format("there are two rows \"{}\"", row.label));
             scenario.rows.push_back(std::move(row));
         }
+    }
     if (scenario.rows.empty()) fields.fault("engines", "there are none");
     index = 0;
     for (const YAML::Node& node : fields.list("targets"))
@@ -98,7 +100,8 @@ void read_engines(YamlFile& file, const YamlFields& fields, const GuestConfig& g
             read_target(file, node, fmt::format("targets[{}]", index++), labels));
 }
 
-std::vector<Scenario> read_document(YamlFile& file, const YAML::Node& document) {
+// `row_count`: of the file, so far.
+std::vector<Scenario> read_document(YamlFile& file, const YAML::Node& document, size_t& row_count) {
     const YamlFields fields(
         file, document, "",
         {"name", "about", "sets", "accel", "guest", "link", "watch", "before", "after", "limit",
@@ -107,6 +110,7 @@ std::vector<Scenario> read_document(YamlFile& file, const YAML::Node& document) 
     std::vector<Scenario> scenarios;
     for (const SweepPoint& guest : sweep(fields.child("guest")))
         for (const SweepPoint& link : sweep(fields.child("link"))) {
+            if (!file.status().ok()) return scenarios;
             Scenario scenario = frame;
             for (const SweepPoint* point : {&guest, &link})
                 if (const std::string name = sweep_name(*point); !name.empty())
@@ -115,6 +119,9 @@ std::vector<Scenario> read_document(YamlFile& file, const YAML::Node& document) 
             const GuestConfig config =
                 guest.values.IsNull() ? GuestConfig{} : read_guest(file, guest.values, "guest", {});
             read_engines(file, fields, config, scenario);
+            row_count += scenario.rows.size();
+            if (row_count > kMaxRowsOfFile)
+                fields.fault("engines", fmt::format("there are more than {} rows", kMaxRowsOfFile));
             scenarios.push_back(std::move(scenario));
         }
     return scenarios;
@@ -126,10 +133,12 @@ absl::StatusOr<std::vector<Scenario>> parse_scenarios(const std::string& text,
                                                       const std::string& path) {
     YamlFile file(path);
     std::vector<Scenario> scenarios;
+    size_t row_count = 0;
     try {
         for (const YAML::Node& document : YAML::LoadAll(text)) {
             if (document.IsNull()) continue;
-            for (Scenario& one : read_document(file, document)) scenarios.push_back(std::move(one));
+            for (Scenario& one : read_document(file, document, row_count))
+                scenarios.push_back(std::move(one));
         }
     } catch (const YAML::Exception& error) {
         return absl::InvalidArgumentError(

@@ -32,7 +32,7 @@ std::vector<SweepPoint> with_key(const std::vector<SweepPoint>& points, const YA
 }  // namespace
 
 std::vector<SweepPoint> sweep(const YAML::Node& mapping) {
-    if (!mapping.IsMap()) return {{mapping, {}}};
+    if (!mapping.IsMap() || mapping.size() > kMaxSweepKeys) return {{mapping, {}}};
     std::vector<SweepPoint> points{{YAML::Node(YAML::NodeType::Map), {}}};
     for (const auto& entry : mapping) points = with_key(points, entry.first, entry.second);
     return points;

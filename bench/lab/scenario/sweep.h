@@ -15,8 +15,10 @@ struct SweepPoint {
 };
 
 // In the order of the keys, the last one fastest. A mapping without lists is one point; so is what
-// is no mapping. At most kMaxSweepPoints: the rest is left out.
+// is no mapping, or has more keys than any that means something. At most kMaxSweepPoints: the rest
+// is left out.
 inline constexpr size_t kMaxSweepPoints = 1000;
+inline constexpr size_t kMaxSweepKeys = 64;
 std::vector<SweepPoint> sweep(const YAML::Node& mapping);
 
 // "memory=4GiB,rate=1000": what tells a point from its neighbours; empty where nothing was swept.

@@ -8,10 +8,15 @@
 #include <thread>
 
 #include "engine/base/wait.h"
+#include "engine/guest/libvirt/late_calls.h"
 
 namespace godwit {
 namespace {
 
+constexpr Duration kOpenLimit = std::chrono::seconds(10);
+constexpr Duration kEndSeenLimit = std::chrono::seconds(10);
+constexpr Duration kEndSeenPause = std::chrono::milliseconds(50);
+constexpr Duration kCloseLimit = std::chrono::seconds(2);
 // Seconds between two signs of life asked of libvirtd, and how many may stay out.
 constexpr int kKeepAliveSeconds = 5;
 constexpr unsigned int kKeepAliveCount = 5;
@@ -96,24 +101,55 @@ std::string LibvirtConnection::embedded_root() const {
     return uri_.substr(at + 5, uri_.find('&', at) - at - 5);
 }
 
-absl::StatusOr<ConnectHandle> LibvirtConnection::get() {
-    const std::lock_guard lock(mutex_);
-    if (connection_ && ::virConnectIsAlive(connection_.get()) == 1) return connection_;
-    connection_.reset();
-    GODWIT_ASSIGN_OR_RETURN(connection_, open_another());
-    return connection_;
-}
+namespace {
 
-absl::StatusOr<ConnectHandle> LibvirtConnection::open_another() const {
-    if (!start_event_loop()) return absl::InternalError("libvirt's event loop can't be started");
-    ConnectHandle fresh(::virConnectOpen(uri_.c_str()), [](virConnect* connection) {
+absl::StatusOr<ConnectHandle> open_connection(const std::string& uri) {
+    ConnectHandle fresh(::virConnectOpen(uri.c_str()), [](virConnect* connection) {
         if (connection != nullptr) ::virConnectClose(connection);
     });
-    if (!fresh) return libvirt_status(fmt::format("Cannot connect to libvirt at {}", uri_));
+    if (!fresh) return libvirt_status(fmt::format("Cannot connect to libvirt at {}", uri));
     // Local drivers have none, and need none.
     if (::virConnectSetKeepAlive(fresh.get(), kKeepAliveSeconds, kKeepAliveCount) < 0)
         ::virResetLastError();
     return fresh;
+}
+
+}  // namespace
+
+LibvirtConnection::~LibvirtConnection() {
+    if (connection_) done_within(kCloseLimit, [closed = std::move(connection_)] {});
+}
+
+absl::StatusOr<ConnectHandle> LibvirtConnection::get() {
+    std::unique_lock lock(mutex_);
+    if (is_opening_) {
+        opened_.wait(lock, [this] { return !is_opening_; });
+        if (!connection_) return last_failure_;
+        return connection_;
+    }
+    if (connection_ && ::virConnectIsAlive(connection_.get()) == 1) return connection_;
+    is_opening_ = true;
+    ConnectHandle lost = std::move(connection_);
+    lock.unlock();
+    lost.reset();
+    absl::StatusOr<ConnectHandle> fresh = open_another();
+    lock.lock();
+    is_opening_ = false;
+    if (fresh.ok()) connection_ = *fresh;
+    last_failure_ = fresh.status();
+    opened_.notify_all();
+    return fresh;
+}
+
+absl::StatusOr<ConnectHandle> LibvirtConnection::open_another() const {
+    if (!start_event_loop()) return absl::InternalError("libvirt's event loop can't be started");
+    // A libvirtd that hangs takes the connection and says nothing.
+    absl::StatusOr<ConnectHandle> opened =
+        result_within<ConnectHandle>(kOpenLimit, [uri = uri_] { return open_connection(uri); });
+    if (absl::IsDeadlineExceeded(opened.status()))
+        return absl::UnavailableError(
+            fmt::format("Cannot connect to libvirt at {}: it does not answer", uri_));
+    return opened;
 }
 
 absl::StatusOr<DomainHandle> domain_by_uuid(const ConnectHandle& connection,
@@ -134,6 +170,41 @@ absl::StatusOr<DomainHandle> find_domain(const ConnectHandle& connection, const 
             fmt::format("libvirt at this host has no domain of that name or UUID: {}", name));
     }
     return by_name;
+}
+
+namespace {
+
+// QEMU ends a little before libvirt has done with it.
+bool has_ended_soon(virDomain* domain) {
+    const MonotonicTime deadline = Clock::system().now() + kEndSeenLimit;
+    std::mutex mutex;
+    std::condition_variable timer;
+    while (::virDomainIsActive(domain) == 1) {
+        if (Clock::system().now() >= deadline) return false;
+        std::unique_lock lock(mutex);
+        timer.wait_for(lock, kEndSeenPause);
+    }
+    return true;
+}
+
+}  // namespace
+
+absl::Status undefine_domain(const std::shared_ptr<LibvirtConnection>& libvirt,
+                             const std::string& uuid) {
+    const absl::Status undefined = status_within(kAnswerLimit, [libvirt, uuid]() -> absl::Status {
+        GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, libvirt->get());
+        const absl::StatusOr<DomainHandle> found = domain_by_uuid(connection, uuid);
+        if (absl::IsNotFound(found.status())) return absl::OkStatus();  // it was transient
+        GODWIT_RETURN_IF_ERROR(found.status());
+        if (!has_ended_soon(found->get()))
+            return absl::FailedPreconditionError("it runs");  // it would become transient
+        constexpr unsigned int kFlags = VIR_DOMAIN_UNDEFINE_MANAGED_SAVE |
+                                        VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
+                                        VIR_DOMAIN_UNDEFINE_KEEP_NVRAM;
+        if (::virDomainUndefineFlags(found->get(), kFlags) < 0) return libvirt_status("libvirt");
+        return absl::OkStatus();
+    });
+    return annotate(undefined, fmt::format("Cannot undefine domain {}", uuid));
 }
 
 std::string domain_uuid(virDomain* domain) {

@@ -3,6 +3,7 @@
 
 #include <libvirt/libvirt.h>
 
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -28,11 +29,16 @@ std::string take_text(char* text);
 
 // Thread-safe. One URI; the connection is opened anew when it was lost (libvirtd was restarted). A
 // thread named "libvirt-events" delivers events, one for all connections of the process.
+//
+// What is called on a connection takes as long as libvirtd does, closing it too: late_calls.h.
 class LibvirtConnection {
   public:
     explicit LibvirtConnection(std::string uri) : uri_(std::move(uri)) {}
+    ~LibvirtConnection();
+    LibvirtConnection(const LibvirtConnection&) = delete;
+    LibvirtConnection& operator=(const LibvirtConnection&) = delete;
 
-    // Errors: Unavailable, PermissionDenied, and libvirt's own for a bad URI.
+    // Takes 10 s at most. Errors: Unavailable, PermissionDenied, and libvirt's own for a bad URI.
     absl::StatusOr<ConnectHandle> get();
     // A connection of its own: libvirtd serves few calls at once on each, and one domain that hangs
     // must not hold up the others. Errors: as get().
@@ -47,7 +53,11 @@ class LibvirtConnection {
   private:
     const std::string uri_;
     std::mutex mutex_;
+    std::condition_variable opened_;
+    // One caller opens it for all that wait.
+    bool is_opening_ GODWIT_GUARDED_BY(mutex_) = false;
     ConnectHandle connection_ GODWIT_GUARDED_BY(mutex_);
+    absl::Status last_failure_ GODWIT_GUARDED_BY(mutex_);
 };
 
 // Errors: NotFound, and as libvirt_status().
@@ -56,5 +66,10 @@ absl::StatusOr<DomainHandle> domain_by_uuid(const ConnectHandle& connection,
 // By name, or by UUID where no domain has that name.
 absl::StatusOr<DomainHandle> find_domain(const ConnectHandle& connection, const std::string& name);
 std::string domain_uuid(virDomain* domain);
+
+// Removes the definition of a domain that has ended, once libvirt has seen that; of one that was
+// transient there is none. Errors: FailedPrecondition when it runs. Takes kAnswerLimit at most.
+absl::Status undefine_domain(const std::shared_ptr<LibvirtConnection>& libvirt,
+                             const std::string& uuid);
 
 }  // namespace godwit

@@ -77,7 +77,7 @@ std::vector<MemoryBackend> memory_backends(const std::vector<std::string>& argv)
     std::vector<MemoryBackend> backends;
     for (size_t i = 0; i + 1 < argv.size(); ++i) {
         if (argv[i] != "-object") continue;
-        const Json object = Json::parse(argv[i + 1], nullptr, false);
+        const Json object = parse_json(argv[i + 1]);
         const std::string type = json_text(object, "qom-type");
         if (!has_prefix(type, "memory-backend-")) continue;
         const auto share = object.find("share");

@@ -6,12 +6,13 @@
 #include <pugixml.hpp>
 #include <string_view>
 
+#include "dirty-tracking/resident/protocol.h"
 #include "engine/guest/libvirt/xml_text.h"
+#include "engine/guest/vm_file/validate_spec.h"
 
 namespace godwit {
 namespace {
 
-constexpr const char* kQemuNamespace = "http://libvirt.org/schemas/domain/qemu/1.0";
 constexpr std::array<const char*, 2> kIncoming{"-incoming", "defer"};
 
 bool is_argument(const pugi::xml_node& node, const char* value) {
@@ -61,6 +62,13 @@ void add_disks(const pugi::xml_node& domain, v1::VmSpec& spec) {
     }
 }
 
+std::string socket_in(const pugi::xml_node& domain) {
+    for (const pugi::xml_node& variable : domain.child("qemu:commandline").children("qemu:env"))
+        if (is(variable.attribute("name"), resident::kPathVariable))
+            return variable.attribute("value").value();
+    return {};
+}
+
 }  // namespace
 
 absl::StatusOr<v1::VmSpec> spec_of_domain(const std::string& xml) {
@@ -73,7 +81,11 @@ absl::StatusOr<v1::VmSpec> spec_of_domain(const std::string& xml) {
     if (spec.name().empty() || spec.uuid().empty())
         return absl::InvalidArgumentError("the domain's XML has no name or no UUID");
     // libvirt writes KiB, whatever it was given.
-    spec.set_memory_bytes(domain.child("memory").text().as_ullong() << 10);
+    const uint64_t memory_kib = domain.child("memory").text().as_ullong();
+    if (memory_kib > kMaxMemoryBytes >> 10)
+        return absl::InvalidArgumentError(
+            fmt::format("the domain has {} KiB of memory: more than 64 TiB", memory_kib));
+    spec.set_memory_bytes(memory_kib << 10);
     spec.set_vcpus(domain.child("vcpu").text().as_uint(1));
     spec.set_accel(is(domain.attribute("type"), "kvm") ? v1::ACCEL_KVM : v1::ACCEL_TCG);
     const pugi::xml_node os = domain.child("os");
@@ -83,9 +95,7 @@ absl::StatusOr<v1::VmSpec> spec_of_domain(const std::string& xml) {
     spec.set_append(os.child("cmdline").text().get());
     spec.set_firmware(os.child("loader").text().get());
     add_disks(domain, spec);
-    spec.set_no_resident(true);
-    for (const pugi::xml_node& variable : domain.child("qemu:commandline").children("qemu:env"))
-        if (is(variable.attribute("name"), "GODWIT_RESIDENT_SOCKET")) spec.set_no_resident(false);
+    spec.set_no_resident(socket_in(domain).empty());
     spec.set_balloon(!discarding_devices_of(xml).empty());
     spec.set_domain_xml(domain_text(document));
     return spec;
@@ -111,6 +121,11 @@ absl::StatusOr<std::string> without_incoming(const std::string& xml) {
     return domain_text(document);
 }
 
+std::string resident_socket_of(const std::string& xml) {
+    const absl::StatusOr<pugi::xml_document> document = parse_domain(xml);
+    return document.ok() ? socket_in(document->child("domain")) : std::string();
+}
+
 std::vector<std::string> domain_problems(const std::string& xml) {
     const absl::StatusOr<pugi::xml_document> document = parse_domain(xml);
     if (!document.ok()) return {std::string(document.status().message())};
@@ -130,9 +145,12 @@ std::vector<std::string> domain_problems(const std::string& xml) {
         if (is(device.attribute("type"), "vdpa"))
             refuse(device, "vDPA: hardware writes the guest's memory unseen");
     }
-    for (const pugi::xml_node& device : devices.children("disk"))
+    for (const pugi::xml_node& device : devices.children("disk")) {
         if (is(device.attribute("type"), "vhostuser") || is(device.attribute("type"), "vhostvdpa"))
             refuse(device, "vhost-user: another process writes the guest's memory unseen");
+        if (is(device.attribute("type"), "nvme"))
+            refuse(device, "an NVMe drive of this host is passed through: detach it first");
+    }
     for (const pugi::xml_node& device : devices.children("filesystem"))
         refuse(device, "a directory of this host is shared with the guest: unmount and detach it");
     for (const pugi::xml_node& device : devices.children("shmem"))

@@ -19,6 +19,10 @@ absl::StatusOr<std::string> with_incoming(const std::string& xml);
 // Takes out what with_incoming() put in; the same text when there is nothing of it.
 absl::StatusOr<std::string> without_incoming(const std::string& xml);
 
+// Where the resident of this domain's QEMU listens, as its environment says; empty where none is
+// preloaded.
+std::string resident_socket_of(const std::string& xml);
+
 // Devices and settings with which it can't be moved, each by its alias and with the reason.
 std::vector<std::string> domain_problems(const std::string& xml);
 // Aliases of devices that give memory back by themselves.

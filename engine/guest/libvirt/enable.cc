@@ -1,15 +1,19 @@
 #include "engine/guest/libvirt/enable.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <pugixml.hpp>
 #include <vector>
 
+#include "dirty-tracking/resident/protocol.h"
 #include "engine/guest/libvirt/xml_text.h"
 
 namespace godwit {
 namespace {
 
 constexpr const char* kMetadataNamespace = "https://godwit.dev/libvirt/1";
+constexpr const char* kPreload = "LD_PRELOAD";
 constexpr const char* kBefore = "godwit:before";
 
 bool has_value(const pugi::xml_node& node, const char* attribute, const char* value) {
@@ -29,6 +33,31 @@ pugi::xml_node child_of(pugi::xml_node parent, const char* name) {
 void set(pugi::xml_node node, const char* attribute, const char* value) {
     node.remove_attribute(attribute);
     node.append_attribute(attribute).set_value(value);
+}
+
+pugi::xml_node variable_of(const pugi::xml_node& domain, const char* name) {
+    for (const pugi::xml_node& variable : domain.child("qemu:commandline").children("qemu:env"))
+        if (has_value(variable, "name", name)) return variable;
+    return {};
+}
+
+void add_variable(pugi::xml_node domain, const char* name, const std::string& value) {
+    pugi::xml_node variable = child_of(domain, "qemu:commandline").append_child("qemu:env");
+    variable.append_attribute("name").set_value(name);
+    variable.append_attribute("value").set_value(value.c_str());
+}
+
+// What enable_resident() put in; false: there was nothing of it.
+bool remove_resident(pugi::xml_node domain) {
+    const pugi::xml_node socket = variable_of(domain, resident::kPathVariable);
+    if (!socket) return false;
+    pugi::xml_node line = domain.child("qemu:commandline");
+    line.remove_child(socket);
+    line.remove_child(variable_of(domain, kPreload));
+    if (line.first_child()) return true;
+    domain.remove_child(line);
+    domain.remove_attribute("xmlns:qemu");
+    return true;
 }
 
 std::string in_one_way(const std::string& xml) {
@@ -72,11 +101,29 @@ absl::StatusOr<std::string> enable_migration(const std::string& xml) {
     return domain_text(document);
 }
 
+absl::StatusOr<std::string> enable_resident(const std::string& xml, const std::string& library) {
+    GODWIT_ASSIGN_OR_RETURN(const std::string enabled, enable_migration(xml));
+    GODWIT_ASSIGN_OR_RETURN(pugi::xml_document document, parse_domain(enabled));
+    pugi::xml_node domain = document.child("domain");
+    if (variable_of(domain, resident::kPathVariable)) return enabled;
+    if (const pugi::xml_node other = variable_of(domain, kPreload))
+        return absl::FailedPreconditionError(fmt::format(
+            "{} is preloaded into its QEMU already, by <qemu:env name='LD_PRELOAD'>: take it out",
+            other.attribute("value").value()));
+    set(domain, "xmlns:qemu", kQemuNamespace);
+    add_variable(domain, kPreload, library);
+    add_variable(domain, resident::kPathVariable,
+                 fmt::format("{}/{}.sock", kResidentDirectory, domain.child("uuid").text().get()));
+    return domain_text(document);
+}
+
 absl::StatusOr<std::string> disable_migration(const std::string& xml) {
     GODWIT_ASSIGN_OR_RETURN(pugi::xml_document document, parse_domain(xml));
     pugi::xml_node domain = document.child("domain");
+    const bool had_resident = remove_resident(domain);
     pugi::xml_node metadata = domain.child("metadata");
     const pugi::xml_node before = metadata.child(kBefore);
+    if (!before && had_resident) return domain_text(document);
     if (!before)
         return absl::FailedPreconditionError(
             "there is nothing to undo: godwit libvirt enable did not change this domain");

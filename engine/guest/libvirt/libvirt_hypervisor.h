@@ -12,7 +12,7 @@
 namespace godwit {
 
 // Thread-safe. Every domain that runs is a VM of this host (find(), names()); start() makes those
-// that wait for a migration.
+// that wait for a migration. Whatever libvirtd does, calls take kAnswerLimit at most, start() 40 s.
 class LibvirtHypervisor final : public Hypervisor {
   public:
     explicit LibvirtHypervisor(const std::string& uri)
@@ -32,11 +32,12 @@ class LibvirtHypervisor final : public Hypervisor {
     void trim_serial_logs() override {}
     [[nodiscard]] std::string serial_log_path(const std::string&) const override { return {}; }
 
-  private:
-    absl::StatusOr<std::shared_ptr<LibvirtVm>> open(virDomain* domain,
-                                                    const std::string& definition = {});
-    absl::StatusOr<DomainRun> run_of(virDomain* domain);
+    absl::Status undefine(const std::string& uuid) override {
+        return undefine_domain(connection_, uuid);
+    }
+    void end_soon(Duration limit) override;
 
+  private:
     const std::shared_ptr<LibvirtConnection> connection_;
 };
 

@@ -1,13 +1,8 @@
 // LibvirtMonitor: QMP through libvirt, which has QEMU's only monitor.
 #pragma once
 
-#include <condition_variable>
-#include <deque>
 #include <memory>
-#include <mutex>
 #include <string>
-#include <thread>
-#include <vector>
 
 #include "engine/base/thread_annotations.h"
 #include "engine/guest/libvirt/connection.h"
@@ -17,17 +12,19 @@ namespace godwit {
 
 // libvirt's calls have no deadline of their own (a domain that is busy is waited for, 30 s long),
 // so they are made by threads of ours named "libvirt-call"; one that came too late ends unheard.
-// Destroying the session waits for calls that are under way.
+// Destroying the session takes 2 s at most: what hangs then is left behind. It tells of its end
+// (kLost) when the connection breaks.
 class LibvirtMonitor final : public QmpSession {
   public:
     // Calls that may be under way at once: as QmpClient's, but each takes a thread.
     static constexpr size_t kMaxCalls = 16;
 
-    // Errors: NotFound when the domain does not run, or was started anew since (`domain_id`, which
-    // libvirt gives at each start); as libvirt_status().
-    static absl::StatusOr<std::unique_ptr<QmpSession>> open(const ConnectHandle& connection,
-                                                            const std::string& uuid, int domain_id,
-                                                            OnEvent on_event);
+    // By a connection of its own. Errors: NotFound when the domain does not run, or was started
+    // anew since (`domain_id`, which libvirt gives at each start); DeadlineExceeded; as
+    // libvirt_status().
+    static absl::StatusOr<std::unique_ptr<QmpSession>> open(
+        std::shared_ptr<LibvirtConnection> libvirt, const std::string& uuid, int domain_id,
+        MonotonicTime deadline, OnEvent on_event);
     ~LibvirtMonitor() override;
 
     absl::StatusOr<Json> execute(std::string_view command, Json arguments, Duration limit,
@@ -37,26 +34,23 @@ class LibvirtMonitor final : public QmpSession {
 
   private:
     struct Call;
+    struct Work;
     // What libvirt's callbacks hold on to: it outlives the session.
     struct Sink;
 
-    LibvirtMonitor(ConnectHandle connection, DomainHandle domain, std::shared_ptr<Sink> sink);
+    // The handles, what libvirt calls, and the threads that call libvirt.
+    struct Parts;
+
+    explicit LibvirtMonitor(std::shared_ptr<Sink> sink);
+    static absl::StatusOr<std::unique_ptr<QmpSession>> open_now(const LibvirtConnection& libvirt,
+                                                                const std::string& uuid,
+                                                                int domain_id,
+                                                                const std::shared_ptr<Sink>& sink);
     absl::Status register_events();
-    void work(const std::stop_token& stop);
-    absl::StatusOr<Json> carry_out(const Call& call);
 
-    const ConnectHandle connection_;
-    const DomainHandle domain_;
     const std::shared_ptr<Sink> sink_;
-    int monitor_events_ = -1;
-    int lifecycle_events_ = -1;
-
-    std::mutex mutex_;
-    std::condition_variable_any called_;
-    std::condition_variable answered_;
-    std::deque<std::shared_ptr<Call>> queue_ GODWIT_GUARDED_BY(mutex_);
-    size_t idle_ GODWIT_GUARDED_BY(mutex_) = 0;
-    std::vector<std::jthread> workers_ GODWIT_GUARDED_BY(mutex_);
+    const std::shared_ptr<Work> work_;
+    std::shared_ptr<Parts> parts_;  // given away at the end
 };
 
 }  // namespace godwit

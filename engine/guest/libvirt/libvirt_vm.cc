@@ -7,6 +7,7 @@
 
 #include "engine/guest/libvirt/domain_xml.h"
 #include "engine/guest/libvirt/libvirt_monitor.h"
+#include "engine/guest/libvirt/native_move.h"
 
 namespace godwit {
 namespace {
@@ -16,6 +17,9 @@ constexpr Duration kCommandLimit = std::chrono::seconds(10);
 // for a crash otherwise. What it does by itself, SIGTERM and up to 15 s of waiting, takes too long
 // for a source whose guest waits for pages.
 constexpr Duration kToldLimit = std::chrono::milliseconds(50);
+constexpr Duration kTidyLimit = std::chrono::seconds(2);
+// A look-up takes a moment; a libvirt that hangs hears nothing before QEMU ends.
+constexpr Duration kLookUpLimit = std::chrono::seconds(1);
 constexpr std::string_view kAddressKind = "libvirt";
 
 }  // namespace
@@ -26,15 +30,15 @@ absl::StatusOr<std::shared_ptr<LibvirtVm>> LibvirtVm::create(
     std::vector<std::string> discarding_devices) {
     GODWIT_ASSIGN_OR_RETURN(UniqueFd pidfd, open_process(run.process));
     GODWIT_ASSIGN_OR_RETURN(Wakeup wakeup, Wakeup::create());
-    Parts parts{.name = spec.name(),
-                .process = run.process,
-                .pidfd = std::move(pidfd),
-                .ram_blocks = std::move(ram_blocks),
-                .open_session = [connection, run](MonotonicTime, QmpSession::OnEvent on_event)
-                    -> absl::StatusOr<std::unique_ptr<QmpSession>> {
-                    GODWIT_ASSIGN_OR_RETURN(const ConnectHandle handle, connection->open_another());
-                    return LibvirtMonitor::open(handle, run.uuid, run.id, std::move(on_event));
-                }};
+    Parts parts{
+        .name = spec.name(),
+        .process = run.process,
+        .pidfd = std::move(pidfd),
+        .ram_blocks = std::move(ram_blocks),
+        .open_session = [connection, run](MonotonicTime deadline, QmpSession::OnEvent on_event) {
+            return LibvirtMonitor::open(connection, run.uuid, run.id, deadline,
+                                        std::move(on_event));
+        }};
     return std::shared_ptr<LibvirtVm>(
         new LibvirtVm(std::move(parts), std::move(wakeup), std::move(connection), run,
                       std::move(spec), std::move(problems), std::move(discarding_devices)));
@@ -49,6 +53,11 @@ LibvirtVm::LibvirtVm(Parts parts, Wakeup wakeup, std::shared_ptr<LibvirtConnecti
       spec_(std::move(spec)),
       problems_(std::move(problems)),
       discarding_devices_(std::move(discarding_devices)) {}
+
+LibvirtVm::~LibvirtVm() {
+    const std::lock_guard lock(mutex_);
+    if (destroyer_) destroyer_->done_by(Clock::system().now() + kTidyLimit);
+}
 
 // --- the guard's way ------------------------------------------------------------------------
 
@@ -74,14 +83,48 @@ absl::StatusOr<std::shared_ptr<LibvirtVm>> LibvirtVm::open(const std::string& gu
     return create(std::move(connection), run, std::move(spec), {}, {}, {});
 }
 
+absl::StatusOr<DomainHandle> LibvirtVm::domain_of(const ConnectHandle& connection,
+                                                  const DomainRun& run, const std::string& name) {
+    GODWIT_ASSIGN_OR_RETURN(DomainHandle domain, domain_by_uuid(connection, run.uuid));
+    if (static_cast<int>(::virDomainGetID(domain.get())) != run.id)
+        return absl::NotFoundError(fmt::format("domain {} has ended", name));
+    return domain;
+}
+
+template <typename Result>
+absl::StatusOr<Result> LibvirtVm::ask_of_domain(
+    std::function<absl::StatusOr<Result>(virDomain*)> ask) {
+    if (ended()) return absl::NotFoundError(fmt::format("domain {} has ended", spec_.name()));
+    return result_within<Result>(
+        kAnswerLimit,
+        [connection = connection_, run = run_, name = spec_.name(),
+         ask = std::move(ask)]() -> absl::StatusOr<Result> {
+            GODWIT_ASSIGN_OR_RETURN(const ConnectHandle handle, connection->get());
+            GODWIT_ASSIGN_OR_RETURN(const DomainHandle domain, domain_of(handle, run, name));
+            return ask(domain.get());
+        });
+}
+
 // --- questions ------------------------------------------------------------------------------
 
 absl::StatusOr<std::vector<std::string>> LibvirtVm::migration_blockers() {
     if (!problems_.empty()) return problems_;
+    GODWIT_ASSIGN_OR_RETURN(
+        const int job_type, ask_of_domain<int>([](virDomain* domain) -> absl::StatusOr<int> {
+            virDomainJobInfo job{};
+            if (::virDomainGetJobInfo(domain, &job) < 0)
+                return libvirt_status("Cannot ask for libvirt's job on the domain");
+            return job.type;
+        }));
+    if (job_type != VIR_DOMAIN_JOB_NONE)
+        return std::vector<std::string>{fmt::format(
+            "libvirt has a job on domain {} already (a migration, a save, a dump, a backup): wait "
+            "until virsh domjobinfo says None, or end it by virsh domjobabort",
+            spec_.name())};
     return QmpVm::migration_blockers();
 }
 
-std::string LibvirtVm::resident_socket() const { return {}; }
+std::string LibvirtVm::resident_socket() const { return resident_socket_of(spec_.domain_xml()); }
 
 // --- migration ------------------------------------------------------------------------------
 
@@ -109,63 +152,55 @@ absl::Status LibvirtVm::roll_back(bool run, Duration limit) {
 absl::StatusOr<v1::VmSpec> LibvirtVm::spec_to_move(bool with_definition) {
     v1::VmSpec moved = spec_;
     if (!with_definition) return moved;
-    GODWIT_ASSIGN_OR_RETURN(const DomainHandle found, domain());
-    // Of a transient domain: its present run, as virsh does it.
-    unsigned int flags = VIR_DOMAIN_XML_SECURE | VIR_DOMAIN_XML_MIGRATABLE;
-    if (::virDomainIsPersistent(found.get()) == 1) flags |= VIR_DOMAIN_XML_INACTIVE;
-    char* xml = ::virDomainGetXMLDesc(found.get(), flags);
-    if (xml == nullptr) return libvirt_status("Cannot read the domain's definition");
-    GODWIT_ASSIGN_OR_RETURN(std::string definition, without_incoming(take_text(xml)));
+    GODWIT_ASSIGN_OR_RETURN(
+        std::string definition,
+        ask_of_domain<std::string>([](virDomain* domain) -> absl::StatusOr<std::string> {
+            // Of a transient domain: its present run, as virsh does it.
+            unsigned int flags = VIR_DOMAIN_XML_SECURE | VIR_DOMAIN_XML_MIGRATABLE;
+            if (::virDomainIsPersistent(domain) == 1) flags |= VIR_DOMAIN_XML_INACTIVE;
+            char* xml = ::virDomainGetXMLDesc(domain, flags);
+            if (xml == nullptr) return libvirt_status("Cannot read the domain's definition");
+            return without_incoming(take_text(xml));
+        }));
     moved.set_domain_definition_xml(std::move(definition));
     return moved;
 }
 
-absl::Status LibvirtVm::undefine() {
-    {
-        // libvirt must have seen the end: it would keep the definition of a domain that runs.
-        const std::lock_guard lock(mutex_);
-        if (destroyer_.joinable()) destroyer_.join();
-    }
-    GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, connection_->get());
-    const absl::StatusOr<DomainHandle> found = domain_by_uuid(connection, run_.uuid);
-    if (absl::IsNotFound(found.status())) return absl::OkStatus();  // it was transient
-    GODWIT_RETURN_IF_ERROR(found.status());
-    constexpr unsigned int kFlags = VIR_DOMAIN_UNDEFINE_MANAGED_SAVE |
-                                    VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
-                                    VIR_DOMAIN_UNDEFINE_KEEP_NVRAM;
-    if (::virDomainUndefineFlags(found->get(), kFlags) < 0)
-        return libvirt_status(fmt::format("Cannot undefine domain {}", spec_.name()));
-    return absl::OkStatus();
+absl::Status LibvirtVm::undefine() { return undefine_domain(connection_, run_.uuid); }
+
+absl::Status LibvirtVm::arrived(const std::string& definition) {
+    absl::Status status = restore_migration_settings(kCommandLimit);
+    if (definition.empty()) return status;
+    const absl::Status defined =
+        status_within(kAnswerLimit, [libvirt = connection_, definition]() -> absl::Status {
+            GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, libvirt->get());
+            const DomainHandle domain(::virDomainDefineXML(connection.get(), definition.c_str()));
+            return domain ? absl::OkStatus() : libvirt_status("libvirt");
+        });
+    status.Update(annotate(defined, fmt::format("Cannot define domain {}", spec_.name())));
+    return status;
 }
 
-absl::Status LibvirtVm::arrived() {
-    absl::Status status = restore_migration_settings(kCommandLimit);
-    if (spec_.domain_definition_xml().empty()) return status;
-    absl::StatusOr<ConnectHandle> connection = connection_->get();
-    if (!connection.ok()) return connection.status();
-    const DomainHandle defined(
-        ::virDomainDefineXML(connection->get(), spec_.domain_definition_xml().c_str()));
-    if (!defined)
-        status.Update(libvirt_status(fmt::format("Cannot define domain {}", spec_.name())));
-    return status;
+absl::StatusOr<NativeProgress> LibvirtVm::move_natively(
+    const NativeMove& move, const std::function<bool(const NativeProgress&)>& go_on) {
+    return migrate_by_libvirt(connection_, run_.uuid, move, go_on);
 }
 
 // --- the end --------------------------------------------------------------------------------
 
-absl::StatusOr<DomainHandle> LibvirtVm::domain() {
-    if (ended()) return absl::NotFoundError(fmt::format("domain {} has ended", spec_.name()));
-    GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, connection_->get());
-    GODWIT_ASSIGN_OR_RETURN(DomainHandle domain, domain_by_uuid(connection, run_.uuid));
-    if (static_cast<int>(::virDomainGetID(domain.get())) != run_.id)
-        return absl::NotFoundError(fmt::format("domain {} has ended", spec_.name()));
-    return domain;
-}
-
 absl::Status LibvirtVm::kill(Duration limit) {
-    if (absl::StatusOr<DomainHandle> found = domain(); found.ok()) {
+    if (ended()) return QmpVm::kill(limit);
+    auto found = result_within<std::shared_ptr<virDomain>>(
+        kLookUpLimit,
+        [connection = connection_, run = run_,
+         name = spec_.name()]() -> absl::StatusOr<std::shared_ptr<virDomain>> {
+            GODWIT_ASSIGN_OR_RETURN(const ConnectHandle handle, connection->get());
+            return domain_of(handle, run, name);
+        });
+    if (found.ok()) {
         const std::lock_guard lock(mutex_);
-        destroyer_ =
-            std::jthread([domain = *std::move(found)] { ::virDomainDestroy(domain.get()); });
+        destroyer_ = std::make_unique<LateCall>(
+            [domain = *std::move(found)] { ::virDomainDestroy(domain.get()); });
         if (await_end(Clock::system().now() + std::min(kToldLimit, limit)).ok())
             return absl::OkStatus();
     }
@@ -175,10 +210,13 @@ absl::Status LibvirtVm::kill(Duration limit) {
 absl::Status LibvirtVm::stop(bool force, Duration limit) {
     const MonotonicTime deadline = Clock::system().now() + limit;
     if (force) return kill(limit);
-    absl::StatusOr<DomainHandle> found = domain();
-    if (!found.ok()) return absl::IsNotFound(found.status()) ? absl::OkStatus() : found.status();
-    if (::virDomainShutdown(found->get()) < 0)
-        return libvirt_status(fmt::format("Cannot shut domain {} down", spec_.name()));
+    const auto told = ask_of_domain<bool>([](virDomain* domain) -> absl::StatusOr<bool> {
+        if (::virDomainShutdown(domain) < 0) return libvirt_status("libvirt");
+        return true;
+    });
+    if (absl::IsNotFound(told.status())) return absl::OkStatus();
+    if (!told.ok())
+        return annotate(told.status(), fmt::format("Cannot shut domain {} down", spec_.name()));
     if (await_end(deadline).ok()) return absl::OkStatus();
     return absl::DeadlineExceededError(fmt::format(
         "domain {} did not power off in time; the guest may not know how, or is paused: use "

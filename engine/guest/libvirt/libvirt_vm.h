@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/guest/libvirt/connection.h"
+#include "engine/guest/libvirt/late_calls.h"
 #include "engine/guest/qemu/qmp_vm.h"
 
 namespace godwit {
@@ -18,7 +19,7 @@ struct DomainRun {
 };
 
 // Made by LibvirtHypervisor. QMP goes through libvirt; so do the ways in which the domain ends, for
-// libvirt to know.
+// libvirt to know. Whatever libvirtd does, no call takes longer than its limit, or kAnswerLimit.
 class LibvirtVm final : public QmpVm {
   public:
     // `problems`: why it can't be migrated; then it may have no RAM blocks. Errors: NotFound when
@@ -27,6 +28,8 @@ class LibvirtVm final : public QmpVm {
         std::shared_ptr<LibvirtConnection> connection, const DomainRun& run, v1::VmSpec spec,
         std::vector<RamBlock> ram_blocks, std::vector<std::string> problems,
         std::vector<std::string> discarding_devices);
+    // Waits 2 s at most for libvirt to have done with a domain that was killed.
+    ~LibvirtVm() override;
     // The same VM from guard_address(), without its RAM: for the guard.
     static absl::StatusOr<std::shared_ptr<LibvirtVm>> open(const std::string& guard_address);
     static bool is_address(const std::string& guard_address);
@@ -39,8 +42,9 @@ class LibvirtVm final : public QmpVm {
     absl::Status roll_back(bool run, Duration limit) override;
     absl::StatusOr<v1::VmSpec> spec_to_move(bool with_definition) override;
     absl::Status undefine() override;
-    // Defines the domain too, where its spec has a definition.
-    absl::Status arrived() override;
+    absl::Status arrived(const std::string& definition) override;
+    absl::StatusOr<NativeProgress> move_natively(
+        const NativeMove& move, const std::function<bool(const NativeProgress&)>& go_on) override;
     // By SIGKILL, once libvirt knows that it is to end the domain: it goes on tidying up after this
     // has returned.
     absl::Status kill(Duration limit) override;
@@ -52,8 +56,13 @@ class LibvirtVm final : public QmpVm {
     LibvirtVm(Parts parts, Wakeup wakeup, std::shared_ptr<LibvirtConnection> connection,
               DomainRun run, v1::VmSpec spec, std::vector<std::string> problems,
               std::vector<std::string> discarding_devices);
-    // The domain, as long as it is this run of it. Errors: NotFound.
-    absl::StatusOr<DomainHandle> domain();
+    // The domain, as long as it is this run of it. Takes as long as libvirtd does. Errors:
+    // NotFound.
+    static absl::StatusOr<DomainHandle> domain_of(const ConnectHandle& connection,
+                                                  const DomainRun& run, const std::string& name);
+    // What `ask` says of it, within kAnswerLimit. It must own what it uses.
+    template <typename Result>
+    absl::StatusOr<Result> ask_of_domain(std::function<absl::StatusOr<Result>(virDomain*)> ask);
     absl::Status restore_migration_settings(Duration limit);
 
     const std::shared_ptr<LibvirtConnection> connection_;
@@ -63,7 +72,7 @@ class LibvirtVm final : public QmpVm {
     const std::vector<std::string> discarding_devices_;
 
     std::mutex mutex_;
-    std::jthread destroyer_ GODWIT_GUARDED_BY(mutex_);
+    std::unique_ptr<LateCall> destroyer_ GODWIT_GUARDED_BY(mutex_);
 };
 
 }  // namespace godwit

@@ -11,6 +11,8 @@
 #include <cstring>
 #include <vector>
 
+#include "engine/guest/qemu/qmp_lines.h"
+
 namespace godwit {
 namespace {
 
@@ -45,6 +47,18 @@ ssize_t send_some(int socket, std::string_view bytes, int fd_to_pass) {
         std::memcpy(CMSG_DATA(header), &fd_to_pass, sizeof fd_to_pass);
     }
     return ::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+// What ends a command; without it QEMU goes on reading.
+constexpr std::string_view kCommandEnd = "}\n";
+// A byte that is no JSON makes QEMU drop what it has of a command, and say so to nobody (a reply
+// without an id); the end of the line makes it read on. docs/interop/qmp-spec.txt.
+constexpr std::string_view kTakeBack = "\xff\n";
+
+std::string to_text(uint64_t id, const std::string& command, const Json& arguments) {
+    Json message{{"execute", command}, {"id", id}};
+    if (!arguments.empty()) message["arguments"] = arguments;
+    return message.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 std::chrono::microseconds wall_now() {
@@ -100,24 +114,57 @@ absl::Status QmpClient::negotiate(MonotonicTime deadline) {
     return execute("qmp_capabilities", Json::object(), deadline - Clock::system().now()).status();
 }
 
+absl::StatusOr<uint64_t> QmpClient::begin_call(std::string_view command, uint64_t id) {
+    const std::lock_guard lock(mutex_);
+    if (!closed_.ok()) return annotate(closed_, command);
+    if (pending_.size() >= kMaxPending)
+        return absl::ResourceExhaustedError(
+            fmt::format("{}: {} QMP commands wait already", command, kMaxPending));
+    if (id == 0) id = next_id_++;
+    pending_.emplace(id, Pending{});
+    return id;
+}
+
+void QmpClient::foresee(std::string_view command, const Json& arguments) {
+    const std::unique_lock sending(send_mutex_, std::try_to_lock);
+    if (!sending.owns_lock() || foreseen_) return;
+    Call call{.command = std::string(command),
+              .arguments = arguments.is_null() ? Json::object() : arguments};
+    {
+        const std::lock_guard lock(mutex_);
+        if (!closed_.ok()) return;
+        call.id = next_id_++;
+    }
+    const std::string text = to_text(call.id, call.command, call.arguments);
+    // Where the socket is full there is nothing to be gained.
+    const ssize_t put = send_some(
+        socket_.get(), std::string_view(text).substr(0, text.size() - kCommandEnd.size()), -1);
+    if (put <= 0) return;
+    foreseen_ = std::move(call);
+    // Half of a half is taken back like the whole.
+    if (static_cast<size_t>(put) + kCommandEnd.size() != text.size()) foreseen_->command.clear();
+}
+
 absl::StatusOr<Json> QmpClient::execute(std::string_view command, Json arguments, Duration limit,
                                         int fd_to_pass) {
     const MonotonicTime deadline = Clock::system().now() + limit;
-    uint64_t id = 0;
+    Call call{.command = std::string(command),
+              .arguments = arguments.is_null() ? Json::object() : std::move(arguments)};
+    absl::Status sent;
     {
-        const std::lock_guard lock(mutex_);
-        if (!closed_.ok()) return annotate(closed_, command);
-        if (pending_.size() >= kMaxPending)
-            return absl::ResourceExhaustedError(
-                fmt::format("{}: {} QMP commands wait already", command, kMaxPending));
-        id = next_id_++;
-        pending_.emplace(id, Pending{});
+        const std::lock_guard sending(send_mutex_);
+        const bool same = foreseen_ && fd_to_pass < 0 && foreseen_->command == call.command &&
+                          foreseen_->arguments == call.arguments;
+        GODWIT_ASSIGN_OR_RETURN(call.id, begin_call(command, same ? foreseen_->id : 0));
+        const bool half_is_out = foreseen_.has_value();
+        foreseen_.reset();
+        if (half_is_out) sent = send(same ? kCommandEnd : kTakeBack, deadline, -1);
+        // What comes next would be read as the rest of it.
+        if (!sent.ok()) close_with(sent);
+        if (sent.ok() && !same)
+            sent = send(to_text(call.id, call.command, call.arguments), deadline, fd_to_pass);
     }
-    Json message{{"execute", command}, {"id", id}};
-    if (!arguments.is_null() && !arguments.empty()) message["arguments"] = std::move(arguments);
-    const std::string line = message.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-    const absl::Status sent = send(line, deadline, fd_to_pass);
-
+    const uint64_t id = call.id;
     std::unique_lock lock(mutex_);
     const auto entry = pending_.find(id);
     if (sent.ok())
@@ -136,12 +183,11 @@ absl::StatusOr<Json> QmpClient::execute(std::string_view command, Json arguments
                     std::chrono::duration<double, std::milli>(limit).count()));
 }
 
-absl::Status QmpClient::send(const std::string& line, MonotonicTime deadline, int fd_to_pass) {
-    const std::lock_guard sending(send_mutex_);
+absl::Status QmpClient::send(std::string_view bytes, MonotonicTime deadline, int fd_to_pass) {
     size_t sent = 0;
-    while (sent < line.size()) {
-        const ssize_t put = send_some(socket_.get(), std::string_view(line).substr(sent),
-                                      sent == 0 ? fd_to_pass : -1);
+    while (sent < bytes.size()) {
+        const ssize_t put =
+            send_some(socket_.get(), bytes.substr(sent), sent == 0 ? fd_to_pass : -1);
         if (put >= 0) {
             sent += static_cast<size_t>(put);
             continue;
@@ -160,7 +206,12 @@ absl::Status QmpClient::send(const std::string& line, MonotonicTime deadline, in
 }
 
 void QmpClient::read_all() {
-    std::string buffer;
+    QmpLines lines;
+    const auto take_line = [this](std::string_view line) -> absl::Status {
+        GODWIT_ASSIGN_OR_RETURN(QmpMessage message, parse_qmp_line(line));
+        take(std::move(message));
+        return absl::OkStatus();
+    };
     std::vector<char> chunk(size_t{64} << 10);
     absl::Status status;
     while (status.ok()) {
@@ -174,28 +225,12 @@ void QmpClient::read_all() {
         else if (got == 0)
             status = absl::UnavailableError("QEMU closed the QMP connection");
         else
-            status = take_lines(buffer.append(chunk.data(), static_cast<size_t>(got)));
+            status = lines.append({chunk.data(), static_cast<size_t>(got)}, take_line);
     }
     close_with(status);
     const std::lock_guard lock(mutex_);
     reader_done_ = true;
     changed_.notify_all();
-}
-
-absl::Status QmpClient::take_lines(std::string& buffer) {
-    size_t begin = 0;
-    for (size_t end = buffer.find('\n'); end != std::string::npos; end = buffer.find('\n', begin)) {
-        std::string_view line(buffer.data() + begin, end - begin);
-        begin = end + 1;
-        if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
-        if (line.empty()) continue;
-        GODWIT_ASSIGN_OR_RETURN(QmpMessage message, parse_qmp_line(line));
-        take(std::move(message));
-    }
-    buffer.erase(0, begin);
-    if (buffer.size() > kMaxLineBytes)
-        return absl::InternalError("QEMU wrote a QMP line of more than 16 MiB");
-    return absl::OkStatus();
 }
 
 void QmpClient::take(QmpMessage message) {

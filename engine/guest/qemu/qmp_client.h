@@ -23,8 +23,6 @@ namespace godwit {
 // reader calls on_event for each, which must not block and must not call execute() or stop().
 class QmpClient final : public QmpSession {
   public:
-    // No answer that we ask for is near this; a peer that writes more is broken.
-    static constexpr size_t kMaxLineBytes = size_t{16} << 20;
     // Calls in flight: the engine, the agent's API and a rollback make a handful.
     static constexpr size_t kMaxPending = 64;
 
@@ -44,6 +42,8 @@ class QmpClient final : public QmpSession {
     absl::StatusOr<Json> execute(std::string_view command, Json arguments, Duration limit,
                                  int fd_to_pass = -1) override;
 
+    void foresee(std::string_view command, const Json& arguments) override;
+
     [[nodiscard]] absl::Status state() const override;
     [[nodiscard]] bool wait_closed(Duration limit) const override;
     // Ends the session: every waiter gets Cancelled. Returns when the reader has ended.
@@ -53,12 +53,19 @@ class QmpClient final : public QmpSession {
     struct Pending {
         std::optional<QmpReply> reply;
     };
+    struct Call {
+        uint64_t id = 0;
+        std::string command;
+        Json arguments;  // an object
+    };
 
     QmpClient(UniqueFd socket, Wakeup wakeup, OnEvent on_event);
     absl::Status negotiate(MonotonicTime deadline);
-    absl::Status send(const std::string& line, MonotonicTime deadline, int fd_to_pass);
+    // A call that waits for its reply; its id is `id` unless that is 0. Returns the id.
+    absl::StatusOr<uint64_t> begin_call(std::string_view command, uint64_t id);
+    // The caller holds send_mutex_.
+    absl::Status send(std::string_view bytes, MonotonicTime deadline, int fd_to_pass);
     void read_all();
-    absl::Status take_lines(std::string& buffer);
     void take(QmpMessage message);
     void close_with(const absl::Status& reason);
 
@@ -67,6 +74,8 @@ class QmpClient final : public QmpSession {
     const OnEvent on_event_;
 
     std::mutex send_mutex_;  // one command's bytes stay together; taken before mutex_
+    // QEMU has all of it but the end.
+    std::optional<Call> foreseen_ GODWIT_GUARDED_BY(send_mutex_);
     mutable std::mutex mutex_;
     mutable std::condition_variable changed_;
     bool greeted_ GODWIT_GUARDED_BY(mutex_) = false;

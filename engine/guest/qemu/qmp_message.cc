@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 namespace godwit {
 namespace {
@@ -23,7 +24,31 @@ std::chrono::microseconds stamp_of(const Json& message) {
     return std::chrono::seconds(seconds) + std::chrono::microseconds(micros);
 }
 
+bool is_too_deep(std::string_view text) {
+    size_t depth = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < text.size(); ++i) {
+        const char c = text[i];
+        if (quoted) {
+            if (c == '\\') ++i;
+            quoted = c != '"';
+        } else if (c == '"') {
+            quoted = true;
+        } else if (c == '[' || c == '{') {
+            if (++depth > kMaxJsonDepth) return true;
+        } else if ((c == ']' || c == '}') && depth > 0) {
+            --depth;
+        }
+    }
+    return false;
+}
+
 }  // namespace
+
+Json parse_json(std::string_view text) {
+    if (is_too_deep(text)) return Json(Json::value_t::discarded);
+    return Json::parse(text, nullptr, /*allow_exceptions=*/false);
+}
 
 std::string json_text(const Json& object, std::string_view key) {
     const Json* value = member(object, key);
@@ -33,13 +58,15 @@ std::string json_text(const Json& object, std::string_view key) {
 
 int64_t json_number(const Json& object, std::string_view key) {
     const Json* value = member(object, key);
-    // An unsigned number above the signed range is out of range for every field that we read.
-    const int64_t* number = value == nullptr ? nullptr : value->get_ptr<const int64_t*>();
-    return number == nullptr ? 0 : *number;
+    if (value == nullptr || !value->is_number_integer()) return 0;
+    // Out of range for every field that we read.
+    constexpr uint64_t kMost = std::numeric_limits<int64_t>::max();
+    if (value->is_number_unsigned() && value->get<uint64_t>() > kMost) return 0;
+    return value->get<int64_t>();
 }
 
 absl::StatusOr<QmpMessage> parse_qmp_line(std::string_view line) {
-    const Json message = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    const Json message = parse_json(line);
     if (message.is_discarded() || !message.is_object())
         return absl::InternalError(
             fmt::format("QEMU wrote what is no QMP: {}", line.substr(0, 80)));

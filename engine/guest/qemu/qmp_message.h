@@ -45,7 +45,13 @@ absl::Status qmp_error(std::string_view command, const QmpReply& reply);
 MonotonicTime stamp_to_monotonic(std::chrono::microseconds stamp,
                                  std::chrono::microseconds now_wall, MonotonicTime now);
 
-// The member `key` of an object as text (a number); empty (0) when it is absent or of another type.
+// JSON from outside this process; a discarded value when it is none, or deeper than kMaxJsonDepth:
+// copying and writing a value recurse, and so would overflow the stack.
+inline constexpr size_t kMaxJsonDepth = 64;  // QMP itself allows 1024 and uses a handful
+Json parse_json(std::string_view text);
+
+// The member `key` of an object as text (a number); empty (0) when it is absent, of another type,
+// or beyond int64_t.
 std::string json_text(const Json& object, std::string_view key);
 int64_t json_number(const Json& object, std::string_view key);
 

@@ -5,7 +5,6 @@
 //                              │                │                   │                    │ │
 //   roll_back():               └── migrate_cancel: cancelled, and QEMU resumes by itself ┘ cont
 //   destination:  prepare ─► begin: active ─► completed (paused) ─► resume: cont
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -28,6 +27,11 @@ constexpr int kMaxContinues = 3;
 
 constexpr const char* kSaveFd = "godwit-save";
 constexpr const char* kLoadFd = "godwit-load";
+
+constexpr const char* kMigrateCommand = "migrate";
+Json migrate_arguments() { return {{"uri", fmt::format("fd:{}", kSaveFd)}}; }
+constexpr const char* kContinueCommand = "migrate-continue";
+Json continue_arguments() { return {{"state", "pre-switchover"}}; }
 
 bool is_under_way(std::string_view status) {
     static constexpr std::array<std::string_view, 7> kStates{
@@ -60,38 +64,39 @@ absl::StatusOr<std::string> QmpVm::migration_status() {
     return migration_status_within(kMigrationCommandLimit);
 }
 
-absl::Status QmpVm::prepare_device_save() {
-    GODWIT_RETURN_IF_ERROR(set_capabilities(
-        {"events", "x-ignore-shared", "pause-before-switchover", "late-block-activate"}));
-    // Device state is small: QEMU's own pacing and its own downtime estimate must not delay it.
-    return command("migrate-set-parameters",
-                   {{"max-bandwidth", int64_t{1} << 40},
-                    {"downtime-limit", 2'000'000},
-                    {"announce-rounds", 0}},
-                   kMigrationCommandLimit)
-        .status();
-}
-
-absl::Status QmpVm::begin_device_save(UniqueFd out) {
+absl::Status QmpVm::prepare_device_save(UniqueFd out) {
     struct stat info {};
     if (::fstat(out.get(), &info) != 0 || !S_ISSOCK(info.st_mode))
         return absl::InvalidArgumentError(
             "device state must go out by a socket: QEMU cannot be freed from a write to a pipe");
-    UniqueFd copy(::fcntl(out.get(), F_DUPFD_CLOEXEC, 0));
-    if (!copy.valid()) return errno_status(errno, "F_DUPFD_CLOEXEC");
-    {
-        const std::lock_guard lock(event_mutex_);
-        save_socket_ = std::move(copy);
-    }
+    GODWIT_RETURN_IF_ERROR(set_capabilities(
+        {"events", "x-ignore-shared", "pause-before-switchover", "late-block-activate"}));
+    // Device state is small: QEMU's own pacing and its own downtime estimate must not delay it.
+    GODWIT_RETURN_IF_ERROR(command("migrate-set-parameters",
+                                   {{"max-bandwidth", int64_t{1} << 40},
+                                    {"downtime-limit", 2'000'000},
+                                    {"announce-rounds", 0}},
+                                   kMigrationCommandLimit)
+                               .status());
     GODWIT_RETURN_IF_ERROR(
         command("getfd", {{"fdname", kSaveFd}}, kMigrationCommandLimit, out.get()).status());
-    return command("migrate", {{"uri", fmt::format("fd:{}", kSaveFd)}}, kMigrationCommandLimit)
-        .status();
+    {
+        const std::lock_guard lock(event_mutex_);
+        save_socket_ = std::move(out);
+    }
+    foresee(kMigrateCommand, migrate_arguments());
+    return absl::OkStatus();
+}
+
+absl::Status QmpVm::begin_device_save() {
+    GODWIT_RETURN_IF_ERROR(
+        command(kMigrateCommand, migrate_arguments(), kMigrationCommandLimit).status());
+    foresee(kContinueCommand, continue_arguments());
+    return absl::OkStatus();
 }
 
 absl::Status QmpVm::finish_device_save() {
-    return command("migrate-continue", {{"state", "pre-switchover"}}, kMigrationCommandLimit)
-        .status();
+    return command(kContinueCommand, continue_arguments(), kMigrationCommandLimit).status();
 }
 
 void QmpVm::break_save_stream() {
@@ -134,7 +139,10 @@ absl::Status QmpVm::roll_back(bool run, Duration limit) {
 absl::Status QmpVm::cont_and_confirm(MonotonicTime deadline) {
     for (int attempt = 0; attempt < kMaxContinues; ++attempt) {
         const uint64_t seen_count = event_count();
+        const uint64_t resumes_before = resume_count();
         GODWIT_RETURN_IF_ERROR(command("cont", {}, left_until(deadline)).status());
+        // The event comes before the answer, on the same connection.
+        if (runs_since(resumes_before)) return absl::OkStatus();
         while (true) {
             GODWIT_ASSIGN_OR_RETURN(std::string state, run_state_text(left_until(deadline)));
             if (state == "running") return absl::OkStatus();
@@ -171,6 +179,8 @@ absl::Status QmpVm::begin_device_load(UniqueFd in) {
                    kMigrationCommandLimit)
         .status();
 }
+
+void QmpVm::foresee_resume() { foresee("cont", {}); }
 
 absl::Status QmpVm::resume(Duration limit) {
     const MonotonicTime deadline = Clock::system().now() + limit;

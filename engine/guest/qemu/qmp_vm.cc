@@ -7,11 +7,14 @@
 #include <array>
 #include <utility>
 
+#include "engine/guest/qemu/qmp_replies.h"
+
 namespace godwit {
 namespace {
 
 // For commands that QEMU answers at once unless its main loop hangs.
 constexpr Duration kCommandLimit = std::chrono::seconds(10);
+constexpr Duration kRegainPause = std::chrono::milliseconds(500);
 // A connection breaks a little before the process that held it has ended.
 constexpr Duration kExitLag = std::chrono::milliseconds(500);
 
@@ -91,6 +94,15 @@ absl::StatusOr<Json> QmpVm::command(std::string_view name, Json arguments, Durat
     return reply;
 }
 
+void QmpVm::foresee(std::string_view name, const Json& arguments) {
+    std::shared_ptr<QmpSession> client;
+    {
+        const std::lock_guard lock(session_mutex_);
+        client = session_;
+    }
+    if (client) client->foresee(name, arguments);
+}
+
 // A lost connection is told from a lost QEMU.
 absl::Status QmpVm::explain(absl::Status status) {
     if (absl::IsFailedPrecondition(status) || absl::IsUnimplemented(status) ||
@@ -108,10 +120,17 @@ absl::Status QmpVm::explain(absl::Status status) {
 // --- events and the end of the process ------------------------------------------------------
 
 void QmpVm::on_qmp_event(const QmpEvent& event, MonotonicTime at) {
+    if (event.name == QmpSession::kLost) {
+        lost_ = true;
+        return wakeup_.notify();
+    }
     const GuestEvent translated = to_guest_event(event, at);
     {
         const std::lock_guard lock(event_mutex_);
         ++event_count_;
+        if (translated.kind == GuestEventKind::kResume) ++resume_count_;
+        if (translated.kind == GuestEventKind::kResume || translated.kind == GuestEventKind::kStop)
+            runs_ = translated.kind == GuestEventKind::kResume;
         if (translated.kind == GuestEventKind::kMigration) {
             last_migration_ = translated.detail;
             if (last_migration_ == "completed" || last_migration_ == "failed") save_socket_.reset();
@@ -137,6 +156,16 @@ uint64_t QmpVm::event_count() {
     return event_count_;
 }
 
+uint64_t QmpVm::resume_count() {
+    const std::lock_guard lock(event_mutex_);
+    return resume_count_;
+}
+
+bool QmpVm::runs_since(uint64_t resumes_before) {
+    const std::lock_guard lock(event_mutex_);
+    return runs_ && resume_count_ != resumes_before;
+}
+
 void QmpVm::wait_event(uint64_t seen_count, Duration limit) {
     std::unique_lock lock(event_mutex_);
     event_arrived_.wait_until(lock, Clock::system().now() + limit,
@@ -145,9 +174,13 @@ void QmpVm::wait_event(uint64_t seen_count, Duration limit) {
 
 void QmpVm::watch_process(const std::stop_token& stop) {
     set_thread_name("qemu-watch");
-    while (!wait_readable(parts_.pidfd.get(), wakeup_.fd(), std::nullopt).ok()) {
+    const auto look_again = [this] {
+        return lost_ ? std::optional(Clock::system().now() + kRegainPause) : std::nullopt;
+    };
+    while (!wait_readable(parts_.pidfd.get(), wakeup_.fd(), look_again()).ok()) {
         if (stop.stop_requested()) return;
         wakeup_.drain();  // a new listener, and no news for it
+        if (lost_ && has_listener()) regain_session();
     }
     const GuestEvent gone{GuestEventKind::kGone, end_reason(), Clock::system().now()};
     std::shared_ptr<QmpSession> client;
@@ -156,18 +189,29 @@ void QmpVm::watch_process(const std::stop_token& stop) {
         client = session_;
     }
     // What QEMU said last (SHUTDOWN, say) comes before the news of its end, where somebody listens.
-    bool heard = false;
-    {
-        const std::lock_guard lock(listener_mutex_);
-        heard = listener_ != nullptr;
-    }
-    if (client && heard) client->wait_closed(kExitLag);
+    if (client && has_listener()) (void)client->wait_closed(kExitLag);
     client.reset();
     deliver(gone);
     while (wait_readable(wakeup_.fd(), -1, std::nullopt).ok() && !stop.stop_requested()) {
         wakeup_.drain();
         deliver(gone);
     }
+}
+
+// Whoever listens may wait for an event that came in between.
+void QmpVm::regain_session() {
+    lost_ = false;
+    const absl::StatusOr<std::string> status = migration_status_within(kCommandLimit);
+    if (!status.ok()) {
+        lost_ = true;
+        return;
+    }
+    on_qmp_event({.name = "MIGRATION", .data = {{"status", *status}}}, Clock::system().now());
+}
+
+bool QmpVm::has_listener() {
+    const std::lock_guard lock(listener_mutex_);
+    return listener_ != nullptr;
 }
 
 std::string QmpVm::end_reason() {
@@ -182,10 +226,7 @@ bool QmpVm::ended() const { return has_ended(parts_.pidfd.get()); }
 
 absl::StatusOr<std::vector<pid_t>> QmpVm::vcpu_threads() {
     GODWIT_ASSIGN_OR_RETURN(Json cpus, command("query-cpus-fast", {}, kCommandLimit));
-    std::vector<pid_t> threads;
-    for (const Json& cpu : cpus)
-        threads.push_back(static_cast<pid_t>(json_number(cpu, "thread-id")));
-    return threads;
+    return vcpu_threads_of(cpus);
 }
 
 absl::StatusOr<std::string> QmpVm::run_state_text(Duration limit) {
@@ -200,12 +241,7 @@ absl::StatusOr<RunState> QmpVm::run_state() {
 
 absl::StatusOr<std::vector<std::string>> QmpVm::migration_blockers() {
     GODWIT_ASSIGN_OR_RETURN(Json reply, command("query-migrate", {}, kCommandLimit));
-    std::vector<std::string> reasons;
-    const auto blocked = reply.is_object() ? reply.find("blocked-reasons") : reply.end();
-    if (blocked == reply.end()) return reasons;
-    for (const Json& reason : *blocked)
-        if (const auto* text = reason.get_ptr<const std::string*>()) reasons.push_back(*text);
-    return reasons;
+    return blocked_reasons_of(reply);
 }
 
 std::string QmpVm::incarnation() const {
@@ -214,14 +250,7 @@ std::string QmpVm::incarnation() const {
 
 absl::StatusOr<std::vector<std::string>> QmpVm::plugged_memory() {
     GODWIT_ASSIGN_OR_RETURN(const Json reply, command("query-memory-devices", {}, kCommandLimit));
-    std::vector<std::string> names;
-    if (!reply.is_array()) return names;
-    for (const Json& device : reply) {
-        const Json data = device.value("data", Json::object());
-        // A device that was added without an id is known by its memory.
-        names.push_back(data.value("id", data.value("memdev", "a memory device")));
-    }
-    return names;
+    return memory_devices_of(reply);
 }
 
 absl::Status QmpVm::drain_block_io(Duration limit) {

@@ -1,6 +1,7 @@
 // QmpVm: a running QEMU over QMP: what every driver of QEMUs shares.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -22,7 +23,9 @@ namespace godwit {
 //
 // The QMP session is made anew when it was lost: after a restart in the middle of a drain QEMU may
 // answer nothing until its page faults are served, and the VM is there all the same. Events between
-// two sessions are lost. A listener that is set after QEMU's end is told kGone at once.
+// two sessions are lost; where a session tells of its end (QmpSession::kLost) and somebody listens,
+// it is made anew at once, and where QEMU's migration has got to meanwhile is told as an event. A
+// listener that is set after QEMU's end is told kGone at once.
 class QmpVm : public Vm {
   public:
     ~QmpVm() override;
@@ -46,11 +49,12 @@ class QmpVm : public Vm {
     absl::StatusOr<std::vector<std::string>> migration_blockers() override;
     absl::StatusOr<std::vector<std::string>> plugged_memory() override;
     absl::Status drain_block_io(Duration limit) override;
-    absl::Status prepare_device_save() override;
-    absl::Status begin_device_save(UniqueFd out) override;
+    absl::Status prepare_device_save(UniqueFd out) override;
+    absl::Status begin_device_save() override;
     absl::Status finish_device_save() override;
     absl::Status roll_back(bool run, Duration limit) override;
     absl::Status begin_device_load(UniqueFd in) override;
+    void foresee_resume() override;
     absl::Status resume(Duration limit) override;
     absl::Status announce() override;
     absl::Status kill(Duration limit) override;
@@ -71,6 +75,8 @@ class QmpVm : public Vm {
     // One QMP command; NotFound with the reason when QEMU has ended.
     absl::StatusOr<Json> command(std::string_view name, Json arguments, Duration limit,
                                  int fd_to_pass = -1);
+    // The session's foresee(), where there is a session.
+    void foresee(std::string_view name, const Json& arguments);
     // Waits until the process has ended, and reaps it where it is our child.
     absl::Status await_end(MonotonicTime deadline);
 
@@ -87,9 +93,15 @@ class QmpVm : public Vm {
     void deliver(const GuestEvent& event);
     // Events so far; wait_event() returns once there are more, or after `limit`.
     uint64_t event_count();
+    uint64_t resume_count();
+    // Whether the guest has been seen to resume since there were so many RESUME events, and not to
+    // stop again.
+    bool runs_since(uint64_t resumes_before);
     void wait_event(uint64_t seen_count, Duration limit);
 
     void watch_process(const std::stop_token& stop);
+    void regain_session();
+    [[nodiscard]] bool has_listener();
     // Why the process ended; it has.
     std::string end_reason();
 
@@ -103,6 +115,8 @@ class QmpVm : public Vm {
     std::condition_variable event_arrived_;
     uint64_t event_count_ GODWIT_GUARDED_BY(event_mutex_) = 0;
     std::string last_migration_ GODWIT_GUARDED_BY(event_mutex_);  // "" before the first event
+    uint64_t resume_count_ GODWIT_GUARDED_BY(event_mutex_) = 0;   // RESUME events
+    bool runs_ GODWIT_GUARDED_BY(event_mutex_) = false;  // RESUME was the last of RESUME and STOP
     // Our copy of the socket that device state goes out by, until it is all out: shutting it down
     // frees a QEMU that hangs in a write, and then answers no QMP.
     UniqueFd save_socket_ GODWIT_GUARDED_BY(event_mutex_);
@@ -115,6 +129,7 @@ class QmpVm : public Vm {
     bool connecting_ GODWIT_GUARDED_BY(session_mutex_) = false;  // by one caller, without the mutex
     std::shared_ptr<QmpSession> session_ GODWIT_GUARDED_BY(session_mutex_);
 
+    std::atomic<bool> lost_{false};  // the session, and nobody has made another yet
     std::jthread watcher_;
 };
 

@@ -13,17 +13,18 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "engine/guest/qemu/qmp_message.h"
+
 namespace godwit {
 namespace {
 
 constexpr size_t kMaxRecordBytes = size_t{1} << 20;
 constexpr std::streamoff kLastWordsBytes = 1024;
 
-// Only what is in the state directory comes back in: a record is our own file, but a damaged one
-// must not end the agent.
+}  // namespace
+
 absl::StatusOr<VmRecord> parse_record(const std::string& text) {
-    using Json = nlohmann::json;
-    const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+    const Json json = parse_json(text);
     if (json.is_discarded() || !json.is_object())
         return absl::DataLossError("it is no JSON object");
     VmRecord record;
@@ -40,8 +41,6 @@ absl::StatusOr<VmRecord> parse_record(const std::string& text) {
     }
     return record;
 }
-
-}  // namespace
 
 VmPaths vm_paths(const std::string& state_dir, const std::string& vm_name) {
     return {fmt::format("{}/vms/{}", state_dir, vm_name)};

@@ -37,6 +37,8 @@ struct VmRecord {
 
 // Replaces the file in one step. Errors: those of the system calls.
 absl::Status write_record(const VmRecord& record, const std::string& path);
+// Errors: DataLoss. A record is our own file, but a damaged one must not end the agent.
+absl::StatusOr<VmRecord> parse_record(const std::string& text);
 // Errors: NotFound, DataLoss when the file is no record.
 absl::StatusOr<VmRecord> read_record(const std::string& path);
 

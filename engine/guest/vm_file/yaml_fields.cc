@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <set>
 
 namespace godwit {
 namespace {
@@ -64,7 +65,7 @@ YamlFields::YamlFields(YamlFile& file, const YAML::Node& node, std::string field
         node_ = YAML::Node(YAML::NodeType::Map);
         return;
     }
-    std::vector<std::string> seen;
+    std::set<std::string> seen;
     for (const auto& entry : node_) {
         const int line = line_of(entry.first);
         if (!entry.first.IsScalar()) {
@@ -75,9 +76,7 @@ YamlFields::YamlFields(YamlFile& file, const YAML::Node& node, std::string field
         file_.note_line(this->field(key), line);
         if (std::find(known.begin(), known.end(), key) == known.end())
             file_.fault(line, this->field(key), unknown_key(key, known));
-        if (std::find(seen.begin(), seen.end(), key) != seen.end())
-            file_.fault(line, this->field(key), "is there twice");
-        seen.push_back(key);
+        if (!seen.insert(key).second) file_.fault(line, this->field(key), "is there twice");
     }
 }
 

@@ -86,11 +86,8 @@ DestinationTable destination_table() {
     const auto urgent = [](F frame) { return std::pair(StreamKind::kUrgent, frame); };
     for (int i = 0; i < kDestinationPhaseCount; ++i)
         table[static_cast<D>(i)][urgent(F::kPing)] = static_cast<D>(i);
-    // Pages come while none is missing, and again in the drain.
-    for (const D phase : {D::kLive, D::kArming, D::kArmed, D::kDraining})
-        table[phase][data(F::kPages)] = phase;
     for (const D phase : {D::kLive, D::kArming, D::kArmed, D::kPunched, D::kDraining})
-        table[phase][data(F::kMarker)] = phase;
+        for (const F frame : {F::kPages, F::kMarker}) table[phase][data(frame)] = phase;
     table[D::kDraining][urgent(F::kMarker)] = D::kDraining;
     for (const D phase : {D::kArmed, D::kPunched}) table[phase][data(F::kPunch)] = D::kPunched;
     table[D::kLive][urgent(F::kPostcopyBegin)] = D::kArming;
@@ -138,8 +135,8 @@ TEST(DestinationPhases, HaveExactlyTheseSteps) {
     }
 }
 
-TEST(DestinationPhases, TakeNoPageByAnyOtherWayOnceOneIsMissing) {
-    for (const D phase : {D::kPunched, D::kServing, D::kCommittedServing})
+TEST(DestinationPhases, TakeNoPushedPageFromTheLastPunchOnUntilTheDrain) {
+    for (const D phase : {D::kServing, D::kCommittedServing})
         EXPECT_FALSE(after(phase, StreamKind::kData, F::kPages).has_value()) << name_of(phase);
 }
 

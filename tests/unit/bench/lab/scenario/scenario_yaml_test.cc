@@ -47,6 +47,25 @@ std::string with_engines(const std::string& engines) {
     return "name: one\nguest: {memory: 128MiB, ws: 16MiB}\nengines:\n" + engines;
 }
 
+// 12 guests by 12 links by 12 rows: more than anybody runs, and than fits into memory before long.
+TEST(ScenarioYaml, RefusesSweepsThatGrowBeyondAllBounds) {
+    std::string numbers, delays;
+    for (int i = 1; i <= 12; ++i) {
+        numbers += fmt::format("{}{}", i == 1 ? "" : ", ", i);
+        delays += fmt::format("{}{}ms", i == 1 ? "" : ", ", i);
+    }
+    EXPECT_THAT(complaint(fmt::format("name: one\n"
+                                      "guest: {{memory: 128MiB, ws: 16MiB, rate: [{}]}}\n"
+                                      "link: {{rate: 1Gbit, delay: [{}]}}\n"
+                                      "engines:\n  - {{engine: godwit, max_rounds: [{}]}}\n",
+                                      numbers, delays, numbers)),
+                HasSubstr("there are more than 1000 rows"));
+    std::string keys;
+    for (int i = 0; i < 100; ++i) keys += fmt::format("k{}: [1, 2], ", i);
+    EXPECT_THAT(complaint(with_engines("  - {" + keys + "engine: copy}\n")),
+                HasSubstr("unknown key"));
+}
+
 TEST(ScenarioYaml, ReadsEverythingThatAScenarioHas) {
     const auto parsed = parse_scenarios(kFull, "dense.yaml");
     ASSERT_TRUE(parsed.ok()) << parsed.status();

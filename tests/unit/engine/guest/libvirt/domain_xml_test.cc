@@ -10,6 +10,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
+using ::testing::UnorderedElementsAre;
 
 std::string domain(const std::string& devices = "", const std::string& rest = "") {
     return "<domain type='kvm'><name>web</name><uuid>6f6b1d2e-0000-4000-8000-000000000001</uuid>"
@@ -67,6 +68,16 @@ TEST(DomainXml, NamesEachDeviceThatCannotBeMovedByItsAlias) {
     EXPECT_THAT(
         domain_problems(domain("<filesystem><alias name='fs0'/></filesystem><tpm/><shmem/>")),
         ElementsAre(HasSubstr("fs0: "), HasSubstr("shmem: "), HasSubstr("tpm: ")));
+    EXPECT_THAT(domain_problems(domain(
+                    "<disk type='nvme'><alias name='virtio-disk0'/></disk><disk type='network'/>"
+                    "<disk type='vhostuser'><alias name='virtio-disk1'/></disk>"
+                    "<interface type='hostdev'><alias name='hostdev1'/></interface>"
+                    "<interface type='vdpa'><alias name='net2'/></interface><vsock/>"
+                    "<memory model='nvdimm'><alias name='nvdimm0'/></memory>"
+                    "<memory model='dimm'><alias name='dimm0'/></memory>")),
+                UnorderedElementsAre(HasSubstr("virtio-disk0: "), HasSubstr("virtio-disk1: "),
+                                     HasSubstr("hostdev1: "), HasSubstr("net2: "),
+                                     HasSubstr("vsock: "), HasSubstr("nvdimm0: ")));
     EXPECT_THAT(domain_problems(domain("", "<launchSecurity type='sev'/>")),
                 ElementsAre(HasSubstr("launchSecurity")));
 }
@@ -76,6 +87,34 @@ TEST(DomainXml, NamesDevicesThatGiveMemoryBack) {
     EXPECT_THAT(discarding_devices_of(
                     domain("<memballoon model='virtio'><alias name='balloon0'/></memballoon>")),
                 ElementsAre("balloon0"));
+}
+
+TEST(DomainXml, RefusesMoreMemoryThanThereCanBe) {
+    for (const char* kib : {"18014398509481984", "68719476737", "99999999999999999999999"})
+        EXPECT_EQ(spec_of_domain("<domain><name>w</name><uuid>u</uuid><memory>" + std::string(kib) +
+                                 "</memory></domain>")
+                      .status()
+                      .code(),
+                  absl::StatusCode::kInvalidArgument)
+            << kib;
+}
+
+TEST(DomainXml, RefusesElementsThatAreTooDeep) {
+    // In the place that is taken out, and that recursion would walk through.
+    const auto nested = [](size_t depth) {
+        std::string inner;
+        for (size_t i = 0; i < depth; ++i) inner += "<a>";
+        for (size_t i = 0; i < depth; ++i) inner += "</a>";
+        return domain("", "<qemu:commandline><qemu:arg value='-incoming'>" + inner +
+                              "</qemu:arg><qemu:arg value='defer'/></qemu:commandline>");
+    };
+    EXPECT_TRUE(spec_of_domain(nested(50)).ok());
+    for (const size_t depth : {200, 100'000}) {
+        EXPECT_EQ(spec_of_domain(nested(depth)).status().code(),
+                  absl::StatusCode::kInvalidArgument);
+        EXPECT_FALSE(with_incoming(nested(depth)).ok());
+        EXPECT_FALSE(without_incoming(nested(depth)).ok());
+    }
 }
 
 TEST(DomainXml, RefusesWhatIsNoDomain) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "engine/guest/libvirt/domain_xml.h"
 #include "engine/guest/libvirt/xml_text.h"
 
 namespace godwit {
@@ -31,6 +32,36 @@ TEST(EnableMigration, MakesMemorySharedAndNamedAndTakesItselfBack) {
         ASSERT_TRUE(back.ok());
         EXPECT_EQ(*back, in_one_way(domain_with(backing)));
     }
+}
+
+TEST(EnableResident, PreloadsItAndTakesItselfBack) {
+    for (const char* rest :
+         {"", "<qemu:commandline><qemu:arg value='-fw_cfg'/></qemu:commandline>"}) {
+        const std::string before = domain_with(rest);
+        const auto enabled = enable_resident(before, "/lib/libgodwit-resident.so");
+        ASSERT_TRUE(enabled.ok()) << enabled.status();
+        EXPECT_THAT(*enabled,
+                    HasSubstr("<qemu:env name='LD_PRELOAD' value='/lib/libgodwit-resident.so' />"));
+        EXPECT_EQ(resident_socket_of(*enabled),
+                  "/run/godwit/resident/6f6b1d2e-0000-4000-8000-000000000001.sock");
+        EXPECT_THAT(*enabled, HasSubstr("<access mode='shared' />"));
+        EXPECT_EQ(*enable_resident(*enabled, "/lib/libgodwit-resident.so"), *enabled);
+        const auto back = disable_migration(*enabled);
+        ASSERT_TRUE(back.ok());
+        EXPECT_EQ(resident_socket_of(*back), "");
+        EXPECT_THAT(*back, Not(HasSubstr("LD_PRELOAD")));
+        EXPECT_EQ(back->find("-fw_cfg") != std::string::npos, *rest != 0);
+    }
+}
+
+TEST(EnableResident, LeavesWhatOthersPreload) {
+    EXPECT_EQ(
+        enable_resident(domain_with("<qemu:commandline><qemu:env name='LD_PRELOAD' value='/x'/>"
+                                    "</qemu:commandline>"),
+                        "/lib/libgodwit-resident.so")
+            .status()
+            .code(),
+        absl::StatusCode::kFailedPrecondition);
 }
 
 TEST(EnableMigration, ChangesNothingWhereNothingIsMissing) {

@@ -97,8 +97,8 @@ class QemuMigration : public testing::TestWithParam<v1::Accel> {
         target_log_ = std::make_unique<EventLog>(*target_);
     }
     void freeze(UniqueFd out) {
-        ASSERT_TRUE(source_->prepare_device_save().ok());
-        const absl::Status begun = source_->begin_device_save(std::move(out));
+        ASSERT_TRUE(source_->prepare_device_save(std::move(out)).ok());
+        const absl::Status begun = source_->begin_device_save();
         ASSERT_TRUE(begun.ok()) << begun;
         ASSERT_TRUE(log_->wait_for(GuestEventKind::kMigration, "pre-switchover"));
     }
@@ -166,7 +166,8 @@ TEST_P(QemuMigration, ALoadedTargetWhoseDiskIsHeldElsewhereDoesNotResume) {
 }
 
 TEST_P(QemuMigration, ARollBackBeforeAnythingBeganIsHarmless) {
-    ASSERT_TRUE(source_->prepare_device_save().ok());
+    Stream stream = make_stream();
+    ASSERT_TRUE(source_->prepare_device_save(std::move(stream.out)).ok());
     const absl::Status rolled = source_->roll_back(true, kTestLimit);
     EXPECT_TRUE(rolled.ok()) << rolled;
     expect_runs_with_its_disk();
@@ -175,8 +176,8 @@ TEST_P(QemuMigration, ARollBackBeforeAnythingBeganIsHarmless) {
 TEST_P(QemuMigration, ARollBackBeforePreSwitchoverLetsTheGuestRun) {
     // Nobody reads: QEMU fills the socket and waits, the guest running.
     Stream stream = make_stream();
-    ASSERT_TRUE(source_->prepare_device_save().ok());
-    ASSERT_TRUE(source_->begin_device_save(std::move(stream.out)).ok());
+    ASSERT_TRUE(source_->prepare_device_save(std::move(stream.out)).ok());
+    ASSERT_TRUE(source_->begin_device_save().ok());
     const absl::Status rolled = source_->roll_back(true, kTestLimit);
     EXPECT_TRUE(rolled.ok()) << rolled;
     expect_runs_with_its_disk();
@@ -249,7 +250,7 @@ TEST_P(QemuMigration, APipeIsRefusedForQemuCouldHangInIt) {
     std::array<int, 2> fds{};
     ASSERT_EQ(::pipe2(fds.data(), O_CLOEXEC), 0);
     const UniqueFd in(fds[0]);
-    EXPECT_EQ(source_->begin_device_save(UniqueFd(fds[1])).code(),
+    EXPECT_EQ(source_->prepare_device_save(UniqueFd(fds[1])).code(),
               absl::StatusCode::kInvalidArgument);
     expect_runs_with_its_disk();
 }

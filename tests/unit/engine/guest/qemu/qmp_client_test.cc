@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -10,6 +11,8 @@
 #include <array>
 #include <cstring>
 #include <future>
+
+#include "engine/guest/qemu/qmp_lines.h"
 
 namespace godwit {
 namespace {
@@ -37,29 +40,20 @@ class FakeQemu {
     }
     // The next command; null when the client is gone. A passed descriptor lands in passed_fd.
     Json hear() {
-        while (buffer_.find('\n') == std::string::npos) {
-            std::array<char, 4096> chunk{};
-            iovec part{chunk.data(), chunk.size()};
-            alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-            msghdr message{};
-            message.msg_iov = &part;
-            message.msg_iovlen = 1;
-            message.msg_control = control.data();
-            message.msg_controllen = control.size();
-            const ssize_t got = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
-            if (got <= 0) return nullptr;
-            if (const cmsghdr* header = CMSG_FIRSTHDR(&message)) {
-                int fd = -1;
-                std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
-                passed_fd.reset(fd);
-            }
-            buffer_.append(chunk.data(), static_cast<size_t>(got));
-        }
+        while (buffer_.find('\n') == std::string::npos)
+            if (!read_some()) return nullptr;
         const size_t end = buffer_.find('\n');
         Json command = Json::parse(buffer_.substr(0, end), nullptr, false);
         buffer_.erase(0, end + 1);
         return command;
     }
+    // Waits for bytes, and leaves them to hear().
+    std::string hear_some() {
+        while (buffer_.empty() && read_some()) {
+        }
+        return buffer_;
+    }
+    [[nodiscard]] const std::string& heard() const { return buffer_; }
     void answer(const Json& command, const std::string& rest) {
         say(fmt::format("{{\"id\": {}, {}}}", command["id"].get<uint64_t>(), rest));
     }
@@ -72,6 +66,26 @@ class FakeQemu {
     UniqueFd passed_fd;
 
   private:
+    bool read_some() {
+        std::array<char, 4096> chunk{};
+        iovec part{chunk.data(), chunk.size()};
+        alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+        msghdr message{};
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.data();
+        message.msg_controllen = control.size();
+        const ssize_t got = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
+        if (got <= 0) return false;
+        if (const cmsghdr* header = CMSG_FIRSTHDR(&message)) {
+            int fd = -1;
+            std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
+            passed_fd.reset(fd);
+        }
+        buffer_.append(chunk.data(), static_cast<size_t>(got));
+        return true;
+    }
+
     UniqueFd socket_;
     std::string buffer_;
 };
@@ -141,6 +155,60 @@ TEST_F(QmpClientTest, RepliesFindTheirCommandsInAnyOrder) {
     EXPECT_EQ(second.get()->get<int>(), 2);
     qemu_->answer(first_command, "\"return\": 1");
     EXPECT_EQ(first.get()->get<int>(), 1);
+}
+
+TEST_F(QmpClientTest, AForeseenCommandIsWholeOnlyWhenItIsExecuted) {
+    const auto client = ready();
+    client->foresee("migrate-continue", {{"state", "pre-switchover"}});
+    EXPECT_THAT(qemu_->hear_some(), testing::HasSubstr("pre-switchover"));
+    EXPECT_EQ(qemu_->heard().find('\n'), std::string::npos);
+    auto reply = std::async(std::launch::async, [&] {
+        return client->execute("migrate-continue", {{"state", "pre-switchover"}}, kQmpLong);
+    });
+    const Json command = qemu_->hear();
+    EXPECT_EQ(command["execute"], "migrate-continue");
+    EXPECT_EQ(command["arguments"]["state"], "pre-switchover");
+    qemu_->answer(command, "\"return\": 5");
+    EXPECT_EQ(reply.get()->get<int>(), 5);
+}
+
+TEST_F(QmpClientTest, AForeseenCommandWithoutArgumentsIsSentOnce) {
+    const auto client = ready();
+    client->foresee("cont", {});
+    auto reply = call(*client, "cont");
+    const Json command = qemu_->hear();
+    EXPECT_EQ(command["execute"], "cont");
+    qemu_->answer(command, "\"return\": 6");
+    EXPECT_EQ(reply.get()->get<int>(), 6);
+}
+
+TEST_F(QmpClientTest, AnotherCommandTakesAForeseenOneBack) {
+    const auto client = ready();
+    client->foresee("cont", {});
+    client->foresee("quit", {});  // there is one already
+    auto reply = call(*client, "query-status");
+    EXPECT_TRUE(qemu_->hear().is_discarded());  // ends in what is no JSON
+    qemu_->say(R"({"error": {"class": "GenericError", "desc": "JSON parse error"}})");
+    const Json command = qemu_->hear();
+    EXPECT_EQ(command["execute"], "query-status");
+    qemu_->answer(command, "\"return\": 1");
+    EXPECT_EQ(reply.get()->get<int>(), 1);
+    auto cont = call(*client, "cont");
+    const Json whole = qemu_->hear();
+    EXPECT_EQ(whole["execute"], "cont");
+    qemu_->answer(whole, "\"return\": 2");
+    EXPECT_EQ(cont.get()->get<int>(), 2);
+}
+
+TEST_F(QmpClientTest, AForeseenCommandIsNotExecutedWithOtherArguments) {
+    const auto client = ready();
+    client->foresee("cont", {{"force", true}});
+    auto cont = call(*client, "cont");
+    EXPECT_TRUE(qemu_->hear().is_discarded());
+    const Json whole = qemu_->hear();
+    EXPECT_FALSE(whole.contains("arguments"));
+    qemu_->answer(whole, "\"return\": 3");
+    EXPECT_EQ(cont.get()->get<int>(), 3);
 }
 
 TEST_F(QmpClientTest, AnErrorIsInQemusWords) {
@@ -241,10 +309,10 @@ TEST_F(QmpClientTest, AnOverlongLineEndsTheSession) {
     const auto client = ready();
     auto waiting = call(*client, "first");
     (void)qemu_->hear();
-    qemu_->say_raw(std::string(QmpClient::kMaxLineBytes + 100'000, 'x'));
+    qemu_->say_raw(std::string(QmpLines::kMaxLineBytes + 100'000, 'x'));
     const absl::Status status = waiting.get().status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
-    EXPECT_NE(status.message().find("16 MiB"), std::string::npos) << status;
+    EXPECT_NE(status.message().find("16.00 MiB"), std::string::npos) << status;
 }
 
 TEST_F(QmpClientTest, APeerThatSaysNothingIsGivenUp) {

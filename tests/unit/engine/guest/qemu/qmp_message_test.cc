@@ -26,6 +26,28 @@ TEST(QmpMessage, MembersOfTheWrongTypeCountAsAbsent) {
     EXPECT_EQ(std::get<QmpEvent>(*event).stamp, microseconds(0));
 }
 
+TEST(QmpMessage, WhatIsDeeperThanAnythingThatQemuSaysIsRefused) {
+    const auto nested = [](size_t depth) {
+        return R"({"id": 1, "return": )" + std::string(depth, '[') + std::string(depth, ']') + "}";
+    };
+    EXPECT_TRUE(parse_qmp_line(nested(kMaxJsonDepth - 1)).ok());
+    EXPECT_FALSE(parse_qmp_line(nested(kMaxJsonDepth)).ok());
+    // What copied it would need more stack than there is.
+    EXPECT_FALSE(parse_qmp_line(nested(4'000'000)).ok());
+    const std::string quoted(1000, '[');
+    EXPECT_TRUE(parse_qmp_line(R"({"id": 1, "return": "\\\"{)" + quoted + "\"}").ok());
+}
+
+TEST(QmpMessage, ANumberBeyondTheSignedRangeIsNone) {
+    const Json object =
+        parse_json(R"({"most": 9223372036854775807, "more": 9223372036854775808, "least": -1,)"
+                   R"( "all": 18446744073709551615})");
+    EXPECT_EQ(json_number(object, "most"), INT64_MAX);
+    EXPECT_EQ(json_number(object, "more"), 0);
+    EXPECT_EQ(json_number(object, "all"), 0);
+    EXPECT_EQ(json_number(object, "least"), -1);
+}
+
 TEST(QmpMessage, AnEventHasItsDataAndItsStamp) {
     const auto message =
         parse_qmp_line(R"({"timestamp": {"seconds": 5, "microseconds": 7}, "event": "MIGRATION", )"

@@ -1,0 +1,248 @@
+// What others do to a domain, or to its libvirt, in the middle of a migration.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include "tests/fault/lab.h"
+#include "tests/harness/guest.h"
+#include "tests/harness/libvirt_pair.h"
+
+namespace godwit::testing {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+constexpr Duration kEndLimit = std::chrono::seconds(120);
+
+class LibvirtInterplay : public LibvirtPair {
+  protected:
+    static void restart_libvirtd(LibvirtHost& host) {
+        host.stop_libvirtd();
+        host.start_libvirtd();
+        ASSERT_EQ(host.problem(), "");
+    }
+    // The migration ends, and goes on undisturbed by what happened to it.
+    void expect_done(BackgroundCommand& command) {
+        ASSERT_TRUE(command.wait(kEndLimit)) << command.result().err;
+        EXPECT_EQ(command.result().exit_code, 0) << command.result().err;
+        EXPECT_EQ(json_of(command.result())["guest_at"], "destination");
+        expect_only_at(host_b, *b, host_a, "shut off");
+    }
+    void finish_soon() {
+        EXPECT_EQ(a->cli({"limit", kVm, "--bandwidth", "unlimited"}).exit_code, 0);
+    }
+};
+
+TEST_F(LibvirtInterplay, LibvirtdIsRestartedAtTheSourceInARound) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    BackgroundCommand command = begin_slow_migration();
+    ASSERT_NO_FATAL_FAILURE(restart_libvirtd(host_a));
+    finish_soon();
+    expect_done(command);
+}
+
+TEST_F(LibvirtInterplay, LibvirtdIsRestartedAtTheDestinationInARound) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    BackgroundCommand command = begin_slow_migration();
+    ASSERT_NO_FATAL_FAILURE(restart_libvirtd(host_b));
+    finish_soon();
+    expect_done(command);
+}
+
+TEST_F(LibvirtInterplay, LibvirtdIsRestartedWhileItStartsTheDomainAndNothingOfItIsLeft) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    BackgroundCommand command = begin_migration();
+    ASSERT_TRUE(eventually(kEndLimit, [&] { return !host_b.memory_files().empty(); }));
+    ASSERT_NO_FATAL_FAILURE(restart_libvirtd(host_b));
+    ASSERT_TRUE(command.wait(kEndLimit)) << command.result().err;
+    // It came through before libvirtd was ended, or it is as if it had never begun.
+    if (command.result().exit_code == 0) return expect_only_at(host_b, *b, host_a, "shut off");
+    EXPECT_EQ(json_of(command.result())["retry_safe"], true);
+    expect_at_a_and_moves();
+}
+
+TEST_F(LibvirtInterplay, LibvirtdIsRestartedAtTheSourceInTheFreeze) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    a->restart_with(hold_at(step::kFrozen, {"--freeze-limit", "60"}).flags);
+    BackgroundCommand command = begin_migration();
+    await_held(*a);
+    ASSERT_NO_FATAL_FAILURE(restart_libvirtd(host_a));
+    let_go(*a);
+    expect_done(command);
+}
+
+TEST_F(LibvirtInterplay, LibvirtdIsRestartedAtTheDestinationInTheFreeze) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    a->restart_with(hold_at(step::kFrozen, {"--freeze-limit", "60"}).flags);
+    BackgroundCommand command = begin_migration();
+    await_held(*a);
+    ASSERT_NO_FATAL_FAILURE(restart_libvirtd(host_b));
+    let_go(*a);
+    expect_done(command);
+}
+
+TEST_F(LibvirtInterplay, LibvirtdIsRestartedAtTheDestinationThatHasLoadedTheDeviceState) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    a->restart_with(hold_at(step::kLoaded, {"--freeze-limit", "60"}).flags);
+    BackgroundCommand command = begin_migration();
+    await_held(*a);
+    ASSERT_NO_FATAL_FAILURE(restart_libvirtd(host_b));
+    let_go(*a);
+    expect_done(command);
+}
+
+TEST_F(LibvirtInterplay, LibvirtdIsGoneAtTheDestinationInTheFreezeAndTheGuestIsGivenBack) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    a->restart_with(hold_at(step::kFrozen, {"--freeze-limit", "60"}).flags);
+    BackgroundCommand command = begin_migration();
+    await_held(*a);
+    host_b.stop_libvirtd();
+    let_go(*a);
+    ASSERT_TRUE(command.wait(kEndLimit)) << command.result().err;
+    EXPECT_EQ(command.result().exit_code, 1) << command.result().err;
+    EXPECT_EQ(json_of(command.result())["guest_at"], "source");
+    EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "running");
+    host_b.start_libvirtd();
+    expect_at_a_and_moves();
+}
+
+TEST_F(LibvirtInterplay, ADestinationThatIsDestroyedLeavesTheGuestAtTheSource) {
+    ASSERT_NO_FATAL_FAILURE(start(restless_domain()));
+    BackgroundCommand command = begin_slow_migration();
+    ASSERT_EQ(host_b.virsh({"destroy", kVm}).exit_code, 0);
+    ASSERT_TRUE(command.wait(kEndLimit)) << command.result().err;
+    EXPECT_EQ(command.result().exit_code, 1) << command.result().err;
+    expect_at_a_and_moves();
+}
+
+TEST_F(LibvirtInterplay, GodwitGivesWayToVirshMigrateThatBeginsLater) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    const LibvirtHost host_c{"hostc"};
+    ASSERT_EQ(host_c.problem(), "");
+    BackgroundCommand command = begin_slow_migration();
+    const CommandResult moved = host_a.virsh(
+        {"migrate", "--live", kVm, host_c.peer_uri(), "--migrateuri", host_c.migration_uri()});
+    EXPECT_EQ(moved.exit_code, 0) << moved.err;
+    ASSERT_TRUE(command.wait(kEndLimit)) << command.result().err;
+    EXPECT_NE(command.result().exit_code, 0);
+    EXPECT_THAT(command.result().err, HasSubstr("somebody else"));
+    EXPECT_EQ(host_c.virsh_text({"domstate", kVm}), "running");
+    EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "shut off");
+    EXPECT_TRUE(eventually(kEndLimit, [&] {
+        return host_b.virsh_text({"list", "--all", "--name"}).empty();
+    }));
+    TestAgent c(host_c.agent());
+    expect_alive_and_well(c, kVm);
+}
+
+TEST_F(LibvirtInterplay, VirshMigrateToTheSameHostIsRefusedWhileGodwitsDomainWaitsThere) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    BackgroundCommand command = begin_slow_migration();
+    const CommandResult refused = host_a.virsh(
+        {"migrate", "--live", kVm, host_b.peer_uri(), "--migrateuri", host_b.migration_uri()});
+    EXPECT_NE(refused.exit_code, 0);
+    EXPECT_THAT(refused.err, HasSubstr("already active"));
+    finish_soon();
+    expect_done(command);
+}
+
+TEST_F(LibvirtInterplay, GodwitIsRefusedByLibvirtsJobWhileVirshMigrateRuns) {
+    ASSERT_NO_FATAL_FAILURE(start(restless_domain()));
+    ASSERT_EQ(host_a.virsh({"migrate-setspeed", kVm, "4"}).exit_code, 0);
+    BackgroundCommand other = host_a.virsh_in_background(
+        {"migrate", "--live", kVm, host_b.peer_uri(), "--migrateuri", host_b.migration_uri()});
+    ASSERT_TRUE(eventually(kEndLimit, [&] {
+        return host_a.virsh({"domjobinfo", kVm}).out.find("Unbounded") != std::string::npos;
+    }));
+    const CommandResult refused = migrate(*a, b->address());
+    EXPECT_EQ(refused.exit_code, 3) << refused.err;
+    EXPECT_THAT(refused.err, HasSubstr("libvirt has a job on domain vm already"));
+    EXPECT_THAT(host_a.virsh_text({"domjobinfo", kVm}), HasSubstr("Unbounded"));
+    EXPECT_EQ(host_a.virsh({"domjobabort", kVm}).exit_code, 0);
+    ASSERT_TRUE(other.wait(kEndLimit));
+    expect_at_a_and_moves();
+}
+
+// libvirt's own migration would leave the RAM behind otherwise.
+void expect_capability_off(const LibvirtHost& host) {
+    EXPECT_TRUE(eventually(kEndLimit, [&] {
+        return host.virsh({"qemu-monitor-command", "vm",
+                           R"({"execute":"query-migrate-capabilities"})"})
+                   .out.find(R"({"state":false,"capability":"x-ignore-shared"})") !=
+               std::string::npos;
+    })) << "x-ignore-shared stays on";
+}
+
+TEST_F(LibvirtInterplay, ASourceAgentThatIsKilledInTheFreezeLosesTheGuestToItsGuard) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    a->restart_with(hold_at(step::kFrozen).flags);
+    BackgroundCommand command = begin_migration();
+    await_held(*a);
+    a->end(SIGKILL);
+    EXPECT_TRUE(eventually(kEndLimit, [&] {
+        return host_a.virsh({"domstate", kVm}).out.rfind("running", 0) == 0;
+    }));
+    ASSERT_TRUE(command.wait(kEndLimit));
+    a->restart_with({});
+    expect_capability_off(host_a);
+    expect_at_a_and_moves();
+}
+
+TEST_F(LibvirtInterplay, ADestinationAgentThatIsKilledAfterCommitIsSucceeded) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    b->restart_with(hold_at(step::kContNoted).flags);
+    BackgroundCommand command = begin_migration();
+    await_held(*b);
+    b->end(SIGKILL);
+    b->restart_with({});
+    ASSERT_TRUE(command.wait(kEndLimit));
+    EXPECT_EQ(command.result().exit_code, 0) << command.result().err;
+    expect_only_at(host_b, *b, host_a, "shut off");
+    expect_capability_off(host_b);
+}
+
+TEST_F(LibvirtInterplay, AnAgentEndsAlthoughLibvirtdHangs) {
+    ASSERT_NO_FATAL_FAILURE(start(restless_domain()));
+    BackgroundCommand command = begin_slow_migration();
+    host_a.signal_libvirtd(SIGSTOP);
+    a->end();  // fails the test when it takes too long
+    host_a.signal_libvirtd(SIGCONT);
+    ASSERT_TRUE(command.wait(kEndLimit));
+    a->restart_with({});
+    expect_at_a_and_moves();
+}
+
+TEST_F(LibvirtInterplay, ADestinationEndsAlthoughLibvirtdHangs) {
+    ASSERT_NO_FATAL_FAILURE(start(restless_domain()));
+    BackgroundCommand command = begin_slow_migration();
+    host_b.signal_libvirtd(SIGSTOP);
+    b->end();
+    host_b.signal_libvirtd(SIGCONT);
+    ASSERT_TRUE(command.wait(kEndLimit));
+    EXPECT_EQ(json_of(command.result())["guest_at"], "source");
+    b->restart_with({});
+    expect_at_a_and_moves();
+}
+
+// Nobody can reach QEMU until libvirtd goes on: the successor gives the guest back then.
+TEST_F(LibvirtInterplay, AnAgentEndsInAFreezeAlthoughLibvirtdHangs) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    a->restart_with(hold_at(step::kFrozen, {"--freeze-limit", "60"}).flags);
+    BackgroundCommand command = begin_migration();
+    await_held(*a);
+    host_a.signal_libvirtd(SIGSTOP);
+    a->signal(SIGTERM);
+    let_go(*a);
+    a->end();
+    host_a.signal_libvirtd(SIGCONT);
+    ASSERT_TRUE(command.wait(kEndLimit));
+    a->restart_with({});
+    EXPECT_TRUE(eventually(kEndLimit, [&] {
+        return host_a.virsh({"domstate", kVm}).out.rfind("running", 0) == 0;
+    }));
+    expect_at_a_and_moves();
+}
+
+}  // namespace
+}  // namespace godwit::testing

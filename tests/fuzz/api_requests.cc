@@ -1,0 +1,108 @@
+// Requests of the two gRPC services as they come off the wire, through every check that is made
+// before anything is touched; and the messages that a peer's answers carry.
+#include <google/protobuf/message.h>
+
+#include <string>
+
+#include "engine/base/check.h"
+#include "engine/guest/libvirt/domain_xml.h"
+#include "engine/guest/vm_file/validate_spec.h"
+#include "engine/report/json.h"
+#include "godwit/v1/agent.pb.h"
+#include "godwit/v1/transfer.pb.h"
+#include "tests/fuzz/target.h"
+#include "tools/godwitd/dirty_rate.h"
+#include "tools/godwitd/host_memory.h"
+#include "tools/godwitd/migrate_settings.h"
+#include "transport/control/error_detail.h"
+
+namespace godwit {
+namespace {
+
+void check_spec(const v1::VmSpec& spec) {
+    const absl::Status status = validate_spec(spec);
+    const auto fault = find_spec_fault(spec);
+    GODWIT_CHECK(status.ok() == !fault.has_value());
+    if (fault) {
+        GODWIT_CHECK(!fault->field.empty() && !fault->message.empty());
+        return;
+    }
+    GODWIT_CHECK(is_vm_name(spec.name()));
+    if (spec.domain_xml().empty()) GODWIT_CHECK(spec.memory_bytes() <= kMaxMemoryBytes);
+    (void)check_fits(spec.memory_bytes(), {.total = Bytes{1} << 30, .available = 1}, false);
+    if (!spec.domain_xml().empty()) (void)spec_of_domain(spec.domain_xml());
+}
+
+void take_start(const std::string& bytes) {
+    if (v1::StartVmRequest request; request.ParseFromString(bytes)) check_spec(request.spec());
+}
+
+void take_prepare(const std::string& bytes) {
+    if (v1::PrepareRequest request; request.ParseFromString(bytes)) check_spec(request.spec());
+}
+
+void take_migrate(const std::string& bytes) {
+    v1::MigrateRequest request;
+    if (!request.ParseFromString(bytes)) return;
+    const auto settings = migrate_settings(request);
+    if (!settings.ok()) {
+        GODWIT_CHECK(absl::IsInvalidArgument(settings.status()));
+        return;
+    }
+    GODWIT_CHECK(settings->limits.downtime_limit > Duration::zero());
+    GODWIT_CHECK(settings->limits.downtime_limit <= std::chrono::hours(1));
+    GODWIT_CHECK(settings->limits.max_rounds >= 1 && settings->limits.max_rounds <= kMaxRounds);
+    GODWIT_CHECK(settings->limits.max_data > 0 && settings->limits.max_data <= 1e6);
+    GODWIT_CHECK(settings->finish_by >= Duration::zero());
+    GODWIT_CHECK(settings->streams <= kMaxDataStreams);
+    GODWIT_CHECK(settings->delta_cache_bytes <= kMaxDeltaCacheBytes);
+}
+
+void take_dirty_rate(const std::string& bytes) {
+    v1::MeasureDirtyRateRequest request;
+    if (!request.ParseFromString(bytes)) return;
+    const auto windows = dirty_rate_windows(request);
+    if (!windows.ok()) return;
+    GODWIT_CHECK(!windows->empty() && windows->size() <= 32);
+    for (const Duration window : *windows)
+        GODWIT_CHECK(window >= std::chrono::milliseconds(1) && window <= std::chrono::minutes(10));
+}
+
+void take_small(const std::string& bytes) {
+    if (v1::StopVmRequest request; request.ParseFromString(bytes))
+        GODWIT_CHECK(api_timeout(request.timeout_ms()) >= Duration::zero());
+    if (v1::LimitRequest request; request.ParseFromString(bytes))
+        (void)check_bandwidth(request.bandwidth_bytes_per_s());
+}
+
+// What a peer says in an answer ends on a terminal or in a report.
+void take_answers(const std::string& bytes) {
+    const grpc::Status error(grpc::StatusCode::ABORTED, bytes.substr(0, 100), bytes);
+    const absl::Status status = from_grpc(error);
+    for (const char c : status.message())
+        GODWIT_CHECK(static_cast<unsigned char>(c) >= 0x20 && c != 0x7f);
+    (void)detail_of(status);
+    if (v1::Postcopy postcopy; postcopy.ParseFromString(bytes)) (void)to_json(postcopy).dump();
+    if (v1::QueryResponse answer; answer.ParseFromString(bytes)) (void)to_json(answer).dump();
+    if (v1::MigrationReport report; report.ParseFromString(bytes)) (void)to_json(report).dump();
+}
+
+}  // namespace
+}  // namespace godwit
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    using namespace godwit;
+    static const bool quiet = [] {
+        google::protobuf::SetLogHandler(nullptr);
+        return true;
+    }();
+    (void)quiet;
+    FuzzInputReader input(data, size);
+    const uint8_t which = input.u8();
+    const std::string bytes(input.text());
+    using Take = void (*)(const std::string&);
+    static constexpr Take kTakes[] = {take_start,      take_prepare, take_migrate,
+                                      take_dirty_rate, take_small,   take_answers};
+    kTakes[which % std::size(kTakes)](bytes);
+    return 0;
+}
