@@ -1,0 +1,26 @@
+// How many of several VMs to migrate at a time over one link, and in which order. Pure: every k and
+// three orders are simulated with each VM's curve as its guest; the shortest total time of those
+// that break the fewest downtime limits is taken.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "engine/model/simulator.h"
+
+namespace godwit {
+
+struct Schedule {
+    std::vector<uint32_t> order;  // indices of the VMs
+    uint32_t at_a_time = 1;
+    uint32_t missed_limits = 0;  // expected downtimes over their limits, and VMs given up
+    double total_s = 0;          // expected
+};
+
+// Of one order and k, as expected. Errors: simulate()'s.
+absl::StatusOr<Schedule> expect_schedule(std::span<const SimulatedVm> vms, double link_rate,
+                                         std::vector<uint32_t> order, uint32_t at_a_time);
+// The best; at most 32 values of k are tried. Errors: the same; InvalidArgument without VMs.
+absl::StatusOr<Schedule> auto_schedule(std::span<const SimulatedVm> vms, double link_rate);
+
+}  // namespace godwit
