@@ -29,9 +29,11 @@ std::vector<std::string> memory_devices_of(const Json& reply) {
     if (!reply.is_array()) return names;
     for (const Json& device : reply) {
         const auto data = device.is_object() ? device.find("data") : device.end();
-        std::string name = data == device.end() ? "" : json_text(*data, "id");
-        if (name.empty() && data != device.end()) name = json_text(*data, "memdev");
-        names.push_back(name.empty() ? "a memory device" : std::move(name));
+        std::string name;
+        for (const char* key : {"id", "memdev"})
+            if (name.empty() && data != device.end()) name = json_text(*data, key);
+        if (name.empty()) name = "a memory device";
+        names.push_back(std::move(name));
     }
     return names;
 }
