@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/harness/disk_throttle.h"
 #include "tests/harness/ending.h"
 #include "tests/harness/guest.h"
@@ -70,12 +72,20 @@ class SlowDirectDisk : public ::testing::TestWithParam<const char*> {
     TestAgent a, b;
 };
 
+// Without those for what was written while the freeze was prepared, of which there are up to three.
+ptrdiff_t round_count(const nlohmann::json& report) {
+    const nlohmann::json& rounds = report["rounds"];
+    return std::count_if(rounds.begin(), rounds.end(), [](const nlohmann::json& round) {
+        return !round.value("decision", "").starts_with("what was written while");
+    });
+}
+
 TEST_P(SlowDirectDisk, LosesNoPageInSixteenRounds) {
     start(kSlow, kWriterAndReader);
     if (IsSkipped() || HasFatalFailure()) return;
-    EXPECT_EQ(move_slowed(a, b, kSixteenRounds)["rounds"].size(), 17U) << "and the last pages";
+    EXPECT_EQ(round_count(move_slowed(a, b, kSixteenRounds)), 17) << "and the last pages";
     if (HasFailure()) return;
-    EXPECT_EQ(move_slowed(b, a, kSixteenRounds)["rounds"].size(), 17U);
+    EXPECT_EQ(round_count(move_slowed(b, a, kSixteenRounds)), 17);
 }
 
 // The test above can fail: without the unsettled set the pages in flight at each collect are lost.

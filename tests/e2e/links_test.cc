@@ -136,7 +136,7 @@ TEST_F(Limit, IsLiftedInADrain) {
 }
 
 TEST_F(Limit, OfNothingOrOfNobodyIsRefused) {
-    for (const char* wrong : {"0", "fast", "10", "-1Gbit"}) {
+    for (const char* wrong : {"0", "fast", "10 apples", "-1Gbit"}) {
         const CommandResult result = a.cli({"limit", "m", "--bandwidth", wrong});
         EXPECT_EQ(result.exit_code, 2) << wrong;
         EXPECT_THAT(result.err, HasSubstr("--bandwidth")) << wrong;
