@@ -10,6 +10,9 @@ namespace {
 constexpr Duration kResumeLimit = std::chrono::seconds(10);
 constexpr Duration kKillLimit = std::chrono::seconds(10);
 constexpr Duration kArriveAgain = std::chrono::seconds(1);
+// An exit takes effect in /proc a little before its descriptor says so.
+constexpr Duration kExitLag = std::chrono::milliseconds(500);
+constexpr const char* kEndedTooEarly = "its QEMU ended before it was asked to run the guest";
 // Between two questions to a QEMU that can't be reached after COMMIT.
 constexpr Duration kAskAgain = std::chrono::milliseconds(100);
 
@@ -49,7 +52,14 @@ absl::Status IncomingMigration::commit(bool run_guest) {
 absl::Status IncomingMigration::await_mapping_check() {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return mappings_ || ending_; });
-    return mappings_ ? *mappings_ : absl::CancelledError("the agent ends");
+    if (!mappings_) return absl::CancelledError("the agent ends");
+    const absl::Status mapped = *mappings_;
+    lock.unlock();
+    if (mapped.ok()) return mapped;
+    // A process on its way out has no mappings to be read.
+    if (wait_readable(vm_->gone_fd(), -1, Clock::system().now() + kExitLag).ok())
+        return absl::UnavailableError(kEndedTooEarly);
+    return annotate(mapped, "Cannot see where QEMU maps the guest's memory");
 }
 
 // The guest is here; whether all of its pages are is another matter.
@@ -103,7 +113,7 @@ void IncomingMigration::note_arrival() {
 // Another error: it has never run here, for QEMU was not asked or answered `cont` with an error.
 absl::Status IncomingMigration::resume_guest(bool run) {
     if (wait_readable(vm_->gone_fd(), -1, Clock::system().now()).ok())
-        return absl::UnavailableError("its QEMU ended before it was asked to run the guest");
+        return absl::UnavailableError(kEndedTooEarly);
     bool events_lost = false;
     while (run) {
         const absl::Status status = vm_->resume(kResumeLimit);
