@@ -118,19 +118,21 @@ absl::StatusOr<std::vector<SimulatedVm>> make_vms(const SimOptions& options) {
         GODWIT_ASSIGN_OR_RETURN(trace, load_trace(options.trace));
     }
     std::vector<SimulatedVm> vms;
+    const uint64_t touched_pages = memory / kPageBytes;
+    const uint64_t set_pages = set / kPageBytes;
     Dice dice(options.seed);
     for (uint32_t i = 0; i < options.vms; ++i) {
         const auto seed = static_cast<uint64_t>(dice.roll() * 0x1p53);
         GODWIT_ASSIGN_OR_RETURN(
-            SimulatedVm vm,
-            trace ? traced_vm(trace)
-                  : synthetic_vm({.pattern = options.pattern,
-                                  .touched_pages = static_cast<double>(memory / kPageBytes),
-                                  .set_pages = static_cast<double>(set / kPageBytes),
-                                  .writes_per_s = options.writes_per_s,
-                                  .noise = options.noise,
-                                  .variation = options.variation},
-                                 seed));
+            SimulatedVm vm, trace
+                                ? traced_vm(trace)
+                                : synthetic_vm({.pattern = options.pattern,
+                                                .touched_pages = static_cast<double>(touched_pages),
+                                                .set_pages = static_cast<double>(set_pages),
+                                                .writes_per_s = options.writes_per_s,
+                                                .noise = options.noise,
+                                                .variation = options.variation},
+                                               seed));
         vm.source = i % options.hosts;
         const auto hop = static_cast<uint32_t>(dice.roll() * (options.hosts - 1));
         vm.destination = (vm.source + 1 + hop) % options.hosts;
