@@ -86,8 +86,8 @@ Tally hold_against_oracle(Strategy strategy, NoConverge otherwise, const char* n
         tally.late += ours.rounds - oracle.rounds > 2 ? 1 : 0;
     }
     std::printf(
-        "%s: seeds 1-%d: oracle fits %d, forced %d; agree %.1f %%, forced by both %d of %d; %d more "
-        "than 2 rounds late, at most %u\n",
+        "%s: seeds 1-%d: oracle fits %d, forced %d; agree %.1f %%, forced by both %d of %d; "
+        "%d more than 2 rounds late, at most %u\n",
         name, static_cast<int>(kTraces), tally.fits, tally.forced, 100.0 * tally.agree / kTraces,
         tally.both_forced, tally.either_forced, tally.late, tally.latest);
     return tally;
