@@ -187,8 +187,9 @@ class Hypervisor {
     // InvalidArgument, each naming the field.
     virtual absl::Status check(const v1::VmSpec& spec) = 0;
     // Starts a VM. Errors: as check(), AlreadyExists (the name), and what the hypervisor printed
-    // when it ended at once. On error nothing is left behind; DeadlineExceeded: unless the agent
-    // ends before the hypervisor has answered, and then it may be a VM that waits.
+    // when it ended at once. On error nothing is left behind, but for DeadlineExceeded: then nobody
+    // knows whether the VM has started, and it is ended as soon as the hypervisor answers, unless
+    // this agent ends first.
     virtual absl::StatusOr<std::shared_ptr<Vm>> start(const v1::VmSpec& spec, StartMode mode) = 0;
     // VMs that outlived an earlier agent with the same state directory.
     virtual absl::StatusOr<std::vector<std::shared_ptr<Vm>>> adopt() = 0;

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <vector>
 
+#include "engine/handover/journal.h"
 #include "tests/harness/ending.h"
 #include "tests/harness/guest.h"
 #include "tests/hostile/qemu_wrapper.h"
@@ -103,6 +105,10 @@ TEST(Destination, WhoseQemuHangsAtItsStartIsGivenUp) {
     expect_at_source(a, migrate(a, b.address()),
                      {.exit_code = 1, .outcome = "failed", .words = {b.address(), "vm"}});
     expect_nothing_left(b);
+    // A record that stayed LIVE would have a later agent look for a VM of that name.
+    const std::vector<v1::JournalRecord> records = Journal::load_all(b.state_dir());
+    ASSERT_EQ(records.size(), 1U);
+    EXPECT_EQ(records.front().phase(), v1::JOURNAL_PHASE_REFUSED);
 }
 
 TEST(Destination, WithAnotherKernelFileIsToldToCopyIt) {

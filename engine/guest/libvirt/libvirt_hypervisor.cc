@@ -242,7 +242,12 @@ absl::StatusOr<std::shared_ptr<Vm>> LibvirtHypervisor::start(const v1::VmSpec& s
     if (ready.ok()) ready = check_is_movable(vm);
     if (ready.ok()) ready = vm.prepare_device_load();
     if (ready.ok()) return std::shared_ptr<Vm>(*std::move(started));
-    vm.kill(kKillLimit).IgnoreError();  // nothing of it is left
+    // Nothing of it is left, or nobody knows.
+    if (const absl::Status killed = vm.kill(kKillLimit); !killed.ok())
+        return absl::DeadlineExceededError(fmt::format("{}: {}; and it could not be ended: {}",
+                                                       what, std::string(ready.message()),
+                                                       std::string(killed.message())));
+    if (absl::IsDeadlineExceeded(ready)) ready = absl::FailedPreconditionError(ready.message());
     return annotate(ready, what);
 }
 

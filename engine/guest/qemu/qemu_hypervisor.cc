@@ -139,7 +139,9 @@ absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::start(const v1::VmSpec& spec
     const absl::Status removed = remove_vm_files(start.paths, start.record.ram_files);
     if (!removed.ok()) SPDLOG_WARN("{}", std::string(removed.message()));
     ledger_->give_back(spec.name());
-    return annotate(vm.status(), fmt::format("Cannot start VM {}", spec.name()));
+    const absl::Status why = annotate(vm.status(), fmt::format("Cannot start VM {}", spec.name()));
+    // It is known that nothing is left.
+    return absl::IsDeadlineExceeded(why) ? absl::FailedPreconditionError(why.message()) : why;
 }
 
 absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::launch(Start& start) {
