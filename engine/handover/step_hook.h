@@ -19,6 +19,7 @@ namespace step {
 inline constexpr std::string_view kPrepared = "prepared";           // streams open, nothing sent
 inline constexpr std::string_view kRoundSent = "round-sent";        // each live round, confirmed
 inline constexpr std::string_view kPunchedEarly = "punched-early";  // post-copy; the guest runs
+inline constexpr std::string_view kGuardStarted = "guard-started";  // not armed; the guest runs
 inline constexpr std::string_view kGuardArmed = "guard-armed";  // QEMU was not asked to stop yet
 inline constexpr std::string_view kFrozen = "frozen";           // pre-switchover
 inline constexpr std::string_view kLastPagesSent = "last-pages-sent";
@@ -48,12 +49,12 @@ inline constexpr std::string_view kServing = "serving";  // faults are asked for
 inline constexpr std::string_view kLastPageCame = "last-page-came";  // DRAINED not sent
 
 inline constexpr std::array kAll = {
-    kPrepared,      kRoundSent,         kPunchedEarly,    kGuardArmed,  kFrozen,
-    kLastPagesSent, kDeviceStateLeaves, kLoaded,          kVerified,    kWordDecided,
-    kCommitSent,    kResumedSeen,       kDraining,        kDrained,     kConcluded,
-    kIncoming,      kStreamsAccepted,   kDeviceStateCame, kLoadDone,    kCommitCame,
-    kContNoted,     kContDone,          kContRefused,     kResumedSent, kArmed,
-    kServing,       kLastPageCame};
+    kPrepared,    kRoundSent,     kPunchedEarly,      kGuardStarted,    kGuardArmed,
+    kFrozen,      kLastPagesSent, kDeviceStateLeaves, kLoaded,          kVerified,
+    kWordDecided, kCommitSent,    kResumedSeen,       kDraining,        kDrained,
+    kConcluded,   kIncoming,      kStreamsAccepted,   kDeviceStateCame, kLoadDone,
+    kCommitCame,  kContNoted,     kContDone,          kContRefused,     kResumedSent,
+    kArmed,       kServing,       kLastPageCame};
 
 }  // namespace step
 }  // namespace godwit

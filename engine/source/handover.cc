@@ -82,6 +82,7 @@ absl::Status Handover::freeze(LiveResult live) {
     GODWIT_RETURN_IF_ERROR(annotate(context_.vm.prepare_device_save(pump_->take_guest_end()),
                                     "Cannot prepare the freeze"));
     GODWIT_RETURN_IF_ERROR(start_guard());
+    context_.at_step(step::kGuardStarted);
     GODWIT_RETURN_IF_ERROR(catch_up(live));
     GODWIT_RETURN_IF_ERROR(arm_guard(live));
     context_.at_step(step::kGuardArmed);

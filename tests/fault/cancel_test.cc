@@ -23,8 +23,8 @@ TEST_P(CancelBeforeCommit, LeavesTheGuestAtTheSourceAndNothingAtTheDestination) 
 }
 
 INSTANTIATE_TEST_SUITE_P(Steps, CancelBeforeCommit,
-                         ::testing::Values(step::kPrepared, step::kRoundSent, step::kGuardArmed,
-                                           step::kFrozen, step::kLastPagesSent,
+                         ::testing::Values(step::kPrepared, step::kRoundSent, step::kGuardStarted,
+                                           step::kGuardArmed, step::kFrozen, step::kLastPagesSent,
                                            step::kDeviceStateLeaves, step::kLoaded,
                                            step::kVerified),
                          step_name);

@@ -50,8 +50,8 @@ TEST_P(DestinationAgentKilledWhileTheSourceIs, LeavesTheGuestRunningAtTheSource)
 }
 
 INSTANTIATE_TEST_SUITE_P(Steps, DestinationAgentKilledWhileTheSourceIs,
-                         ::testing::Values(step::kPrepared, step::kRoundSent, step::kGuardArmed,
-                                           step::kFrozen, step::kLastPagesSent,
+                         ::testing::Values(step::kPrepared, step::kRoundSent, step::kGuardStarted,
+                                           step::kGuardArmed, step::kFrozen, step::kLastPagesSent,
                                            step::kDeviceStateLeaves, step::kLoaded,
                                            step::kVerified),
                          step_name);

@@ -33,8 +33,8 @@ TEST_P(SourceQemuKilled, IsAGuestThatDiedAndNothingIsLeft) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Steps, SourceQemuKilled,
-                         ::testing::Values(step::kPrepared, step::kRoundSent, step::kGuardArmed,
-                                           step::kFrozen, step::kLastPagesSent,
+                         ::testing::Values(step::kPrepared, step::kRoundSent, step::kGuardStarted,
+                                           step::kGuardArmed, step::kFrozen, step::kLastPagesSent,
                                            step::kDeviceStateLeaves),
                          step_name);
 

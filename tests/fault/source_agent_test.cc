@@ -53,8 +53,8 @@ TEST_P(SourceAgentKilledBeforeCommit, LeavesARunningGuestWithoutARestart) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Steps, SourceAgentKilledBeforeCommit,
-                         ::testing::Values(step::kPrepared, step::kRoundSent, step::kGuardArmed,
-                                           step::kFrozen, step::kLastPagesSent,
+                         ::testing::Values(step::kPrepared, step::kRoundSent, step::kGuardStarted,
+                                           step::kGuardArmed, step::kFrozen, step::kLastPagesSent,
                                            step::kDeviceStateLeaves, step::kLoaded,
                                            step::kVerified),
                          step_name);
