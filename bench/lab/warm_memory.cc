@@ -3,8 +3,10 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <fstream>
 #include <limits>
+#include <mutex>
 #include <string>
 
 #include "engine/base/log.h"
@@ -52,10 +54,13 @@ Bytes WarmMemory::free_memory_of_host() { return meminfo("MemFree:"); }
 
 void WarmMemory::give_back(const std::stop_token& stop) {
     set_thread_name("warm-memory");
+    std::mutex mutex;
+    std::condition_variable_any never;  // only a stop ends the wait early
     const Bytes cold = free_memory_();
     for (Bytes at = 0; at < memory_.size() && !stop.stop_requested();) {
         if (free_memory_() >= cold + kAhead) {
-            std::this_thread::sleep_for(kLookAtFreeEvery);
+            std::unique_lock lock(mutex);
+            never.wait_for(lock, stop, kLookAtFreeEvery, [] { return false; });
             continue;
         }
         ::madvise(memory_.data() + at, kStep, MADV_DONTNEED);

@@ -1,6 +1,5 @@
 #include "engine/postcopy/beside_missing.h"
 
-#include <algorithm>
 #include <array>
 
 namespace godwit {
