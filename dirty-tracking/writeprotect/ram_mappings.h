@@ -33,7 +33,7 @@ struct RamFile {
     Bytes size = 0;
 };
 
-// All mappings of the file in /proc/PID/maps, by device and inode, ascending in address; parts
+// All mappings of the file in that process, by device and inode, ascending in address; parts
 // beyond `size` are cut off. Mappings that begin within one of the `excluded` ranges do not exist
 // for this. Errors: NotFound (no such process); PermissionDenied; FailedPrecondition when the file
 // is not mapped, mapped privately, or not mapped as a whole.
