@@ -171,6 +171,7 @@ absl::Status IncomingMigration::serve_postcopy_frame(Session& session, const Fra
             GODWIT_RETURN_IF_ERROR(
                 annotate(postcopy_->arm(), "Cannot catch the faults of the guest"));
             note_armed();
+            prepare_cont(true);
             dependencies_.at_step(step::kArmed);
             return session.writer->send(FrameKind::kPostcopyReady);
         case FrameKind::kPostcopyOff:

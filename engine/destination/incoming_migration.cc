@@ -227,6 +227,7 @@ absl::Status IncomingMigration::serve_session(Session& session) {
     dependencies_.at_step(step::kStreamsAccepted);
     if (!watcher_.joinable())
         watcher_ = std::jthread([this](const std::stop_token& stop) { watch_guest(stop); });
+    if (!is_draining()) prepare_cont(false);
     for (AcceptedStream& stream : session.data)
         receivers_.emplace_back([this, &session, &stream] { receive_pages(session, stream); });
     absl::Status status = is_draining() ? begin_next_session(session) : absl::OkStatus();
@@ -351,7 +352,28 @@ absl::Status IncomingMigration::enter(v1::JournalPhase phase, const std::string&
         record_.set_detail(detail);
         record = record_;
     }
+    if (phase == v1::JOURNAL_PHASE_CONT)
+        return journal_.write(record, prepared_cont_.at(record.postcopy() ? 1 : 0));
     return journal_.write(record, Journal::Durability::kPageCache);
+}
+
+// The record that COMMIT brings about, if it is to run the guest: nothing else is like to change.
+void IncomingMigration::prepare_cont(bool postcopy) {
+    const std::lock_guard one_at_a_time(journal_mutex_);
+    v1::JournalRecord record;
+    {
+        const std::lock_guard lock(mutex_);
+        record = record_;
+    }
+    record.set_phase(v1::JOURNAL_PHASE_CONT);
+    record.clear_detail();
+    record.set_was_running(true);
+    record.set_arrival_owed(true);
+    record.set_postcopy(postcopy);
+    absl::StatusOr<Journal::Prepared> prepared =
+        journal_.prepare(record, postcopy ? "cont-postcopy" : "cont");
+    // Then it is written in the pause.
+    if (prepared.ok()) prepared_cont_.at(postcopy ? 1 : 0) = *std::move(prepared);
 }
 
 absl::Status IncomingMigration::abort(const std::string& reason) {

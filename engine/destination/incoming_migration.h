@@ -8,6 +8,7 @@
 // the streams may be lost and come again (a session each), until the last page is in place.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <functional>
@@ -116,6 +117,7 @@ class IncomingMigration final : private Asker {
     };
     void warn_of_stall(Said& said) const;
     absl::Status enter(v1::JournalPhase phase, const std::string& detail);
+    void prepare_cont(bool postcopy);
     [[nodiscard]] std::shared_ptr<Session> session() const;
     // Whether that frame may come now; goes on to the phase after it.
     absl::StatusOr<DestinationPhase> hear(StreamKind stream, FrameKind frame);
@@ -175,6 +177,8 @@ class IncomingMigration final : private Asker {
     std::vector<ChunkHash> known_hashes_;
 
     std::mutex journal_mutex_;  // held while the journal is written; before mutex_
+    // Guarded by journal_mutex_: without pages that follow, and with.
+    std::array<Journal::Prepared, 2> prepared_cont_;
     mutable std::mutex mutex_;
     std::condition_variable_any changed_;
     // Guarded by mutex_:

@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <utility>
 
 #include "engine/base/hash.h"
 #include "engine/base/log.h"
@@ -33,6 +34,24 @@ absl::Status sync_folder(const std::string& folder) {
     const UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (fd.valid() && ::fsync(fd.get()) == 0) return absl::OkStatus();
     return errno_status(errno, fmt::format("Cannot sync the folder {}", folder));
+}
+
+absl::StatusOr<UniqueFd> write_file(const std::string& path, const std::string& text) {
+    UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+    if (!fd.valid()) return errno_status(errno, fmt::format("Cannot open {}", path));
+    size_t done = 0;
+    while (done < text.size()) {
+        const ssize_t put = ::write(fd.get(), text.data() + done, text.size() - done);
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) return errno_status(errno, fmt::format("Cannot write {}", path));
+        done += static_cast<size_t>(put);
+    }
+    return fd;
+}
+
+absl::Status replace_file(const std::string& next, const std::string& path) {
+    if (::rename(next.c_str(), path.c_str()) == 0) return absl::OkStatus();
+    return errno_status(errno, fmt::format("Cannot replace {}", path));
 }
 
 }  // namespace
@@ -117,25 +136,55 @@ std::vector<v1::JournalRecord> Journal::load_all(const std::string& state_dir) {
 
 absl::Status Journal::write(const v1::JournalRecord& record, Durability durability) const {
     GODWIT_ASSIGN_OR_RETURN(const std::string text, encode_journal(record));
-    const std::string path = folder_ + "/journal.json";
-    const std::string next = path + ".new";
-    const UniqueFd fd(::open(next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-    if (!fd.valid()) return errno_status(errno, fmt::format("Cannot open {}", next));
-    size_t done = 0;
-    while (done < text.size()) {
-        const ssize_t put = ::write(fd.get(), text.data() + done, text.size() - done);
-        if (put < 0 && errno == EINTR) continue;
-        if (put < 0) return errno_status(errno, fmt::format("Cannot write {}", next));
-        done += static_cast<size_t>(put);
-    }
+    const std::string next = path() + ".new";
+    GODWIT_ASSIGN_OR_RETURN(const UniqueFd fd, write_file(next, text));
     if (durability == Durability::kDisk && ::fsync(fd.get()) != 0)
         return errno_status(errno, fmt::format("Cannot sync {}", next));
-    if (::rename(next.c_str(), path.c_str()) != 0)
-        return errno_status(errno, fmt::format("Cannot replace {}", path));
+    GODWIT_RETURN_IF_ERROR(replace_file(next, path()));
     if (durability == Durability::kPageCache) return absl::OkStatus();
     // The name, and the folder's own name, which is as new as the migration.
     GODWIT_RETURN_IF_ERROR(sync_folder(folder_));
     return sync_folder(std::filesystem::path(folder_).parent_path().string());
+}
+
+Journal::Prepared::Prepared(Prepared&& other) noexcept
+    : bytes_(std::exchange(other.bytes_, {})), path_(std::exchange(other.path_, {})) {}
+
+Journal::Prepared& Journal::Prepared::operator=(Prepared&& other) noexcept {
+    if (!path_.empty() && path_ != other.path_) ::unlink(path_.c_str());
+    bytes_ = std::exchange(other.bytes_, {});
+    path_ = std::exchange(other.path_, {});
+    return *this;
+}
+
+Journal::Prepared::~Prepared() {
+    if (!path_.empty()) ::unlink(path_.c_str());
+}
+
+absl::StatusOr<Journal::Prepared> Journal::prepare(const v1::JournalRecord& record,
+                                                   const std::string& name) const {
+    GODWIT_ASSIGN_OR_RETURN(const std::string text, encode_journal(record));
+    Prepared prepared;
+    prepared.bytes_ = record.SerializeAsString();
+    prepared.path_ = folder_ + "/" + name;
+    GODWIT_ASSIGN_OR_RETURN(const UniqueFd fd, write_file(prepared.path_, text));
+    // Else its blocks would be looked for at the exchange, and a host that dies then might find
+    // neither record.
+    if (::fsync(fd.get()) != 0)
+        return errno_status(errno, fmt::format("Cannot sync {}", prepared.path_));
+    return prepared;
+}
+
+absl::Status Journal::write(const v1::JournalRecord& record, Prepared& prepared) const {
+    if (prepared.bytes_.empty() || prepared.bytes_ != record.SerializeAsString())
+        return write(record, Durability::kPageCache);
+    // What was in force takes the prepared one's name, and goes with it: freeing its blocks takes
+    // as long as all the rest.
+    if (::renameat2(AT_FDCWD, prepared.path_.c_str(), AT_FDCWD, path().c_str(), RENAME_EXCHANGE) !=
+        0)
+        return write(record, Durability::kPageCache);
+    prepared.bytes_.clear();
+    return absl::OkStatus();
 }
 
 }  // namespace godwit

@@ -17,6 +17,21 @@ namespace godwit {
 // <state>/migrations/<id>/{journal.json,word,missing}. Not thread-safe per migration.
 class Journal {
   public:
+    // A record that is on the disk but not in force: where it is foreseen, a pause need not wait
+    // for its writing (0.4-0.9 ms with ext4). Its file goes with it.
+    class Prepared {
+      public:
+        Prepared() = default;
+        Prepared(Prepared&& other) noexcept;
+        Prepared& operator=(Prepared&& other) noexcept;
+        ~Prepared();
+
+      private:
+        friend class Journal;
+        std::string bytes_;  // of the record; empty: used up
+        std::string path_;   // empty: there is none
+    };
+
     // Creates the migration's folder. Errors: mkdir's, InvalidArgument for a bad id.
     static absl::StatusOr<Journal> open(const std::string& state_dir, const std::string& id);
     // Whether this agent has had a migration of that id, in either role. One whose record can't be
@@ -32,12 +47,20 @@ class Journal {
     };
     // Replaces the record. Errors: write's (a full disk among them); the old record then stays.
     absl::Status write(const v1::JournalRecord& record, Durability durability) const;
+    // To the disk: not for a pause. `name` is that of its file beside the journal's, one for each
+    // record. Errors: as write().
+    absl::StatusOr<Prepared> prepare(const v1::JournalRecord& record,
+                                     const std::string& name) const;
+    // As write() for the page cache, but an exchange of two names where `prepared` is this very
+    // record, which is used up then.
+    absl::Status write(const v1::JournalRecord& record, Prepared& prepared) const;
 
     [[nodiscard]] std::string word_path() const { return folder_ + "/word"; }
     [[nodiscard]] std::string missing_path() const { return folder_ + "/missing"; }
 
   private:
     explicit Journal(std::string folder) : folder_(std::move(folder)) {}
+    [[nodiscard]] std::string path() const { return folder_ + "/journal.json"; }
     std::string folder_;
 };
 

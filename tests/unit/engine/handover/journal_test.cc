@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <atomic>
 #include <filesystem>
@@ -141,6 +142,46 @@ TEST(Journal, KeepsTheOldRecordWhenANewOneCannotBeWritten) {
     const auto records = Journal::load_all(scratch.path());
     ASSERT_EQ(records.size(), 1U);
     EXPECT_EQ(records[0].phase(), v1::JOURNAL_PHASE_LIVE);
+}
+
+TEST(Journal, TakesAPreparedRecordInPlaceOfTheOld) {
+    const ScratchDirectory scratch;
+    const Journal journal = open_journal(scratch, "m");
+    ASSERT_TRUE(
+        journal.write(record_of("m", v1::JOURNAL_PHASE_LIVE), Journal::Durability::kPageCache)
+            .ok());
+    const v1::JournalRecord next = record_of("m", v1::JOURNAL_PHASE_CONT);
+    absl::StatusOr<Journal::Prepared> prepared = journal.prepare(next, "next");
+    ASSERT_TRUE(prepared.ok()) << prepared.status();
+    EXPECT_EQ(Journal::load_all(scratch.path())[0].phase(), v1::JOURNAL_PHASE_LIVE);
+    // It is the same file: nothing is written a second time.
+    struct stat before {};
+    struct stat after {};
+    ASSERT_EQ(::stat((scratch.path() + "/migrations/m/next").c_str(), &before), 0);
+    ASSERT_TRUE(journal.write(next, *prepared).ok());
+    ASSERT_EQ(::stat(path_of(scratch).c_str(), &after), 0);
+    EXPECT_EQ(before.st_ino, after.st_ino);
+    EXPECT_EQ(Journal::load_all(scratch.path())[0].phase(), v1::JOURNAL_PHASE_CONT);
+}
+
+TEST(Journal, WritesWhatWasNotPrepared) {
+    const ScratchDirectory scratch;
+    const Journal journal = open_journal(scratch, "m");
+    v1::JournalRecord record = record_of("m", v1::JOURNAL_PHASE_CONT);
+    {
+        absl::StatusOr<Journal::Prepared> prepared = journal.prepare(record, "next");
+        ASSERT_TRUE(prepared.ok()) << prepared.status();
+        record.set_was_running(!record.was_running());
+        ASSERT_TRUE(journal.write(record, *prepared).ok());
+        EXPECT_EQ(Journal::load_all(scratch.path())[0].was_running(), record.was_running());
+        // Prepared, and gone since.
+        prepared = journal.prepare(record, "next");
+        ASSERT_TRUE(std::filesystem::remove(scratch.path() + "/migrations/m/next"));
+        ASSERT_TRUE(journal.write(record, *prepared).ok());
+        prepared = journal.prepare(record, "next");
+    }
+    EXPECT_EQ(Journal::load_all(scratch.path()).size(), 1U);
+    EXPECT_FALSE(std::filesystem::exists(scratch.path() + "/migrations/m/next"));
 }
 
 TEST(Journal, IsNeverSeenHalfWritten) {
