@@ -30,8 +30,9 @@ class ProcessWatch {
     //   cpu_s.ROLE             of the processes of that role (role_of), without what vCPUs ran; of
     //                          one that ended, up to the last look
     //   peak_anon_bytes.ROLE   the most private memory
-    //   peak_memory_bytes      by how much less memory the host had available at the worst moment;
-    //                          whoever took it
+    //   peak_memory_bytes      how much more of the host's memory was in use at the worst moment
+    //                          (private, shared, page tables, huge pages), whoever used it; without
+    //                          this process's own
     Metrics stop();
 
   private:
@@ -46,8 +47,8 @@ class ProcessWatch {
 
     const Wakeup stopping_;
     std::map<pid_t, Seen> seen_;  // the thread's until it has ended
-    Bytes available_before_ = 0;
-    Bytes least_available_ = 0;
+    Bytes used_before_ = 0;
+    Bytes most_used_ = 0;
     std::jthread thread_;
 };
 
