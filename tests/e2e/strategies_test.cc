@@ -90,16 +90,29 @@ class KvmGuest : public ::testing::Test {
     TestAgent b;
 };
 
-TEST_F(KvmGuest, OnHugetlbMovesByPostcopy) {
+class KvmGuestOnHugetlb : public KvmGuest, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(KvmGuestOnHugetlb, MovesWithWhateverStrategy) {
     reserved.emplace(144);
     if (!reserved->enough()) GTEST_SKIP() << "no huge pages can be reserved here";
     ASSERT_NO_FATAL_FAILURE(start_guest(
         a,
         {.memory = "128MiB", .backing = "hugetlb-2M", .append = "ws=32M rate=0 pattern=random"}));
-    const json report = move_guest(a, b, kVm, {"--strategy", "postcopy"});
-    EXPECT_EQ(report["postcopy"]["used"], true);
+    const std::string strategy = GetParam();
+    const json report = move_guest(a, b, kVm, {"--strategy", strategy});
+    EXPECT_EQ(report["strategy"], strategy);
+    if (strategy == "postcopy") {
+        EXPECT_EQ(report["postcopy"]["used"], true);
+    }
     expect_alive_and_well(b, kVm);
 }
+
+INSTANTIATE_TEST_SUITE_P(By, KvmGuestOnHugetlb,
+                         ::testing::Values("stop-and-copy", "postcopy", "hybrid"),
+                         [](const auto& test) {
+                             const std::string name = test.param;
+                             return name == "stop-and-copy" ? std::string("StopAndCopy") : name;
+                         });
 
 // A link of 20 MB/s under a guest that dirties its 64 MiB all the time: r is far above 1.
 const GuestOptions kFasterThanTheLink{.append = "ws=64M rate=0 pattern=random"};

@@ -219,6 +219,22 @@ TEST_F(DrainTest, SourceAgentToldToEndBeforeTheAnswerToCommitLeavesTheDoubtToIts
     expect_drained_in_the_end();
 }
 
+// QEMU has not answered `cont` yet, and may carry it out when nobody listens any more.
+TEST_F(DrainTest, DestinationAgentToldToEndWhileContWaitsLeavesTheGuestToItsSuccessor) {
+    hold(b, step::kContNoted);
+    BackgroundCommand command = begin_postcopy();
+    await_held(b);
+    ASSERT_EQ(b.qemu_pids().size(), 1U);
+    const pid_t qemu = b.qemu_pids().front();
+    ASSERT_EQ(::kill(qemu, SIGSTOP), 0);
+    let_go(b);
+    b.end(SIGTERM);
+    EXPECT_FALSE(command.wait(Duration::zero())) << "nobody has said where the guest is";
+    ASSERT_EQ(::kill(qemu, SIGCONT), 0);
+    bring_back(b);
+    expect_drained_by(command);
+}
+
 // --- the destination's QEMU dies ------------------------------------------------------------
 
 class GuestDies : public DrainTest {

@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "tests/fault/lab.h"
+#include "tests/fault/drain_lab.h"
 
 namespace godwit::testing {
 namespace {
@@ -140,6 +140,22 @@ TEST_F(LockedImage, MakesTheDestinationRefuseAndTheSourceGoesOn) {
     expect_end(command, {.exit_code = 1, .outcome = "failed", .words = {"refused", "lock"}},
                "source");
     expect_only_at(a, b);
+    b.restart(AgentOptions{});
+    expect_moves(a, b);
+}
+
+// `cont` is refused while faults are served and pages are on their way: none of it is of any use,
+// and the guest has all its pages where it was.
+TEST_F(LockedImage, MakesTheDestinationRefuseWithPagesStillToComeAsWell) {
+    lock_image_of_b();
+    b.restart(in_b());
+    BackgroundCommand command =
+        begin_migration({"--strategy", "postcopy", "--bandwidth", "4MiB/s"});
+    expect_end(command, {.exit_code = 1, .outcome = "failed", .words = {"refused", "lock"}},
+               "source");
+    EXPECT_TRUE(kept_files(a).empty()) << ::testing::PrintToString(kept_files(a));
+    expect_only_at(a, b);
+    expect_alive_and_well(a, kVm, 6'000);  // all that it has
     b.restart(AgentOptions{});
     expect_moves(a, b);
 }
