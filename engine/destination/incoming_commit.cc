@@ -92,11 +92,12 @@ void IncomingMigration::note_resumed() {
         spdlog::warn("migration {}: announce: {}", id(), std::string(status.message()));
 }
 
-// A hypervisor that is away is waited for: the source lets go of the VM's definition meanwhile.
+// A hypervisor that is away is waited for, as the source does before it removes its own definition.
 void IncomingMigration::note_arrival() {
     absl::Status said;
+    absl::Status status;
     while (true) {
-        const absl::Status status = vm_->arrived(record_.vm_definition());
+        status = vm_->arrived(record_.vm_definition());
         if (!status.ok() && said != status)
             spdlog::warn("migration {}: VM {} is here, but not as it was there: {}", id(),
                          record_.vm(), std::string(status.message()));
@@ -107,6 +108,7 @@ void IncomingMigration::note_arrival() {
     }
     const std::lock_guard lock(mutex_);
     record_.set_arrival_owed(false);
+    record_.set_arrival_problem(std::string(status.message()));
 }
 
 // Ok: the guest is this side's, running or crashed. Cancelled: the agent ends before QEMU has said.

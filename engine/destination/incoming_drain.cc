@@ -238,7 +238,8 @@ absl::Status IncomingMigration::end_drain() {
         if (vm_gone_) return absl::NotFoundError("the guest's QEMU has ended");
     }
     GODWIT_RETURN_IF_ERROR(postcopy_->finish());
-    const v1::Postcopy report = postcopy_->report();
+    v1::Postcopy report = postcopy_->report();
+    report.set_damaged_frames(damaged_in_drain_);
     {
         const std::lock_guard lock(mutex_);
         *record_.mutable_report()->mutable_postcopy() = report;

@@ -82,7 +82,10 @@ absl::Status IncomingMigration::note_damage(Session& session, const AcceptedStre
     });
     spdlog::warn("frame {} of stream {} came damaged: pages{} of RAM block {} are asked for again",
                  frame.header.sequence, stream.route.stream, ranges, pages->block);
-    if (phase == DestinationPhase::kDraining) return absl::OkStatus();
+    if (phase == DestinationPhase::kDraining) {
+        ++damaged_in_drain_;
+        return absl::OkStatus();
+    }
     const DamagedBody body{
         .stream = stream.route.stream,
         .pages = {.block = pages->block, .chunk = pages->chunk, .pages = pages->present}};

@@ -232,6 +232,11 @@ absl::Status IncomingMigration::serve_session(Session& session) {
         receivers_.emplace_back([this, &session, &stream] { receive_pages(session, stream); });
     absl::Status status = is_draining() ? begin_next_session(session) : absl::OkStatus();
     if (status.ok()) status = serve_urgent(session);
+    // The source's report is to say why. A connection that is lost needs no telling.
+    if (absl::IsDataLoss(status) && state().state() == v1::INCOMING_STATE_WAITING)
+        session.writer
+            ->send(FrameKind::kAbort, TextBody{.text = std::string(status.message())}.encode())
+            .IgnoreError();
     break_session(status);
     receivers_.clear();
     if (postcopy_ && is_draining()) postcopy_->connection_lost();
@@ -405,6 +410,8 @@ v1::QueryResponse IncomingMigration::state() const {
     response.set_guest_gone(record_.guest_gone());
     response.set_draining(phase_ == DestinationPhase::kCommittedServing ||
                           phase_ == DestinationPhase::kDraining);
+    response.set_arrival_owed(record_.arrival_owed());
+    response.set_arrival_problem(record_.arrival_problem());
     if (phase_ == DestinationPhase::kDrained)
         *response.mutable_postcopy() = record_.report().postcopy();
     return response;

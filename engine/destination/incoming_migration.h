@@ -176,6 +176,7 @@ class IncomingMigration final : private Asker {
     std::future<absl::StatusOr<std::vector<ChunkHash>>> hashes_;
     std::vector<ChunkHash> known_hashes_;
 
+    std::atomic<uint64_t> damaged_in_drain_{0};
     std::mutex journal_mutex_;  // held while the journal is written; before mutex_
     // Guarded by journal_mutex_: without pages that follow, and with.
     std::array<Journal::Prepared, 2> prepared_cont_;

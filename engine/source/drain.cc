@@ -274,6 +274,7 @@ Drain::Step Drain::await_resumed(Connection connection, const std::stop_token& s
                 return now.resumed_at || now.refused || stop.stop_requested();
             });
     };
+    set_awaited(connection.signals);
     absl::StatusOr<Seen> seen = wait(Clock::system().now() + kAnswerLimit);
     if (absl::IsDeadlineExceeded(seen.status())) {
         plan_.log->message("drain",
@@ -283,6 +284,7 @@ Drain::Step Drain::await_resumed(Connection connection, const std::stop_token& s
                      plan_.destination.to_string());
         seen = wait(MonotonicTime::max());
     }
+    set_awaited(nullptr);
     if (!seen.ok()) {
         outcome.detail = std::string(seen.status().message());
         return Step::kLost;

@@ -13,6 +13,7 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -77,6 +78,9 @@ class Drain final : public PageRequests, private PageSink {
 
     // Tries to reconnect at once. False when nothing is interrupted. Any thread.
     bool retry_now();
+    // As if the destination had refused, for the reason of an operator: unless it says that the
+    // guest runs there. Any thread.
+    void give_up_in_doubt(const std::string& why);
 
     // Also when it has ended: bytes sent on connections of its own.
     [[nodiscard]] Bytes sent_bytes() const { return sent_bytes_; }
@@ -91,6 +95,9 @@ class Drain final : public PageRequests, private PageSink {
     // How one connection ended; kAgain: something is still missing.
     enum class Step { kDrained, kGuestGone, kRefused, kStopped, kLost, kAgain };
     Step drive(Connection connection, const std::stop_token& stop, Outcome& outcome);
+    [[nodiscard]] std::optional<std::string> given_up();
+    // Waits where give_up_in_doubt() can end it.
+    void set_awaited(SourceSignals* signals);
     Step await_resumed(Connection connection, const std::stop_token& stop, Outcome& outcome);
     Step push(Connection connection, const std::stop_token& stop, Outcome& outcome);
     absl::Status push_share(SourceStreams& streams, size_t index, std::span<const ChunkPlace> share,
@@ -138,8 +145,10 @@ class Drain final : public PageRequests, private PageSink {
 
     std::mutex mutex_;
     std::condition_variable_any retry_;
-    bool interrupted_now_ = false;  // guarded by mutex_
-    bool retry_asked_ = false;      // guarded by mutex_
+    bool interrupted_now_ = false;         // guarded by mutex_
+    bool retry_asked_ = false;             // guarded by mutex_
+    std::optional<std::string> given_up_;  // guarded by mutex_
+    SourceSignals* awaited_ = nullptr;     // guarded by mutex_: who may still say RESUMED
 };
 
 }  // namespace godwit

@@ -28,6 +28,31 @@ bool Drain::retry_now() {
     return true;
 }
 
+void Drain::give_up_in_doubt(const std::string& why) {
+    const std::lock_guard lock(mutex_);
+    given_up_ = why;
+    retry_asked_ = true;
+    retry_.notify_all();
+    if (awaited_ == nullptr) return;
+    awaited_->update([&](Seen& seen) {
+        if (!seen.resumed_at && !seen.refused) seen.refused = why;
+    });
+}
+
+std::optional<std::string> Drain::given_up() {
+    const std::lock_guard lock(mutex_);
+    return given_up_;
+}
+
+void Drain::set_awaited(SourceSignals* signals) {
+    const std::lock_guard lock(mutex_);
+    awaited_ = signals;
+    if (signals == nullptr || !given_up_) return;
+    signals->update([this](Seen& seen) {
+        if (!seen.resumed_at && !seen.refused) seen.refused = *given_up_;
+    });
+}
+
 // False when `stop` was asked for.
 bool Drain::pause(Duration length, const std::stop_token& stop) {
     std::unique_lock lock(mutex_);
@@ -57,6 +82,13 @@ absl::StatusOr<Drain::Connection> Drain::reconnect(const std::stop_token& stop, 
                                                     plan_.destination.to_string(),
                                                     format_bytes(pending_.count() * kPageBytes)));
             return Connection{own_streams_.get(), own_signals_.get()};
+        }
+        // Asked once more, in vain.
+        if (const auto why = given_up(); why && !resumed_) {
+            outcome.end = End::kRefused;
+            outcome.detail = *why;
+            set_interrupted(false);
+            return Connection{};
         }
         const std::string said(connected.status().message());
         if (said != last_said) {

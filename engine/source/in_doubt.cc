@@ -1,16 +1,35 @@
 #include "engine/source/in_doubt.h"
 
-#include <condition_variable>
-#include <mutex>
-
 #include "engine/base/log.h"
 
 namespace godwit {
 
+void OperatorsWord::say(Fate fate) {
+    const std::lock_guard lock(mutex_);
+    if (!fate_) fate_ = fate;
+    changed_.notify_all();
+}
+
+std::optional<Fate> OperatorsWord::said() const {
+    const std::lock_guard lock(mutex_);
+    return fate_;
+}
+
+void OperatorsWord::wait(Duration limit, const std::stop_token& stop) const {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, stop, limit, [this] { return fate_.has_value(); });
+}
+
+std::string operators_word_text(Fate fate) {
+    return fate == Fate::kAtDestination
+               ? "an operator said that the guest is at the destination"
+               : "an operator said that the guest is at the source, and that the destination will "
+                 "never run it";
+}
+
 std::optional<FateAnswer> ask_until_known(TransferClient& peer, const std::string& migration_id,
+                                          const OperatorsWord& operators_word,
                                           const std::stop_token& stop) {
-    std::mutex mutex;
-    std::condition_variable_any wait;
     std::string last_said;
     while (!stop.stop_requested()) {
         const auto answer = peer.query(migration_id);
@@ -18,16 +37,20 @@ std::optional<FateAnswer> ask_until_known(TransferClient& peer, const std::strin
                                        : std::string(answer.status().message());
         // Draining before RESUMED: it resumes, and waits for a page.
         if (answer.ok() && (answer->state() == v1::INCOMING_STATE_RESUMED || answer->draining()))
-            return FateAnswer{Fate::kAtDestination, answer->guest_gone(), answer->draining(),
-                              answer->detail()};
+            return FateAnswer{.fate = Fate::kAtDestination,
+                              .guest_gone = answer->guest_gone(),
+                              .draining = answer->draining(),
+                              .detail = answer->detail()};
         if (answer.ok() && answer->state() == v1::INCOMING_STATE_REFUSED)
             return FateAnswer{.fate = Fate::kRefused, .detail = answer->detail()};
+        if (const std::optional<Fate> fate = operators_word.said())
+            return FateAnswer{
+                .fate = *fate, .by_operator = true, .detail = operators_word_text(*fate)};
         if (said != last_said)
             spdlog::warn("migration {}: in doubt; {} says: {}", migration_id,
                          peer.peer().to_string(), said);
         last_said = std::move(said);
-        std::unique_lock lock(mutex);
-        wait.wait_for(lock, stop, std::chrono::milliseconds(500), [] { return false; });
+        operators_word.wait(std::chrono::milliseconds(500), stop);
     }
     return std::nullopt;
 }

@@ -1,6 +1,8 @@
 // COMMIT was sent and no answer came: the source goes on asking, and never guesses.
 #pragma once
 
+#include <condition_variable>
+#include <mutex>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -14,16 +16,37 @@ enum class Fate {
     kRefused,        // the destination never ran it and never will
 };
 
+// What an operator says of a guest in doubt, where the destination can't. Thread-safe.
+class OperatorsWord {
+  public:
+    // The first word counts.
+    void say(Fate fate);
+    [[nodiscard]] std::optional<Fate> said() const;
+    // Until something was said, `limit` has passed, or `stop` was asked for.
+    void wait(Duration limit, const std::stop_token& stop) const;
+
+  private:
+    mutable std::mutex mutex_;
+    mutable std::condition_variable_any changed_;
+    std::optional<Fate> fate_;  // guarded by mutex_
+};
+
+// The reason in the report.
+std::string operators_word_text(Fate fate);
+
 struct FateAnswer {
     Fate fate;
     bool guest_gone = false;  // at the destination, and its QEMU has ended since COMMIT
     bool draining = false;    // at the destination, and pages are missing there
-    std::string detail;       // the destination's words; may be empty
+    bool by_operator = false;
+    std::string detail;  // the destination's words; may be empty
 };
 
-// Asks until the destination knows, or `stop` is asked for (then nothing is returned: still in
-// doubt). "No record" is no answer: a destination that lost its state directory may run the guest.
+// Asks until the destination knows, the operator says it, or `stop` is asked for (then nothing is
+// returned: still in doubt). "No record" is no answer: a destination that lost its state directory
+// may run the guest.
 std::optional<FateAnswer> ask_until_known(TransferClient& peer, const std::string& migration_id,
+                                          const OperatorsWord& operators_word,
                                           const std::stop_token& stop);
 
 }  // namespace godwit

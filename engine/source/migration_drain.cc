@@ -71,6 +71,10 @@ void SourceMigration::drain(SourceContext& context, Handover& handover,
     switch (outcome.end) {
         case Drain::End::kRefused:
             in_doubt_ = false;
+            if (operators_word_.said()) {
+                note_resolution(context, Fate::kRefused);
+                return undo(context, absl::AbortedError(outcome.detail), true, stop);
+            }
             return undo(context, absl::AbortedError("the destination refused: " + outcome.detail),
                         true, stop);
         case Drain::End::kStopped:
@@ -100,6 +104,7 @@ void SourceMigration::finish_drain(SourceContext& context, Handover& handover,
     outcome.postcopy.set_early_punches(report.postcopy().early_punches());
     outcome.postcopy.set_late_punches(report.postcopy().late_punches());
     *report.mutable_postcopy() = outcome.postcopy;
+    report.set_damaged_frames(report.damaged_frames() + outcome.postcopy.damaged_frames());
     context.at_step(step::kDrained);
     report.set_outcome(v1::OUTCOME_DONE);
     report.set_guest_at(v1::GUEST_AT_DESTINATION);

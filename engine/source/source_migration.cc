@@ -5,6 +5,7 @@
 
 #include "engine/base/hash.h"
 #include "engine/base/log.h"
+#include "engine/source/arrival.h"
 #include "engine/source/auto_streams.h"
 #include "engine/source/handover.h"
 #include "engine/source/in_doubt.h"
@@ -165,8 +166,10 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     report.set_total_ms(to_ms(Clock::system().now() - context.started_at));
     if (settings_.undefine_source && !record.native() &&
         report.guest_at() == v1::GUEST_AT_DESTINATION) {
-        if (const absl::Status undefined = context.vm.undefine(); !undefined.ok())
-            report.add_warnings(std::string(undefined.message()));
+        absl::Status undefined = annotate(await_arrival(peer, settings_.id, stop),
+                                          "The VM's definition stays at the source");
+        if (undefined.ok()) undefined = context.vm.undefine();
+        if (!undefined.ok()) report.add_warnings(std::string(undefined.message()));
     }
     context.at_step(step::kConcluded);
     dependencies_.vm.reset();
@@ -218,7 +221,8 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
         log_.message("handover", fmt::format("in doubt: COMMIT was sent, but {}; asking {}", why,
                                              settings_.destination.to_string()));
         in_doubt_ = true;
-        const std::optional<FateAnswer> answer = ask_until_known(context.peer, settings_.id, stop);
+        const std::optional<FateAnswer> answer =
+            ask_until_known(context.peer, settings_.id, operators_word_, stop);
         if (!answer) {
             context.report.set_outcome(v1::OUTCOME_IN_DOUBT);
             context.report.set_guest_at(v1::GUEST_AT_NEEDS_OPERATOR);
@@ -228,6 +232,11 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
             return;
         }
         in_doubt_ = false;
+        if (answer->by_operator) {
+            note_resolution(context, answer->fate);
+            why = answer->detail;
+            if (answer->fate == Fate::kAtDestination) context.report.set_reason(why);
+        }
         // RESUMED reached the source now, in answer to a question.
         if (answer->fate == Fate::kAtDestination) handover.fill_downtime(Clock::system().now());
         if (answer->guest_gone) return finish_dead(context, answer->detail);
@@ -434,6 +443,27 @@ void SourceMigration::finish_at_destination(SourceContext& context) {
     kill_guest(context);
     release_kept_ram(context.record).IgnoreError();
     context.streams->shutdown();
+}
+
+// To the disk, before anything is done about it: a successor must not ask again.
+void SourceMigration::note_resolution(SourceContext& context, Fate fate) const {
+    spdlog::warn("migration {}: {}", settings_.id, operators_word_text(fate));
+    context.record.set_resolution(fate == Fate::kAtDestination ? v1::RESOLUTION_AT_DESTINATION
+                                                               : v1::RESOLUTION_AT_SOURCE);
+    if (const absl::Status status =
+            context.journal.write(context.record, Journal::Durability::kDisk);
+        !status.ok())
+        spdlog::error("migration {}: {}", settings_.id, std::string(status.message()));
+}
+
+absl::Status SourceMigration::resolve(Fate fate) {
+    const std::lock_guard lock(drain_mutex_);
+    if (!in_doubt_) return absl::FailedPreconditionError(kNothingInDoubt);
+    if (drain_ && fate == Fate::kAtDestination)
+        return absl::FailedPreconditionError(kLastPagesAreHere);
+    operators_word_.say(fate);
+    if (drain_) drain_->give_up_in_doubt(operators_word_text(fate));
+    return absl::OkStatus();
 }
 
 // Nobody may start a second guest from this QEMU.

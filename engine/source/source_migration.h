@@ -19,6 +19,7 @@
 #include "engine/report/event_log.h"
 #include "engine/source/context.h"
 #include "engine/source/handover.h"
+#include "engine/source/in_doubt.h"
 #include "engine/source/settings.h"
 
 namespace godwit {
@@ -44,6 +45,14 @@ struct SourceDependencies {
     StepHook at_step = no_hook;
 };
 
+// What an operator hears who says that a guest is where its last pages are not.
+inline constexpr const char* kLastPagesAreHere =
+    "the guest's last pages are still at the source, which sends them as soon as the destination "
+    "answers: without that it can't run there";
+
+inline constexpr const char* kNothingInDoubt =
+    "nothing is in doubt: only a migration whose COMMIT is not answered can be resolved";
+
 // What a cancel hears after COMMIT.
 inline constexpr const char* kTooLate = "COMMIT was sent: the guest belongs to the destination";
 
@@ -67,6 +76,10 @@ class SourceMigration {
     // Ok: an interrupted drain is tried again at once. Errors: FailedPrecondition when none is.
     absl::Status resume();
 
+    // An operator says where the guest is. Errors: FailedPrecondition when it is not in doubt, or
+    // can be at the destination only once that has answered (its last pages are here).
+    absl::Status resolve(Fate fate);
+
     // Limits all streams together from now on; 0: no limit. Of no effect once it has ended.
     void limit(Bytes bytes_per_second);
 
@@ -87,6 +100,7 @@ class SourceMigration {
     absl::Status give_back(SourceContext& context, const std::stop_token& stop);
     void finish_at_destination(SourceContext& context);
     void kill_guest(SourceContext& context);
+    void note_resolution(SourceContext& context, Fate fate) const;
     // Post-copy, once COMMIT was sent.
     void drain(SourceContext& context, Handover& handover, const std::stop_token& stop);
     void note_resumed(SourceContext& context, Handover& handover, MonotonicTime at);
@@ -107,6 +121,7 @@ class SourceMigration {
     std::atomic<bool> in_doubt_{false};
     std::atomic<bool> resumed_there_{false};
     std::atomic<bool> switch_requested_{false};
+    OperatorsWord operators_word_;
     std::mutex drain_mutex_;
     std::shared_ptr<Drain> drain_;  // guarded by drain_mutex_
     bool live_over_ = false;        // the same: too late to switch

@@ -142,6 +142,27 @@ TEST_F(Domain, TakesItsDefinitionAlongWhereThatIsAskedFor) {
     EXPECT_EQ(host_b.virsh_text({"domstate", kVm}), "running");
 }
 
+// Somebody must know it: a host that loses power then starts it anew.
+TEST_F(Domain, KeepsItsDefinitionWhereItWasWhenTheOtherOneCannotDefineIt) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    if (IsSkipped()) return;
+    TestAgent& a = *agent_a;
+    TestAgent& b = *agent_b;
+    // It is to run another QEMU from its next start on, which the other host does not have.
+    ASSERT_EQ(host_a.run({"cp", "/usr/bin/qemu-system-x86_64", "/run/qemu-of-a"}).exit_code, 0);
+    std::string xml = domain_xml({});
+    const std::string devices = "<devices>";
+    xml.insert(xml.find(devices) + devices.size(), "<emulator>/run/qemu-of-a</emulator>");
+    const CommandResult defined = host_a.virsh({"define", host_a.write_xml(xml)});
+    ASSERT_EQ(defined.exit_code, 0) << defined.err;
+    const nlohmann::json report = move_guest(a, b, kVm, {"--persistent", "--undefine-source"});
+    if (HasFailure()) return;
+    EXPECT_THAT(report["warnings"].dump(), HasSubstr("definition stays at the source"));
+    EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "shut off");
+    EXPECT_THAT(host_b.virsh_text({"dominfo", kVm}), ContainsRegex("Persistent: *no"));
+    expect_alive_and_well(b, kVm);
+}
+
 TEST_F(Domain, ThatIsPausedStaysPaused) {
     ASSERT_NO_FATAL_FAILURE(start());
     if (IsSkipped()) return;

@@ -22,11 +22,30 @@ std::string namespace_of(pid_t pid) {
 
 }  // namespace
 
-LinkedHosts::LinkedHosts() {
-    if (!make() && problem_.empty()) problem_ = "network namespaces cannot be made here";
+LinkedHosts::LinkedHosts(Cable cable) {
+    if (!make(cable) && problem_.empty()) problem_ = "network namespaces cannot be made here";
 }
 
-bool LinkedHosts::make() {
+bool LinkedHosts::did(const std::vector<std::string>& words) {
+    const CommandResult result = run_command(words);
+    if (result.exit_code != 0) problem_ = result.err;
+    return result.exit_code == 0;
+}
+
+bool LinkedHosts::lay(Cable cable) {
+    if (cable == Cable::kTrue)
+        return did({"ip", "link", "add", kDevice, "netns", std::to_string(holders_[0]->pid()),
+                    "type", "veth", "peer", "name", kDevice, "netns",
+                    std::to_string(holders_[1]->pid())});
+    auto lying = LyingCable::lay({holders_[0]->pid(), holders_[1]->pid()}, kDevice);
+    if (!lying.ok())
+        problem_ = std::string(lying.status().message());
+    else
+        lying_cable_ = *std::move(lying);
+    return lying.ok();
+}
+
+bool LinkedHosts::make(Cable cable) {
     const std::string ours = namespace_of(::getpid());
     for (auto& holder : holders_) {
         holder.emplace(std::vector<std::string>{"unshare", "--net", "sleep", "infinity"});
@@ -38,14 +57,7 @@ bool LinkedHosts::make() {
             return false;
         }
     }
-    const auto did = [this](const std::vector<std::string>& words) {
-        const CommandResult result = run_command(words);
-        if (result.exit_code != 0) problem_ = result.err;
-        return result.exit_code == 0;
-    };
-    if (!did({"ip", "link", "add", kDevice, "netns", std::to_string(holders_[0]->pid()), "type",
-              "veth", "peer", "name", kDevice, "netns", std::to_string(holders_[1]->pid())}))
-        return false;
+    if (!lay(cable)) return false;
     for (int host = 0; host < 2; ++host) {
         if (!did(inside(host, {"ip", "address", "add", address_of(host) + "/24", "dev", kDevice})))
             return false;

@@ -1,18 +1,23 @@
-// Two hosts of a network, on this one: a namespace each, and a cable between them that can be cut.
+// Two hosts of a network, on this one: a namespace each, and a cable between them that can be cut,
+// or that lies.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "tests/harness/agent.h"
 #include "tests/harness/command.h"
+#include "tests/harness/lying_cable.h"
 
 namespace godwit::testing {
 
 // Nothing of it outlives the processes that run in the namespaces.
 class LinkedHosts {
   public:
-    LinkedHosts();
+    enum class Cable { kTrue, kLying };
+    explicit LinkedHosts(Cable cable = Cable::kTrue);
     LinkedHosts(const LinkedHosts&) = delete;
     LinkedHosts& operator=(const LinkedHosts&) = delete;
 
@@ -22,13 +27,18 @@ class LinkedHosts {
     [[nodiscard]] AgentOptions on(int host) const;
     // Takes the cable out of a host, or puts it back.
     void set_link(int host, bool up);
+    // For Cable::kLying where there is no problem().
+    [[nodiscard]] LyingCable& lying_cable() { return *lying_cable_; }
 
   private:
     [[nodiscard]] std::vector<std::string> inside(int host,
                                                   const std::vector<std::string>& words) const;
-    bool make();
+    bool make(Cable cable);
+    bool lay(Cable cable);
+    bool did(const std::vector<std::string>& words);
 
     std::optional<BackgroundCommand> holders_[2];
+    std::unique_ptr<LyingCable> lying_cable_;
     std::string problem_;
 };
 

@@ -149,6 +149,10 @@ absl::Status AgentClient::resume(const std::string& migration) {
     return call<v1::ResumeResponse>(&v1::Agent::Stub::Resume, request, kCallLimit).status();
 }
 
+absl::Status AgentClient::resolve(const v1::ResolveRequest& request) {
+    return call<v1::ResolveResponse>(&v1::Agent::Stub::Resolve, request, kCallLimit).status();
+}
+
 absl::StatusOr<v1::MigrationReport> AgentClient::report(const std::string& migration) {
     v1::GetReportRequest request;
     request.set_migration(migration);

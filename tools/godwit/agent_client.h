@@ -36,6 +36,7 @@ class AgentClient {
     absl::Status switch_to_postcopy(const std::string& migration);
     absl::Status limit(const std::string& migration, Bytes bandwidth_bytes_per_s);
     absl::Status resume(const std::string& migration);
+    absl::Status resolve(const v1::ResolveRequest& request);
     absl::StatusOr<v1::MigrationReport> report(const std::string& migration);
     absl::StatusOr<v1::ListMigrationsResponse> list_migrations();
 

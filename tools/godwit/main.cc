@@ -300,6 +300,27 @@ void add_migration_commands(CLI::App& app, Words& words, Action& action) {
             return print_done(agent.resume(words.migration), words.json);
         };
     });
+    CLI::App* resolve = add("resolve", "Say where a guest is that is in doubt");
+    resolve->footer(
+        "For a migration whose COMMIT the destination will never answer: the guest stands still "
+        "at\n"
+        "the source. Only while the destination's agent doesn't answer, and with --confirm:\n"
+        "--guest-at source, with the guest running at both, ruins its disks: power the "
+        "destination\n"
+        "off first, or kill the VM's QEMU there and remove the state directory of its agent.\n"
+        "`godwit watch` and `godwit report` then say how it ended.\n\n"
+        "Example:\n  godwit resolve web --guest-at source --confirm web");
+    resolve
+        ->add_option("--guest-at", words.guest_at,
+                     "source: it runs on there; destination: the source's copy is ended")
+        ->check(CLI::IsMember({"source", "destination"}))
+        ->required();
+    resolve->add_option("--confirm", words.confirm, "The VM's name, once more");
+    resolve->callback([&] {
+        action = [&words](AgentClient& agent) {
+            return print_done(agent.resolve(resolve_request(words)), words.json);
+        };
+    });
     CLI::App* limit = add("limit", "Change the bandwidth of a migration that runs");
     limit->footer("Example:\n  godwit limit web --bandwidth 2Gbit");
     add_bandwidth_option(*limit, words)->required();

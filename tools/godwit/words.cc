@@ -111,6 +111,15 @@ absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
     return request;
 }
 
+v1::ResolveRequest resolve_request(const Words& words) {
+    v1::ResolveRequest request;
+    request.set_migration(words.migration);
+    request.set_guest_at(words.guest_at == "source" ? v1::GUEST_AT_SOURCE
+                                                    : v1::GUEST_AT_DESTINATION);
+    request.set_confirm(words.confirm);
+    return request;
+}
+
 absl::StatusOr<v1::MeasureDirtyRateRequest> dirty_rate_request(const Words& words) {
     v1::MeasureDirtyRateRequest request;
     request.set_name(words.name);

@@ -240,6 +240,17 @@ grpc::Status AgentService::Resume(grpc::ServerContext*, const v1::ResumeRequest*
     return api_error(migrations_.resume(request->migration()));
 }
 
+grpc::Status AgentService::Resolve(grpc::ServerContext*, const v1::ResolveRequest* request,
+                                   v1::ResolveResponse*) {
+    const v1::GuestAt at = request->guest_at();
+    if (!request->has_guest_at() || (at != v1::GUEST_AT_SOURCE && at != v1::GUEST_AT_DESTINATION))
+        return api_error(
+            absl::InvalidArgumentError("Say where the guest is: the source, or the destination"));
+    return api_error(migrations_.resolve(
+        request->migration(), at == v1::GUEST_AT_SOURCE ? Fate::kRefused : Fate::kAtDestination,
+        request->confirm()));
+}
+
 grpc::Status AgentService::Limit(grpc::ServerContext*, const v1::LimitRequest* request,
                                  v1::LimitResponse*) {
     if (!request->has_bandwidth_bytes_per_s())

@@ -55,6 +55,8 @@ class AgentService final : public v1::Agent::Service {
                         v1::CancelResponse*) override;
     grpc::Status Switch(grpc::ServerContext*, const v1::SwitchRequest* request,
                         v1::SwitchResponse*) override;
+    grpc::Status Resolve(grpc::ServerContext*, const v1::ResolveRequest* request,
+                         v1::ResolveResponse*) override;
     grpc::Status Resume(grpc::ServerContext*, const v1::ResumeRequest* request,
                         v1::ResumeResponse*) override;
     grpc::Status Limit(grpc::ServerContext*, const v1::LimitRequest* request,

@@ -81,6 +81,8 @@ v1::QueryResponse answer_of(const v1::JournalRecord& record) {
                                                            : v1::INCOMING_STATE_RESUMED,
                record.detail());
     response.set_guest_gone(record.guest_gone());
+    response.set_arrival_owed(record.arrival_owed());
+    response.set_arrival_problem(record.arrival_problem());
     *response.mutable_postcopy() = record.report().postcopy();
     return response;
 }
@@ -283,7 +285,7 @@ void IncomingRegistry::recover_one(v1::JournalRecord record) {
             break;
     }
     if (record.phase() == v1::JOURNAL_PHASE_RESUMED && record.arrival_owed())
-        if (const std::shared_ptr<Vm> vm = vm_of(record)) note_arrival(record, *vm);
+        if (const std::shared_ptr<Vm> vm = vm_of(record)) return note_arrival(record, *vm);
     const std::lock_guard lock(mutex_);
     keep_answer(record.migration_id(), answer_of(record));
 }
@@ -447,15 +449,19 @@ bool IncomingRegistry::is_draining(const std::string& id) {
 // The guest is here, and its earlier agent may have ended before it saw to that.
 void IncomingRegistry::note_arrival(v1::JournalRecord record, Vm& vm) {
     const std::string& id = record.migration_id();
-    if (const absl::Status status = vm.arrived(record.vm_definition()); !status.ok())
+    const absl::Status status = vm.arrived(record.vm_definition());
+    if (!status.ok())
         spdlog::warn("migration {}: VM {} is here, but not as it was there: {}", id, record.vm(),
                      std::string(status.message()));
     record.set_phase(v1::JOURNAL_PHASE_RESUMED);
     record.set_arrival_owed(false);
+    record.set_arrival_problem(std::string(status.message()));
     const absl::StatusOr<Journal> journal = Journal::open(options_.state_dir, id);
     absl::Status written = journal.status();
     if (journal.ok()) written = journal->write(record, Journal::Durability::kPageCache);
     if (!written.ok()) spdlog::error("migration {}: {}", id, std::string(written.message()));
+    const std::lock_guard lock(mutex_);
+    keep_answer(id, answer_of(record));
 }
 
 // Until it runs: a source that heard RESUMED has let go of its own copy.

@@ -251,6 +251,43 @@ absl::Status MigrationRegistry::resume(const std::string& name) {
         "nothing is interrupted: there is no drain that waits for its destination");
 }
 
+absl::Status MigrationRegistry::resolve(const std::string& name, Fate fate,
+                                        const std::string& confirm) {
+    const std::shared_ptr<Entry> entry = find(name);
+    if (!entry) return unknown(name);
+    const v1::MigrationReport now = report_of(*entry);
+    if (now.outcome() != v1::OUTCOME_IN_DOUBT)
+        return absl::FailedPreconditionError(
+            fmt::format("Migration {}: {}", entry->id, kNothingInDoubt));
+    if (confirm != entry->vm)
+        return absl::InvalidArgumentError(fmt::format(
+            "{} Confirm with the VM's name: --confirm {}",
+            fate == Fate::kAtDestination
+                ? fmt::format("The source's copy of {0} would be ended for ever: make sure that "
+                              "{0} runs at {1}.",
+                              entry->vm, now.destination())
+                : fmt::format("{0} would run here: if it runs at {1} as well, its disks are lost. "
+                              "Make sure that it never will there: {1} is powered off, or {0}'s "
+                              "QEMU there is killed and its agent's state directory is gone.",
+                              entry->vm, now.destination()),
+            entry->vm));
+    GODWIT_ASSIGN_OR_RETURN(const HostPort destination, parse_host_port(now.destination()));
+    const auto answer = TransferClient(destination).query(entry->id);
+    // One that has lost its records knows nothing; the operator does.
+    if (answer.ok() && answer->state() != v1::INCOMING_STATE_UNKNOWN)
+        return absl::FailedPreconditionError(fmt::format(
+            "{} answers ({}): it knows where the guest is, or will soon; nothing was changed",
+            now.destination(), v1::IncomingState_Name(answer->state())));
+    if (entry->migration) return entry->migration->resolve(fate);
+    const std::lock_guard lock(mutex_);
+    if (!entry->in_doubt) return absl::FailedPreconditionError(kNothingInDoubt);
+    if (entry->drain && fate == Fate::kAtDestination)
+        return absl::FailedPreconditionError(kLastPagesAreHere);
+    entry->operators_word.say(fate);
+    if (entry->drain) entry->drain->give_up_in_doubt(operators_word_text(fate));
+    return absl::OkStatus();
+}
+
 absl::Status MigrationRegistry::limit(const std::string& name, Bytes bytes_per_second) {
     GODWIT_RETURN_IF_ERROR(check_bandwidth(bytes_per_second));
     const std::shared_ptr<Entry> entry = find(name);

@@ -51,6 +51,9 @@ class MigrationRegistry {
     // As SourceMigration's.
     absl::Status switch_to_postcopy(const std::string& name);
     absl::Status resume(const std::string& name);
+    // What an operator says of a guest in doubt; `confirm` is the VM's name. The destination is
+    // asked once more. Errors: InvalidArgument, FailedPrecondition; nothing has changed then.
+    absl::Status resolve(const std::string& name, Fate fate, const std::string& confirm);
     // Limits the bandwidth of a migration from now on; 0: no limit. Errors: also InvalidArgument,
     // FailedPrecondition when it has ended, or sends nothing any more.
     absl::Status limit(const std::string& name, Bytes bytes_per_second);
@@ -81,6 +84,7 @@ class MigrationRegistry {
         std::shared_ptr<EventLog> log;         // of what this agent does about it
         std::shared_ptr<RateLimiter> limiter;  // of that
         std::shared_ptr<Drain> drain;
+        OperatorsWord operators_word;
         std::jthread thread;
     };
 
@@ -93,11 +97,12 @@ class MigrationRegistry {
     void finish_for_predecessor(const std::shared_ptr<Entry>& entry,
                                 const v1::JournalRecord& record);
     void finish_native(Entry& entry, const v1::JournalRecord& record, bool is_here);
-    void finish_doubt(const std::shared_ptr<Entry>& entry, const v1::JournalRecord& record,
+    void finish_doubt(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
                       const std::shared_ptr<Vm>& vm, const std::stop_token& stop);
     void finish_drain(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
                       const std::shared_ptr<Vm>& vm, std::vector<RamBlock> blocks,
                       const std::stop_token& stop);
+    void note_resolution(v1::JournalRecord& record, Fate fate) const;
     void conclude(Entry& entry, v1::JournalRecord record, v1::MigrationReport report);
     void forget_oldest(const Entry& but_not);  // under mutex_
     std::shared_ptr<Entry> find(const std::string& name);

@@ -7,6 +7,7 @@
 #include "engine/base/wait.h"
 #include "engine/handover/decision_word.h"
 #include "engine/handover/guard.h"
+#include "engine/source/arrival.h"
 #include "engine/source/drain.h"
 #include "engine/source/in_doubt.h"
 #include "engine/source/kept_ram.h"
@@ -80,7 +81,15 @@ v1::Postcopy whole_drain(const v1::Postcopy& before, v1::Postcopy last, uint64_t
     return last;
 }
 
-// Only REFUSED lets a guest of which COMMIT was sent run here again.
+void taken_over(v1::MigrationReport& report, bool source_has_ended, const std::string& reason) {
+    if (!source_has_ended) report.add_warnings("the source's QEMU could not be ended");
+    report.set_outcome(v1::OUTCOME_DONE);
+    report.set_guest_at(v1::GUEST_AT_DESTINATION);
+    report.set_retry_safe(false);
+    report.set_reason(reason);
+}
+
+// Only REFUSED, or an operator, lets a guest of which COMMIT was sent run here again.
 bool was_given_back(Vm& vm) {
     const absl::StatusOr<RunState> state = vm.run_state();
     return state.ok() && *state == RunState::kRunning;
@@ -133,11 +142,17 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
     const bool froze = record.phase() == v1::JOURNAL_PHASE_FREEZING;
     v1::MigrationReport report = entry->report;
     // A word that can't be read may say COMMIT: the destination knows.
-    const bool committed = froze && (!word.ok() || word->read() == Verdict::kCommit);
+    const bool resolved = record.resolution() != v1::RESOLUTION_NONE;
+    const bool committed = froze && !resolved && (!word.ok() || word->read() == Verdict::kCommit);
     if (froze && !word.ok())
         spdlog::error("migration {}: {}", entry->id, std::string(word.status().message()));
     if (committed && vm && was_given_back(*vm)) {
         at_source(report, "the agent ended after the destination had refused");
+        return conclude(*entry, record, report);
+    }
+    if (froze && record.resolution() == v1::RESOLUTION_AT_DESTINATION) {
+        taken_over(report, vm ? vm->kill(kEndOfQemuLimit).ok() : !left_alone,
+                   operators_word_text(Fate::kAtDestination));
         return conclude(*entry, record, report);
     }
     if (record.phase() == v1::JOURNAL_PHASE_DRAINING || (committed && record.postcopy())) {
@@ -163,7 +178,7 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
     const bool drained = record.phase() == v1::JOURNAL_PHASE_DRAINING;
     // The word is no proof against a power cut, for nobody waits in the pause for it to reach the
     // disk: where the QEMU has ended too, only the destination knows.
-    if (drained || (froze && (committed || (!vm && !left_alone)))) {
+    if (drained || (froze && (committed || (!vm && !left_alone && !resolved)))) {
         entry->in_doubt = froze;
         entry->committed = committed || drained;
         if (drained) {
@@ -188,11 +203,13 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
         return conclude(*entry, record, report);
     }
     if (word.ok()) word->decide(Verdict::kAbort);
-    entry->pending = "the agent ended during the migration; the guest is being given back";
-    entry->thread = std::jthread([this, entry, record, vm](const std::stop_token& stop) {
+    const std::string why = resolved ? operators_word_text(Fate::kRefused)
+                                     : std::string("the agent ended during the migration");
+    entry->pending = why + "; the guest is being given back";
+    entry->thread = std::jthread([this, entry, record, vm, why](const std::stop_token& stop) {
         set_thread_name("roll-back");
         v1::MigrationReport rolled_back = entry->report;
-        if (give_back(*vm, record, "the agent ended during the migration", stop, rolled_back).ok())
+        if (give_back(*vm, record, why, stop, rolled_back).ok())
             conclude(*entry, record, rolled_back);
     });
     // Mostly done at once: whoever asks first then hears how it ended.
@@ -218,8 +235,15 @@ void MigrationRegistry::finish_native(Entry& entry, const v1::JournalRecord& rec
 void MigrationRegistry::conclude(Entry& entry, v1::JournalRecord record,
                                  v1::MigrationReport report) {
     if (record.undefine_source() && report.outcome() == v1::OUTCOME_DONE) {
-        if (const absl::Status undefined = vms_.undefine(record.vm_uuid()); !undefined.ok())
-            report.add_warnings(std::string(undefined.message()));
+        const absl::StatusOr<HostPort> address = parse_host_port(record.peer());
+        absl::Status undefined = address.status();
+        if (address.ok()) {
+            TransferClient peer(*address);
+            undefined = annotate(await_arrival(peer, entry.id, entry.thread.get_stop_token()),
+                                 "The VM's definition stays here");
+        }
+        if (undefined.ok()) undefined = vms_.undefine(record.vm_uuid());
+        if (!undefined.ok()) report.add_warnings(std::string(undefined.message()));
     }
     const absl::StatusOr<Journal> journal = Journal::open(options_.state_dir, entry.id);
     absl::Status status = journal.status();
@@ -307,46 +331,64 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
         case Drain::End::kGuestGone:
             died(report, "the destination says: " + outcome.detail);
             break;
-        case Drain::End::kRefused:
+        case Drain::End::kRefused: {
+            const std::optional<Fate> said = entry->operators_word.said();
+            if (said) note_resolution(record, *said);
+            const std::string why =
+                said ? outcome.detail : std::string("the destination refused after COMMIT");
             if (!vm)
-                died(report, "the destination refused, and the source's QEMU has ended");
-            else if (!give_back(*vm, record, "the destination refused after COMMIT", stop, report)
-                          .ok())
+                died(report, why + ", and the source's QEMU has ended");
+            else if (!give_back(*vm, record, why, stop, report).ok())
                 return;
             break;
+        }
     }
     conclude(*entry, record, report);
 }
 
-void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry,
-                                     const v1::JournalRecord& record, const std::shared_ptr<Vm>& vm,
-                                     const std::stop_token& stop) {
+// To the disk, before anything is done about it: a successor must not ask again.
+void MigrationRegistry::note_resolution(v1::JournalRecord& record, Fate fate) const {
+    spdlog::warn("migration {}: {}", record.migration_id(), operators_word_text(fate));
+    record.set_resolution(fate == Fate::kAtDestination ? v1::RESOLUTION_AT_DESTINATION
+                                                       : v1::RESOLUTION_AT_SOURCE);
+    const absl::StatusOr<Journal> journal =
+        Journal::open(options_.state_dir, record.migration_id());
+    absl::Status status = journal.status();
+    if (journal.ok()) status = journal->write(record, Journal::Durability::kDisk);
+    if (!status.ok())
+        spdlog::error("migration {}: {}", record.migration_id(), std::string(status.message()));
+}
+
+void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
+                                     const std::shared_ptr<Vm>& vm, const std::stop_token& stop) {
     v1::MigrationReport report = entry->report;
     const absl::StatusOr<HostPort> address = parse_host_port(record.peer());
     if (!address.ok()) return;
     TransferClient peer(*address);
-    const std::optional<FateAnswer> answer = ask_until_known(peer, entry->id, stop);
+    const std::optional<FateAnswer> answer =
+        ask_until_known(peer, entry->id, entry->operators_word, stop);
     if (!answer) return;  // the next agent goes on asking
+    if (answer->by_operator) note_resolution(record, answer->fate);
+    const std::string refused =
+        answer->by_operator ? answer->detail : std::string("the destination refused after COMMIT");
     if (answer->draining) {
         needs_operator(report,
                        "the guest waits for pages that were lost with the source's memory: end it "
                        "there, and start it anew");
         report.set_guest_at(v1::GUEST_AT_DESTINATION);
     } else if (answer->fate == Fate::kAtDestination) {
-        if (vm ? !vm->kill(kEndOfQemuLimit).ok() : vms_.is_left_alone(entry->vm))
-            report.add_warnings("the source's QEMU could not be ended");
-        report.set_outcome(v1::OUTCOME_DONE);
-        report.set_guest_at(v1::GUEST_AT_DESTINATION);
-        report.set_retry_safe(false);
-        report.set_reason("the agent ended after COMMIT; the destination has the guest");
+        taken_over(
+            report, vm ? vm->kill(kEndOfQemuLimit).ok() : !vms_.is_left_alone(entry->vm),
+            answer->by_operator
+                ? answer->detail
+                : std::string("the agent ended after COMMIT; the destination has the guest"));
         if (answer->guest_gone) died(report, "the destination says: " + answer->detail);
     } else if (vm) {
-        if (!give_back(*vm, record, "the destination refused after COMMIT", stop, report).ok())
-            return;
+        if (!give_back(*vm, record, refused, stop, report).ok()) return;
     } else if (vms_.is_left_alone(entry->vm)) {
-        needs_operator(report, "the destination refused, and the VM's QEMU could not be adopted");
+        needs_operator(report, refused + ", and the VM's QEMU could not be adopted");
     } else {
-        died(report, "the destination refused, and the source's QEMU has ended");
+        died(report, refused + ", and the source's QEMU has ended");
     }
     conclude(*entry, record, report);
 }
