@@ -78,8 +78,8 @@ class Drain final : public PageRequests, private PageSink {
 
     // Tries to reconnect at once. False when nothing is interrupted. Any thread.
     bool retry_now();
-    // As if the destination had refused, for the reason of an operator: unless it says that the
-    // guest runs there. Any thread.
+    // As if the destination had refused, for the reason of an operator; of no effect once it lets
+    // the source in again, or has said that the guest runs there. Any thread.
     void give_up_in_doubt(const std::string& why);
 
     // Also when it has ended: bytes sent on connections of its own.
@@ -96,7 +96,7 @@ class Drain final : public PageRequests, private PageSink {
     enum class Step { kDrained, kGuestGone, kRefused, kStopped, kLost, kAgain };
     Step drive(Connection connection, const std::stop_token& stop, Outcome& outcome);
     [[nodiscard]] std::optional<std::string> given_up();
-    // Waits where give_up_in_doubt() can end it.
+    // Whose RESUMED is waited for, in a way that give_up_in_doubt() can end; none: nobody's.
     void set_awaited(SourceSignals* signals);
     Step await_resumed(Connection connection, const std::stop_token& stop, Outcome& outcome);
     Step push(Connection connection, const std::stop_token& stop, Outcome& outcome);

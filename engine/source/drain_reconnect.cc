@@ -47,10 +47,8 @@ std::optional<std::string> Drain::given_up() {
 void Drain::set_awaited(SourceSignals* signals) {
     const std::lock_guard lock(mutex_);
     awaited_ = signals;
-    if (signals == nullptr || !given_up_) return;
-    signals->update([this](Seen& seen) {
-        if (!seen.resumed_at && !seen.refused) seen.refused = *given_up_;
-    });
+    // The destination has answered since: its word counts, and not the operator's.
+    if (signals != nullptr) given_up_.reset();
 }
 
 // False when `stop` was asked for.

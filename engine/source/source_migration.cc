@@ -168,6 +168,7 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
         report.guest_at() == v1::GUEST_AT_DESTINATION) {
         absl::Status undefined = annotate(await_arrival(peer, settings_.id, stop),
                                           "The VM's definition stays at the source");
+        unfinished_ |= absl::IsCancelled(undefined);
         if (undefined.ok()) undefined = context.vm.undefine();
         if (!undefined.ok()) report.add_warnings(std::string(undefined.message()));
     }

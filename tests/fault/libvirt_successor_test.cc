@@ -117,10 +117,14 @@ TEST_F(LibvirtSuccessor, IsNotNeededWhereLibvirtdIsAwayWhenTheGuestHasCome) {
     BackgroundCommand command = begin_held(*b, step::kContDone);
     host_b.stop_libvirtd();
     let_go(*b);
+    EXPECT_TRUE(eventually(kSuccessorLimit, [&] {
+        return b->log().find("is here, but not as it was there") != std::string::npos;
+    })) << b->log();
+    EXPECT_NE(host_a.virsh_text({"list", "--all", "--name"}), "") << "nobody else has it yet";
+    host_b.start_libvirtd();
     ASSERT_TRUE(command.wait(kSuccessorLimit));
     EXPECT_EQ(command.result().exit_code, 0) << command.result().err;
     EXPECT_EQ(host_a.virsh_text({"list", "--all", "--name"}), "");
-    host_b.start_libvirtd();
     EXPECT_TRUE(eventually(kSuccessorLimit, [&] { return b->vm(kVm)["migration_id"] == ""; }));
     expect_moved_for_good();
 }

@@ -102,8 +102,10 @@ class MigrationRegistry {
     void finish_drain(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
                       const std::shared_ptr<Vm>& vm, std::vector<RamBlock> blocks,
                       const std::stop_token& stop);
+    void await_end(const Entry& entry);
     void note_resolution(v1::JournalRecord& record, Fate fate) const;
-    void conclude(Entry& entry, v1::JournalRecord record, v1::MigrationReport report);
+    void conclude(Entry& entry, v1::JournalRecord record, v1::MigrationReport report,
+                  const std::stop_token& stop = {});
     void forget_oldest(const Entry& but_not);  // under mutex_
     std::shared_ptr<Entry> find(const std::string& name);
     v1::MigrationReport report_of(const Entry& entry);

@@ -153,7 +153,14 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
     if (froze && record.resolution() == v1::RESOLUTION_AT_DESTINATION) {
         taken_over(report, vm ? vm->kill(kEndOfQemuLimit).ok() : !left_alone,
                    operators_word_text(Fate::kAtDestination));
-        return conclude(*entry, record, report);
+        entry->committed = true;
+        entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
+        entry->pending = report.reason();
+        entry->thread = std::jthread([this, entry, record, report](const std::stop_token& stop) {
+            set_thread_name("resolved");
+            conclude(*entry, record, report, stop);
+        });
+        return await_end(*entry);
     }
     if (record.phase() == v1::JOURNAL_PHASE_DRAINING || (committed && record.postcopy())) {
         absl::StatusOr<std::vector<RamBlock>> blocks = open_kept_ram(record);
@@ -210,11 +217,15 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
         set_thread_name("roll-back");
         v1::MigrationReport rolled_back = entry->report;
         if (give_back(*vm, record, why, stop, rolled_back).ok())
-            conclude(*entry, record, rolled_back);
+            conclude(*entry, record, rolled_back, stop);
     });
-    // Mostly done at once: whoever asks first then hears how it ended.
+    await_end(*entry);
+}
+
+// Mostly done at once: whoever asks first then hears how it ended.
+void MigrationRegistry::await_end(const Entry& entry) {
     std::unique_lock lock(mutex_);
-    ended_.wait_for(lock, kFirstAnswerLimit, [&] { return entry->ended; });
+    ended_.wait_for(lock, kFirstAnswerLimit, [&] { return entry.ended; });
 }
 
 // The hypervisor goes on by itself, or has ended it; either way it knows more than the journal.
@@ -232,16 +243,17 @@ void MigrationRegistry::finish_native(Entry& entry, const v1::JournalRecord& rec
 }
 
 // Nobody may move the VM while a guard of the earlier agent may still act on it.
-void MigrationRegistry::conclude(Entry& entry, v1::JournalRecord record,
-                                 v1::MigrationReport report) {
+void MigrationRegistry::conclude(Entry& entry, v1::JournalRecord record, v1::MigrationReport report,
+                                 const std::stop_token& stop) {
     if (record.undefine_source() && report.outcome() == v1::OUTCOME_DONE) {
         const absl::StatusOr<HostPort> address = parse_host_port(record.peer());
         absl::Status undefined = address.status();
         if (address.ok()) {
             TransferClient peer(*address);
-            undefined = annotate(await_arrival(peer, entry.id, entry.thread.get_stop_token()),
-                                 "The VM's definition stays here");
+            undefined =
+                annotate(await_arrival(peer, entry.id, stop), "The VM's definition stays here");
         }
+        if (absl::IsCancelled(undefined)) return;  // the next agent goes on
         if (undefined.ok()) undefined = vms_.undefine(record.vm_uuid());
         if (!undefined.ok()) report.add_warnings(std::string(undefined.message()));
     }
@@ -343,7 +355,7 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
             break;
         }
     }
-    conclude(*entry, record, report);
+    conclude(*entry, record, report, stop);
 }
 
 // To the disk, before anything is done about it: a successor must not ask again.
@@ -390,7 +402,7 @@ void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry, v1::Jo
     } else {
         died(report, refused + ", and the source's QEMU has ended");
     }
-    conclude(*entry, record, report);
+    conclude(*entry, record, report, stop);
 }
 
 }  // namespace godwit
