@@ -1,5 +1,6 @@
 // What can be wrong with a domain or with the libvirt at the other end: each is said, and the guest
 // runs on where it was.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -88,6 +89,25 @@ TEST_F(TwoLibvirts, KeepTheGuestWhenTheOtherOneRejectsItsXml) {
     EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "running");
     EXPECT_EQ(host_b.virsh_text({"list", "--all", "--name"}), "");
     expect_alive_and_well(*a, kVm);
+}
+
+// QEMU would say no in the pause only, when it is to let go of the disk.
+TEST_F(TwoLibvirts, RefuseADomainWhoseDiskIsBeingCopied) {
+    DomainOptions domain;
+    domain.devices = fmt::format(
+        "<disk type='file'><driver name='qemu' type='raw'/><source file='{}'/>"
+        "<target dev='vda' bus='virtio'/></disk>",
+        make_guest_disk(*a, "16M"));
+    ASSERT_NO_FATAL_FAILURE(start_domain(host_a, *a, domain));
+    const CommandResult copied = host_a.virsh(
+        {"blockcopy", kVm, "vda", a->state_dir() + "/copy", "--transient-job", "--format", "raw"});
+    ASSERT_EQ(copied.exit_code, 0) << copied.err;
+    const CommandResult refused = migrate(*a, b->address());
+    EXPECT_EQ(refused.exit_code, 3) << refused.err;
+    EXPECT_THAT(refused.err, HasSubstr("a block job (mirror) copies"));
+    EXPECT_THAT(host_a.virsh_text({"blockjob", kVm, "vda", "--raw"}), HasSubstr("Block Copy"));
+    ASSERT_EQ(host_a.virsh({"blockjob", kVm, "vda", "--abort"}).exit_code, 0);
+    expect_at_a_and_moves();
 }
 
 TEST_F(TwoLibvirts, GoOnAfterLibvirtdWasRestarted) {

@@ -163,6 +163,26 @@ TEST_F(Domain, KeepsItsDefinitionWhereItWasWhenTheOtherOneCannotDefineIt) {
     expect_alive_and_well(b, kVm);
 }
 
+// They are with the source's libvirt alone.
+TEST_F(Domain, KeepsItsDefinitionWhereItsSnapshotsAre) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    if (IsSkipped()) return;
+    const std::string snapshot =
+        "<domainsnapshot><name>before</name><state>shutoff</state>"
+        "<creationTime>1700000000</creationTime>" +
+        domain_xml({}) + "</domainsnapshot>";
+    const CommandResult made = host_a.virsh(
+        {"snapshot-create", kVm, host_a.write_xml(snapshot), "--redefine", "--current"});
+    ASSERT_EQ(made.exit_code, 0) << made.err;
+    const json report = move_guest(*agent_a, *agent_b, kVm, {"--persistent", "--undefine-source"});
+    if (HasFailure()) return;
+    EXPECT_THAT(report["warnings"].dump(), HasSubstr("snapshots"));
+    EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "shut off");
+    EXPECT_EQ(host_a.virsh_text({"snapshot-list", kVm, "--name"}), "before");
+    EXPECT_THAT(host_b.virsh_text({"dominfo", kVm}), ContainsRegex("Persistent: *yes"));
+    expect_alive_and_well(*agent_b, kVm);
+}
+
 TEST_F(Domain, ThatIsPausedStaysPaused) {
     ASSERT_NO_FATAL_FAILURE(start());
     if (IsSkipped()) return;

@@ -198,10 +198,9 @@ absl::Status undefine_domain(const std::shared_ptr<LibvirtConnection>& libvirt,
         GODWIT_RETURN_IF_ERROR(found.status());
         if (!has_ended_soon(found->get()))
             return absl::FailedPreconditionError("it runs");  // it would become transient
-        constexpr unsigned int kFlags = VIR_DOMAIN_UNDEFINE_MANAGED_SAVE |
-                                        VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
-                                        VIR_DOMAIN_UNDEFINE_KEEP_NVRAM;
-        if (::virDomainUndefineFlags(found->get(), kFlags) < 0) return libvirt_status("libvirt");
+        // What is nowhere else (snapshots, a saved state) is a reason to keep the definition.
+        if (::virDomainUndefineFlags(found->get(), VIR_DOMAIN_UNDEFINE_KEEP_NVRAM) < 0)
+            return libvirt_status("libvirt");
         return absl::OkStatus();
     });
     return annotate(undefined, fmt::format("Cannot undefine domain {}", uuid));

@@ -68,7 +68,8 @@ absl::StatusOr<DomainHandle> find_domain(const ConnectHandle& connection, const 
 std::string domain_uuid(virDomain* domain);
 
 // Removes the definition of a domain that has ended, once libvirt has seen that; of one that was
-// transient there is none. Errors: FailedPrecondition when it runs. Takes kAnswerLimit at most.
+// transient there is none. Errors: FailedPrecondition when it runs, or has snapshots, which would
+// be lost. Takes kAnswerLimit at most.
 absl::Status undefine_domain(const std::shared_ptr<LibvirtConnection>& libvirt,
                              const std::string& uuid);
 

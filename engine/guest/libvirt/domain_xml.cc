@@ -150,6 +150,9 @@ std::vector<std::string> domain_problems(const std::string& xml) {
             refuse(device, "vhost-user: another process writes the guest's memory unseen");
         if (is(device.attribute("type"), "nvme"))
             refuse(device, "an NVMe drive of this host is passed through: detach it first");
+        if (device.child("transient"))
+            refuse(device,
+                   "<transient/>: what was written to it since the start stays at this host");
     }
     for (const pugi::xml_node& device : devices.children("filesystem"))
         refuse(device, "a directory of this host is shared with the guest: unmount and detach it");

@@ -121,7 +121,15 @@ absl::StatusOr<std::vector<std::string>> LibvirtVm::migration_blockers() {
             "libvirt has a job on domain {} already (a migration, a save, a dump, a backup): wait "
             "until virsh domjobinfo says None, or end it by virsh domjobabort",
             spec_.name())};
-    return QmpVm::migration_blockers();
+    GODWIT_ASSIGN_OR_RETURN(std::vector<std::string> blockers, QmpVm::migration_blockers());
+    // QEMU itself says nothing against these until it is to let go of the disks, in the pause.
+    GODWIT_ASSIGN_OR_RETURN(const Json jobs, command("query-block-jobs", {}, kCommandLimit));
+    for (const Json& job : jobs)
+        blockers.push_back(fmt::format(
+            "a block job ({}) copies {} at this host: wait until virsh blockjob shows none, or end "
+            "it by virsh blockjob --abort",
+            json_text(job, "type"), json_text(job, "device")));
+    return blockers;
 }
 
 std::string LibvirtVm::resident_socket() const { return resident_socket_of(spec_.domain_xml()); }

@@ -68,16 +68,18 @@ TEST(DomainXml, NamesEachDeviceThatCannotBeMovedByItsAlias) {
     EXPECT_THAT(
         domain_problems(domain("<filesystem><alias name='fs0'/></filesystem><tpm/><shmem/>")),
         ElementsAre(HasSubstr("fs0: "), HasSubstr("shmem: "), HasSubstr("tpm: ")));
-    EXPECT_THAT(domain_problems(domain(
-                    "<disk type='nvme'><alias name='virtio-disk0'/></disk><disk type='network'/>"
-                    "<disk type='vhostuser'><alias name='virtio-disk1'/></disk>"
-                    "<interface type='hostdev'><alias name='hostdev1'/></interface>"
-                    "<interface type='vdpa'><alias name='net2'/></interface><vsock/>"
-                    "<memory model='nvdimm'><alias name='nvdimm0'/></memory>"
-                    "<memory model='dimm'><alias name='dimm0'/></memory>")),
-                UnorderedElementsAre(HasSubstr("virtio-disk0: "), HasSubstr("virtio-disk1: "),
-                                     HasSubstr("hostdev1: "), HasSubstr("net2: "),
-                                     HasSubstr("vsock: "), HasSubstr("nvdimm0: ")));
+    EXPECT_THAT(
+        domain_problems(
+            domain("<disk type='nvme'><alias name='virtio-disk0'/></disk><disk type='network'/>"
+                   "<disk type='vhostuser'><alias name='virtio-disk1'/></disk>"
+                   "<disk type='file'><transient/><alias name='virtio-disk2'/></disk>"
+                   "<interface type='hostdev'><alias name='hostdev1'/></interface>"
+                   "<interface type='vdpa'><alias name='net2'/></interface><vsock/>"
+                   "<memory model='nvdimm'><alias name='nvdimm0'/></memory>"
+                   "<memory model='dimm'><alias name='dimm0'/></memory>")),
+        UnorderedElementsAre(HasSubstr("virtio-disk0: "), HasSubstr("virtio-disk1: "),
+                             HasSubstr("virtio-disk2: <transient/>"), HasSubstr("hostdev1: "),
+                             HasSubstr("net2: "), HasSubstr("vsock: "), HasSubstr("nvdimm0: ")));
     EXPECT_THAT(domain_problems(domain("", "<launchSecurity type='sev'/>")),
                 ElementsAre(HasSubstr("launchSecurity")));
 }
