@@ -27,8 +27,8 @@ struct FileMapping {
 // open's.
 absl::StatusOr<std::vector<FileMapping>> file_mappings(pid_t pid);
 
-// By PROCMAP_QUERY (Linux 6.11; <linux/fs.h>): 0.1 ms where reading the text takes QEMU's hundreds
-// of mappings 1. Another error: Unimplemented on an older kernel.
+// By PROCMAP_QUERY (Linux 6.11; <linux/fs.h>): 55 us for a QEMU's 257 mappings, where the text
+// takes 160 (medians of 41, caches warm). Another error: Unimplemented on an older kernel.
 absl::StatusOr<std::vector<FileMapping>> query_file_mappings(pid_t pid);
 // From the text of /proc/PID/maps (proc(5)).
 absl::StatusOr<std::vector<FileMapping>> read_file_mappings(pid_t pid);

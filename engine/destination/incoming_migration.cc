@@ -302,7 +302,7 @@ void IncomingMigration::watch_guest(const std::stop_token& stop) {
         dependencies_.at_step(step::kLoadDone);
         const bool serving = phase() == DestinationPhase::kServing;
         if (state().state() == v1::INCOMING_STATE_WAITING) tell(FrameKind::kLoaded, {});
-        // While the source decides: QEMU's hundreds of mappings take a millisecond.
+        // While the source decides: QEMU has hundreds of mappings.
         const absl::Status mapped = serving ? postcopy_->check_mappings() : absl::OkStatus();
         std::unique_lock lock(mutex_);
         mappings_ = mapped;

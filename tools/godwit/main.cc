@@ -302,13 +302,11 @@ void add_migration_commands(CLI::App& app, Words& words, Action& action) {
     });
     CLI::App* resolve = add("resolve", "Say where a guest is that is in doubt");
     resolve->footer(
-        "For a migration whose COMMIT the destination will never answer: the guest stands still "
-        "at\n"
-        "the source. Only while the destination's agent doesn't answer, and with --confirm:\n"
-        "--guest-at source, with the guest running at both, ruins its disks: power the "
-        "destination\n"
-        "off first, or kill the VM's QEMU there and remove the state directory of its agent.\n"
-        "`godwit watch` and `godwit report` then say how it ended.\n\n"
+        "For a migration whose COMMIT the destination will never answer: the guest stands\n"
+        "still at the source. Only while the destination's agent doesn't answer, and with\n"
+        "--confirm. --guest-at source, with the guest running at both, ruins its disks:\n"
+        "power the destination off first, or kill the VM's QEMU there and remove the state\n"
+        "directory of its agent. `godwit watch` and `godwit report` then say how it ended.\n\n"
         "Example:\n  godwit resolve web --guest-at source --confirm web");
     resolve
         ->add_option("--guest-at", words.guest_at,
