@@ -116,8 +116,10 @@ class SourceMigration {
     SourceSignals signals_;
     RateLimiter limiter_;
     std::mutex word_mutex_;
-    std::optional<DecisionWord> word_;  // guarded by word_mutex_ until run() has opened it
-    bool cancelled_early_ = false;      // guarded by word_mutex_
+    // Guarded by word_mutex_, but for run(), from where it has opened the word to its end.
+    std::optional<DecisionWord> word_;
+    bool cancelled_early_ = false;  // guarded by word_mutex_
+    bool is_over_ = false;          // the same
     std::atomic<bool> in_doubt_{false};
     std::atomic<bool> resumed_there_{false};
     std::atomic<bool> switch_requested_{false};

@@ -180,9 +180,12 @@ void MigrationRegistry::forget_oldest(const Entry& but_not) {
 
 void MigrationRegistry::sweep() {
     std::vector<std::shared_ptr<Entry>> retired;
+    std::vector<std::jthread> over;  // joined at the end: a thread keeps its stack until then
     {
         const std::lock_guard lock(mutex_);
         retired.swap(retired_);
+        for (const auto& entry : entries_)
+            if (entry->ended && entry->thread.joinable()) over.push_back(std::move(entry->thread));
     }
     for (const auto& entry : retired)
         if (entry->thread.joinable()) entry->thread.join();

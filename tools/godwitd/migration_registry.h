@@ -59,7 +59,7 @@ class MigrationRegistry {
     absl::Status limit(const std::string& name, Bytes bytes_per_second);
     absl::StatusOr<v1::MigrationReport> report(const std::string& name);
     std::vector<v1::MigrationReport> list();
-    // Joins the threads of migrations that were forgotten.
+    // Joins the threads of migrations that have ended.
     void sweep();
     // As EventLog::follow; a finished migration of an earlier agent has its report only.
     absl::Status watch(const std::string& name,
