@@ -467,10 +467,12 @@ absl::Status SourceMigration::resolve(Fate fate) {
     if (!in_doubt_) return absl::FailedPreconditionError(kNothingInDoubt);
     if (drain_ && fate == Fate::kAtDestination)
         return absl::FailedPreconditionError(kLastPagesAreHere);
-    operators_word_.say(fate);
+    GODWIT_RETURN_IF_ERROR(operators_word_.say(fate));
     if (drain_) drain_->give_up_in_doubt(operators_word_text(fate));
     return absl::OkStatus();
 }
+
+bool SourceMigration::given_back() { return operators_word_.given_back() && !resumed_there_; }
 
 // Nobody may start a second guest from this QEMU.
 void SourceMigration::kill_guest(SourceContext& context) {

@@ -79,6 +79,8 @@ class SourceMigration {
     // An operator says where the guest is. Errors: FailedPrecondition when it is not in doubt, or
     // can be at the destination only once that has answered (its last pages are here).
     absl::Status resolve(Fate fate);
+    // The destination asks whether that was said, and the guest is to run here.
+    bool given_back();
 
     // Limits all streams together from now on; 0: no limit. Of no effect once it has ended.
     void limit(Bytes bytes_per_second);

@@ -307,7 +307,9 @@ void add_migration_commands(CLI::App& app, Words& words, Action& action) {
         "the source. Only while the destination's agent doesn't answer, and with --confirm:\n"
         "--guest-at source, with the guest running at both, ruins its disks: power the "
         "destination\n"
-        "off first, or kill the VM's QEMU there and remove the state directory of its agent.\n"
+        "off first, or kill the VM's QEMU there and remove the state directory of its agent. An\n"
+        "agent that comes back there asks this one before it lets the guest run, if it can reach "
+        "it.\n"
         "`godwit watch` and `godwit report` then say how it ended.\n\n"
         "Example:\n  godwit resolve web --guest-at source --confirm web");
     resolve

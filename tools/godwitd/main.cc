@@ -197,7 +197,7 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit,
                        {.memory_limit_bytes = memory_limit,
                         .resident_library = flags.resident,
                         .overcommit = flags.overcommit});
-    TransferService transfer(incoming);
+    TransferService transfer(incoming, migrations);
 
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
