@@ -13,8 +13,8 @@ constexpr const char* kTcgTrackers[] = {"auto", "uffd-wp"};
 constexpr const char* kStreams[] = {"auto", "1", "2", "4"};
 constexpr const char* kCodecs[] = {"auto", "off", "lz4"};
 constexpr const char* kDeltaCaches[] = {"0", "0", "32MiB"};
-// The slowest takes a guest's working set in some seconds.
-constexpr const char* kBandwidths[] = {"unlimited", "200MiB/s", "48MiB/s", "16MiB/s"};
+// The slowest takes a working set in some seconds, and pre-copy of the fastest writer fails by it.
+constexpr const char* kBandwidths[] = {"unlimited", "200MiB/s", "48MiB/s", "8MiB/s"};
 constexpr const char* kPrecopyEnds[] = {"fail", "stop-and-copy", "postcopy"};
 constexpr const char* kHybridEnds[] = {"default", "stop-and-copy"};
 // Most migrations of a soak take a second or less.
