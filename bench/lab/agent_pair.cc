@@ -132,8 +132,7 @@ absl::Status AgentPair::wait_childless(int which, Duration limit) const {
 
 absl::StatusOr<CommandOutcome> AgentPair::run(int which, const std::vector<std::string>& words,
                                               Duration limit) {
-    const std::vector<std::string> argv = command_line(which, words);
-    GODWIT_ASSIGN_OR_RETURN(Child child, Child::start(argv));
+    GODWIT_ASSIGN_OR_RETURN(Child child, begin(which, words));
     const auto status = child.wait(Clock::system().now() + limit, options_.cancel_fd);
     if (!status.ok()) return annotate(status.status(), fmt::format("godwit {}", words.front()));
     return CommandOutcome{*status, child.out(), child.err()};
@@ -142,7 +141,7 @@ absl::StatusOr<CommandOutcome> AgentPair::run(int which, const std::vector<std::
 void AgentPair::forget_vm(const std::string& vm) {
     for (const int which : {0, 1}) {
         if (!agents_[static_cast<size_t>(which)].process) continue;
-        auto child = Child::start(command_line(which, {"vm", "stop", vm, "--force"}));
+        auto child = begin(which, {"vm", "stop", vm, "--force"});
         if (child.ok()) (void)child->wait(Clock::system().now() + kForgetLimit, -1);
     }
 }

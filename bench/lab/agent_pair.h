@@ -53,8 +53,22 @@ class AgentPair {
     [[nodiscard]] std::string ram_file(int which, const std::string& backing,
                                        const std::string& vm) const;
 
-    // `godwit --agent <which> WORDS…`, to its end. Errors: DeadlineExceeded, Cancelled: it is then
-    // killed.
+    // Of an agent that was started.
+    [[nodiscard]] pid_t pid(int which) const {
+        return agents_[static_cast<size_t>(which)].process->pid();
+    }
+    // Its stderr so far.
+    [[nodiscard]] std::string log(int which) const {
+        const Agent& agent = agents_[static_cast<size_t>(which)];
+        return agent.process ? agent.process->err() : std::string();
+    }
+
+    // `godwit --agent <which> WORDS…`, begun. Errors: Child's.
+    [[nodiscard]] absl::StatusOr<Child> begin(int which,
+                                              const std::vector<std::string>& words) const {
+        return Child::start(command_line(which, words));
+    }
+    // The same to its end. Errors: DeadlineExceeded, Cancelled: it is then killed.
     absl::StatusOr<CommandOutcome> run(int which, const std::vector<std::string>& words,
                                        Duration limit);
     // Of both agents and of all that they have started. Errors: those of reading /proc.

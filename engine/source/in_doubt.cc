@@ -1,13 +1,35 @@
 #include "engine/source/in_doubt.h"
 
+#include <fmt/format.h>
+
 #include "engine/base/log.h"
 
 namespace godwit {
+namespace {
 
-void OperatorsWord::say(Fate fate) {
+// A destination that has asked resumes the guest or gives it up, and answers: much sooner.
+constexpr Duration kAnswersWithin = std::chrono::seconds(30);
+
+}  // namespace
+
+absl::Status OperatorsWord::say(Fate fate) {
     const std::lock_guard lock(mutex_);
-    if (!fate_) fate_ = fate;
+    if (asked_at_ && clock_.now() < *asked_at_ + kAnswersWithin)
+        return absl::FailedPreconditionError(
+            "The destination's agent has just come back, and will soon say where the guest is; "
+            "nothing was changed");
+    if (fate_ && *fate_ != fate)
+        return absl::FailedPreconditionError(
+            fmt::format("It is settled already: {}", operators_word_text(*fate_)));
+    fate_ = fate;
     changed_.notify_all();
+    return absl::OkStatus();
+}
+
+bool OperatorsWord::given_back() {
+    const std::lock_guard lock(mutex_);
+    asked_at_ = clock_.now();
+    return fate_ == Fate::kRefused;
 }
 
 std::optional<Fate> OperatorsWord::said() const {

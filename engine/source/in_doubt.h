@@ -7,6 +7,7 @@
 #include <stop_token>
 #include <string>
 
+#include "engine/base/clock.h"
 #include "engine/source/transfer_client.h"
 
 namespace godwit {
@@ -16,19 +17,27 @@ enum class Fate {
     kRefused,        // the destination never ran it and never will
 };
 
-// What an operator says of a guest in doubt, where the destination can't. Thread-safe.
+// What an operator says of a guest in doubt, where the destination can't. Either the operator is
+// first, and the destination hears of it, or the destination is, and the operator is refused.
+// Thread-safe.
 class OperatorsWord {
   public:
-    // The first word counts.
-    void say(Fate fate);
+    explicit OperatorsWord(const Clock& clock = Clock::system()) : clock_(clock) {}
+    // The first word counts. Errors: FailedPrecondition (the other word was said before, or the
+    // destination has asked lately).
+    absl::Status say(Fate fate);
     [[nodiscard]] std::optional<Fate> said() const;
+    // A destination that has come back asks: whether the guest was given back to the source.
+    bool given_back();
     // Until something was said, `limit` has passed, or `stop` was asked for.
     void wait(Duration limit, const std::stop_token& stop) const;
 
   private:
+    const Clock& clock_;
     mutable std::mutex mutex_;
     mutable std::condition_variable_any changed_;
-    std::optional<Fate> fate_;  // guarded by mutex_
+    std::optional<Fate> fate_;               // guarded by mutex_
+    std::optional<MonotonicTime> asked_at_;  // the same: when the destination asked last
 };
 
 // The reason in the report.

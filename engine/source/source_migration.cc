@@ -81,6 +81,7 @@ SourceMigration::SourceMigration(MigrationSettings settings, SourceDependencies 
 absl::Status SourceMigration::cancel() {
     // Held until the cancel is seen too: who finds ABORT in the word learns here whose it is.
     const std::lock_guard lock(word_mutex_);
+    if (is_over_) return absl::FailedPreconditionError(kTooLate);
     if (!word_) {
         cancelled_early_ = true;
     } else if (!word_->decide(Verdict::kAbort)) {
@@ -180,6 +181,10 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     if (const absl::Status status = journal->write(record, Journal::Durability::kPageCache);
         !status.ok())
         spdlog::error("migration {}: {}", settings_.id, std::string(status.message()));
+    // An agent remembers a thousand migrations, which is no reason to map a thousand words.
+    const std::lock_guard lock(word_mutex_);
+    is_over_ = true;
+    word_.reset();
     return report;
 }
 
@@ -462,10 +467,12 @@ absl::Status SourceMigration::resolve(Fate fate) {
     if (!in_doubt_) return absl::FailedPreconditionError(kNothingInDoubt);
     if (drain_ && fate == Fate::kAtDestination)
         return absl::FailedPreconditionError(kLastPagesAreHere);
-    operators_word_.say(fate);
+    GODWIT_RETURN_IF_ERROR(operators_word_.say(fate));
     if (drain_) drain_->give_up_in_doubt(operators_word_text(fate));
     return absl::OkStatus();
 }
+
+bool SourceMigration::given_back() { return operators_word_.given_back() && !resumed_there_; }
 
 // Nobody may start a second guest from this QEMU.
 void SourceMigration::kill_guest(SourceContext& context) {

@@ -79,6 +79,8 @@ class SourceMigration {
     // An operator says where the guest is. Errors: FailedPrecondition when it is not in doubt, or
     // can be at the destination only once that has answered (its last pages are here).
     absl::Status resolve(Fate fate);
+    // The destination asks whether that was said, and the guest is to run here.
+    bool given_back();
 
     // Limits all streams together from now on; 0: no limit. Of no effect once it has ended.
     void limit(Bytes bytes_per_second);
@@ -116,8 +118,10 @@ class SourceMigration {
     SourceSignals signals_;
     RateLimiter limiter_;
     std::mutex word_mutex_;
-    std::optional<DecisionWord> word_;  // guarded by word_mutex_ until run() has opened it
-    bool cancelled_early_ = false;      // guarded by word_mutex_
+    // Guarded by word_mutex_, but for run(), from where it has opened the word to its end.
+    std::optional<DecisionWord> word_;
+    bool cancelled_early_ = false;  // guarded by word_mutex_
+    bool is_over_ = false;          // the same
     std::atomic<bool> in_doubt_{false};
     std::atomic<bool> resumed_there_{false};
     std::atomic<bool> switch_requested_{false};

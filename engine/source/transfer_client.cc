@@ -9,6 +9,7 @@ namespace {
 
 constexpr Duration kConnectLimit = std::chrono::seconds(5);
 constexpr Duration kCallLimit = std::chrono::seconds(5);
+constexpr Duration kGivenBackLimit = std::chrono::seconds(2);
 
 void set_deadline(grpc::ClientContext& context, Duration limit) {
     context.set_deadline(std::chrono::system_clock::now() + limit);
@@ -70,6 +71,17 @@ absl::StatusOr<v1::ReconnectResponse> TransferClient::reconnect(const std::strin
     const grpc::Status status = stub_->Reconnect(&context, request, &response);
     if (status.ok()) return response;
     return annotate(from_grpc(status), fmt::format("The destination {}", peer_.to_string()));
+}
+
+absl::StatusOr<bool> TransferClient::given_back(const std::string& migration_id) {
+    grpc::ClientContext context;
+    set_deadline(context, kGivenBackLimit);
+    v1::GivenBackRequest request;
+    request.set_migration_id(migration_id);
+    v1::GivenBackResponse response;
+    const grpc::Status status = stub_->GivenBack(&context, request, &response);
+    if (status.ok()) return response.given_back();
+    return annotate(from_grpc(status), fmt::format("The source {}", peer_.to_string()));
 }
 
 }  // namespace godwit

@@ -113,6 +113,27 @@ TEST_F(Resolve, ToADestinationThatLacksPagesIsRefused) {
     expect_at_source_by_word(command);
 }
 
+// The operator was wrong about the destination: its QEMU had COMMIT, and waits for an agent.
+TEST_P(ResolveToSource, IsKnownToADestinationThatComesBackWithItsGuest) {
+    hold(b, step::kContNoted);
+    BackgroundCommand command = begin_migration(GetParam() ? kByPostcopy : kByPrecopy);
+    await_held(b);
+    b.end(SIGKILL);
+    await_doubt();
+    ASSERT_EQ(b.qemu_pids().size(), 1U);
+    EXPECT_EQ(resolve("source").exit_code, 0);
+    expect_end(command, {.exit_code = 1, .outcome = "failed", .words = {kOperatorSaid}}, "source");
+    // Whoever answers is not who heard the operator.
+    a.end(SIGKILL);
+    bring_back(a);
+    bring_back(b);
+    EXPECT_NE(b.log().find("an operator had given the guest back to the source"),
+              std::string::npos);
+    expect_nothing_left(b);
+    expect_back_at_a();
+    expect_moves(a, b);
+}
+
 // The agent that was in doubt has ended; its successor is.
 TEST_P(ResolveToSource, IsHeardByASuccessorInDoubt) {
     BackgroundCommand command = lose_b(step::kCommitCame, GetParam() ? kByPostcopy : kByPrecopy);

@@ -306,7 +306,9 @@ void add_migration_commands(CLI::App& app, Words& words, Action& action) {
         "still at the source. Only while the destination's agent doesn't answer, and with\n"
         "--confirm. --guest-at source, with the guest running at both, ruins its disks:\n"
         "power the destination off first, or kill the VM's QEMU there and remove the state\n"
-        "directory of its agent. `godwit watch` and `godwit report` then say how it ended.\n\n"
+        "directory of its agent. An agent that comes back there asks this one before it lets\n"
+        "the guest run, if it can reach it. `godwit watch` and `godwit report` then say how\n"
+        "it ended.\n\n"
         "Example:\n  godwit resolve web --guest-at source --confirm web");
     resolve
         ->add_option("--guest-at", words.guest_at,

@@ -4,13 +4,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <filesystem>
 
 #include "engine/base/hash.h"
 #include "engine/base/log.h"
-#include "engine/base/wait.h"
-#include "engine/handover/boot_id.h"
 #include "engine/postcopy/postcopy_problems.h"
 #include "engine/source/settings.h"
 #include "tools/godwitd/host_memory.h"
@@ -21,18 +18,6 @@ namespace {
 
 // QEMU's own needs beside guest RAM; a headless q35 takes 60–90 MB.
 constexpr Bytes kQemuBytes = Bytes{128} << 20;
-constexpr Duration kResumeLimit = std::chrono::seconds(10);
-constexpr Duration kKillLimit = std::chrono::seconds(10);
-constexpr Duration kResumeAgain = std::chrono::seconds(1);
-
-// Before something is tried again. False when `stop` was asked for.
-bool pause(const std::stop_token& stop) {
-    std::mutex mutex;
-    std::condition_variable_any wait;
-    std::unique_lock lock(mutex);
-    wait.wait_for(lock, stop, kResumeAgain, [] { return false; });
-    return !stop.stop_requested();
-}
 
 PrepareRefusal refuse(const char* reason, absl::Status status) {
     return {reason, std::move(status)};
@@ -65,26 +50,6 @@ absl::Status check_room(const v1::PrepareRequest& request, bool overcommit) {
     return absl::ResourceExhaustedError(
         fmt::format("No room: the VM has touched {}, and {} are available here",
                     format_bytes(request.touched_bytes()), format_bytes(memory.available)));
-}
-
-v1::QueryResponse answer(v1::IncomingState state, const std::string& detail) {
-    v1::QueryResponse response;
-    response.set_state(state);
-    response.set_detail(detail);
-    return response;
-}
-
-// What a record that is final says: REFUSED or RESUMED.
-v1::QueryResponse answer_of(const v1::JournalRecord& record) {
-    v1::QueryResponse response =
-        answer(record.phase() == v1::JOURNAL_PHASE_REFUSED ? v1::INCOMING_STATE_REFUSED
-                                                           : v1::INCOMING_STATE_RESUMED,
-               record.detail());
-    response.set_guest_gone(record.guest_gone());
-    response.set_arrival_owed(record.arrival_owed());
-    response.set_arrival_problem(record.arrival_problem());
-    *response.mutable_postcopy() = record.report().postcopy();
-    return response;
 }
 
 }  // namespace
@@ -169,8 +134,10 @@ PrepareRefusal IncomingRegistry::prepare_new(const v1::PrepareRequest& request,
     if (!incoming.ok()) {
         vms_.settle(name, id, nullptr);
         const std::lock_guard lock(mutex_);
-        keep_answer(id,
-                    answer(v1::INCOMING_STATE_REFUSED, std::string(incoming.status().message())));
+        v1::QueryResponse refused;
+        refused.set_state(v1::INCOMING_STATE_REFUSED);
+        refused.set_detail(std::string(incoming.status().message()));
+        keep_answer(id, refused);
         return refuse("START_FAILED", incoming.status());
     }
     vms_.settle(name, id, (*incoming)->vm());
@@ -267,228 +234,10 @@ v1::ReconnectResponse IncomingRegistry::reconnect(const std::string& id) {
     return response;
 }
 
-void IncomingRegistry::recover() {
-    for (v1::JournalRecord& record : Journal::load_all(options_.state_dir))
-        if (record.role() == v1::ROLE_DESTINATION) recover_one(std::move(record));
-}
-
-void IncomingRegistry::recover_one(v1::JournalRecord record) {
-    switch (record.phase()) {
-        case v1::JOURNAL_PHASE_LIVE:
-            return recover_live(std::move(record));
-        case v1::JOURNAL_PHASE_CONT:
-            return record.postcopy() ? recover_drain(std::move(record))
-                                     : recover_committed(std::move(record));
-        case v1::JOURNAL_PHASE_DRAINING:
-            return recover_drain(std::move(record));
-        default:
-            break;
-    }
-    if (record.phase() == v1::JOURNAL_PHASE_RESUMED && record.arrival_owed())
-        if (const std::shared_ptr<Vm> vm = vm_of(record)) return note_arrival(record, *vm);
-    const std::lock_guard lock(mutex_);
-    keep_answer(record.migration_id(), answer_of(record));
-}
-
-void IncomingRegistry::settle(v1::JournalRecord record, v1::JournalPhase phase,
-                              const std::string& detail) {
-    const std::string& id = record.migration_id();
-    record.set_phase(phase);
-    record.set_detail(detail);
-    absl::Status written = absl::OkStatus();
-    if (const auto journal = Journal::open(options_.state_dir, id); journal.ok())
-        written = journal->write(record, Journal::Durability::kDisk);
-    else
-        written = journal.status();
-    if (!written.ok()) spdlog::error("migration {}: {}", id, std::string(written.message()));
-    spdlog::warn("migration {}: {}", id, detail);
-    const std::lock_guard lock(mutex_);
-    keep_answer(id, answer_of(record));
-}
-
-// The QEMU that the record is about, and no other of that name.
-std::shared_ptr<Vm> IncomingRegistry::vm_of(const v1::JournalRecord& record) {
-    const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.find(record.vm());
-    if (!vm.ok()) return nullptr;
-    if (!record.vm_incarnation().empty())
-        return (*vm)->incarnation() == record.vm_incarnation() ? *vm : nullptr;
-    // The agent ended while QEMU started: it is ours only if it has never run.
-    const absl::StatusOr<RunState> state = (*vm)->run_state();
-    return state.ok() && *state == RunState::kInMigrate ? *vm : nullptr;
-}
-
-// COMMIT never came: the stale copy is never started.
-void IncomingRegistry::recover_live(v1::JournalRecord record) {
-    const std::string id = record.migration_id();
-    if (record.boot_id() != boot_id()) {
-        // No answer: COMMIT may have come since and been noted in memory only.
-        spdlog::error(
-            "migration {}: this host was restarted in the middle of it; a source that is in doubt "
-            "stays so, for VM {} may have run here",
-            id, record.vm());
-        return;
-    }
-    if (const std::shared_ptr<Vm> vm = vm_of(record)) {
-        if (const absl::Status killed = vm->kill(kKillLimit); !killed.ok()) {
-            spdlog::error("migration {}: {}", id, std::string(killed.message()));
-            return;
-        }
-        vms_.remove(record.vm(), "");
-    } else if (vms_.is_left_alone(record.vm())) {
-        // No answer: REFUSED lets the source run the guest, and this QEMU may live.
-        spdlog::error("migration {}: the QEMU of VM {} could not be adopted, nor ended", id,
-                      record.vm());
-        return;
-    }
-    settle(std::move(record), v1::JOURNAL_PHASE_REFUSED,
-           "the destination's agent ended before COMMIT");
-}
-
-// COMMIT came: the guest is ours, and `cont` may not have been sent yet.
-void IncomingRegistry::recover_committed(v1::JournalRecord record) {
-    const std::string id = record.migration_id();
-    const std::shared_ptr<Vm> vm = vm_of(record);
-    if (!vm && vms_.is_left_alone(record.vm())) {
-        // No answer, and the record stays: a later agent may be able to adopt it.
-        spdlog::error("migration {}: the QEMU of VM {} could not be adopted, nor resumed", id,
-                      record.vm());
-        return;
-    }
-    if (!vm) {
-        record.set_guest_gone(true);
-        return settle(std::move(record), v1::JOURNAL_PHASE_RESUMED, "its QEMU ended after COMMIT");
-    }
-    if (!record.was_running()) {
-        settle(record, v1::JOURNAL_PHASE_RESUMED, "paused, as it was at the source");
-        return note_arrival(record, *vm);
-    }
-    if (!vms_.hold(record.vm(), id).ok()) return;  // nobody else is here yet
-    {
-        const std::lock_guard lock(mutex_);
-        keep_answer(id, answer(v1::INCOMING_STATE_COMMITTED, "being resumed by a restarted agent"));
-    }
-    resumers_.emplace_back([this, record = std::move(record), vm](const std::stop_token& stop) {
-        set_thread_name("resume");
-        resume_committed(record, *vm, stop);
-    });
-}
-
-// COMMIT came, and pages are missing: the guest waits where it needs one.
-void IncomingRegistry::recover_drain(v1::JournalRecord record) {
-    const std::string id = record.migration_id();
-    const std::shared_ptr<Vm> vm = vm_of(record);
-    if (!vm && vms_.is_left_alone(record.vm())) {
-        spdlog::error("migration {}: the QEMU of VM {} could not be adopted, nor its drain", id,
-                      record.vm());
-        return;
-    }
-    if (!vm) {
-        record.set_guest_gone(true);
-        return settle(std::move(record), v1::JOURNAL_PHASE_RESUMED, "its QEMU ended after COMMIT");
-    }
-    if (!vms_.hold(record.vm(), id).ok()) return;  // nobody else is here yet
-    const absl::Status taken_up = take_up_drain(record, vm);
-    if (taken_up.ok()) return;
-    spdlog::error("migration {}: the drain can't go on here yet: {}", id,
-                  std::string(taken_up.message()));
-    {
-        // Not as a drain: there is no port to come to. The source asks again.
-        const std::lock_guard lock(mutex_);
-        recovering_.insert(id);
-        keep_answer(id, answer(v1::INCOMING_STATE_COMMITTED,
-                               "a restarted agent can't go on with the drain yet"));
-    }
-    resumers_.emplace_back([this, record = std::move(record), vm](const std::stop_token& stop) {
-        set_thread_name("resume");
-        take_up_drain_again(record, vm, stop);
-    });
-}
-
-absl::Status IncomingRegistry::take_up_drain(const v1::JournalRecord& record,
-                                             const std::shared_ptr<Vm>& vm) {
-    const std::string& id = record.migration_id();
-    GODWIT_ASSIGN_OR_RETURN(std::shared_ptr<IncomingMigration> incoming,
-                            IncomingMigration::recover(record, vm, dependencies_of(id)));
-    spdlog::info("migration {}: the drain goes on when the source comes back", id);
-    const std::lock_guard lock(mutex_);
-    incoming_[id] = std::move(incoming);
-    recovering_.erase(id);
-    return absl::OkStatus();
-}
-
-// What was in the way may pass: a QEMU that is slow to answer, memory, descriptors.
-void IncomingRegistry::take_up_drain_again(v1::JournalRecord record, const std::shared_ptr<Vm>& vm,
-                                           const std::stop_token& stop) {
-    const std::string id = record.migration_id();
-    std::string last_said;
-    while (pause(stop)) {
-        const absl::Status taken_up = take_up_drain(record, vm);
-        if (taken_up.ok()) return;
-        if (absl::IsNotFound(vm->run_state().status())) break;
-        if (taken_up.message() != last_said)
-            spdlog::error("migration {}: the drain can't go on here yet: {}", id,
-                          std::string(taken_up.message()));
-        last_said = std::string(taken_up.message());
-    }
-    if (stop.stop_requested()) return;  // the next agent goes on
-    record.set_guest_gone(true);
-    settle(record, v1::JOURNAL_PHASE_RESUMED, "its QEMU ended after COMMIT");
-    {
-        const std::lock_guard lock(mutex_);
-        recovering_.erase(id);
-    }
-    vms_.release(record.vm(), id);
-}
-
 bool IncomingRegistry::is_draining(const std::string& id) {
     const std::lock_guard lock(mutex_);
     const auto entry = incoming_.find(id);
     return entry != incoming_.end() ? entry->second->state().draining() : recovering_.contains(id);
-}
-
-// The guest is here, and its earlier agent may have ended before it saw to that.
-void IncomingRegistry::note_arrival(v1::JournalRecord record, Vm& vm) {
-    const std::string& id = record.migration_id();
-    const absl::Status status = vm.arrived(record.vm_definition());
-    if (!status.ok())
-        spdlog::warn("migration {}: VM {} is here, but not as it was there: {}", id, record.vm(),
-                     std::string(status.message()));
-    record.set_phase(v1::JOURNAL_PHASE_RESUMED);
-    record.set_arrival_owed(false);
-    record.set_arrival_problem(std::string(status.message()));
-    const absl::StatusOr<Journal> journal = Journal::open(options_.state_dir, id);
-    absl::Status written = journal.status();
-    if (journal.ok()) written = journal->write(record, Journal::Durability::kPageCache);
-    if (!written.ok()) spdlog::error("migration {}: {}", id, std::string(written.message()));
-    const std::lock_guard lock(mutex_);
-    keep_answer(id, answer_of(record));
-}
-
-// Until it runs: a source that heard RESUMED has let go of its own copy.
-void IncomingRegistry::resume_committed(v1::JournalRecord record, Vm& vm,
-                                        const std::stop_token& stop) {
-    const std::string id = record.migration_id();
-    std::string detail = "resumed by a restarted agent";
-    std::string last_said;
-    while (true) {
-        const absl::Status resumed = vm.resume(kResumeLimit);
-        if (resumed.ok()) break;
-        if (absl::IsNotFound(resumed)) {
-            record.set_guest_gone(true);
-            detail = "its QEMU ended after COMMIT";
-            break;
-        }
-        if (resumed.message() != last_said)
-            spdlog::error("migration {}: the guest is here and does not run yet: {}", id,
-                          std::string(resumed.message()));
-        last_said = std::string(resumed.message());
-        if (!pause(stop)) return;  // the next agent goes on
-    }
-    settle(record, v1::JOURNAL_PHASE_RESUMED, detail);
-    if (!record.guest_gone()) note_arrival(record, vm);
-    vms_.release(record.vm(), id);
-    if (const absl::Status status = vm.announce(); !status.ok())
-        spdlog::warn("migration {}: announce: {}", id, std::string(status.message()));
 }
 
 }  // namespace godwit

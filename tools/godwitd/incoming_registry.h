@@ -65,6 +65,8 @@ class IncomingRegistry {
     PrepareRefusal prepare_new(const v1::PrepareRequest& request, v1::PrepareResponse& response);
     std::shared_ptr<Vm> vm_of(const v1::JournalRecord& record);
     void recover_one(v1::JournalRecord record);
+    bool was_given_back(const v1::JournalRecord& record);
+    void end_stale(v1::JournalRecord record, const std::string& why);
     void recover_live(v1::JournalRecord record);
     void recover_committed(v1::JournalRecord record);
     void recover_drain(v1::JournalRecord record);

@@ -5,6 +5,7 @@
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/signalfd.h>
@@ -196,7 +197,7 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit,
                        {.memory_limit_bytes = memory_limit,
                         .resident_library = flags.resident,
                         .overcommit = flags.overcommit});
-    TransferService transfer(incoming);
+    TransferService transfer(incoming, migrations);
 
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -342,7 +343,13 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace godwit
 
+// Migrations come and go with their threads, and malloc(3) would have eight heaps for every CPU,
+// each with what a migration left free in it: on two CPUs two agents grew from 36 to 160 MiB in
+// 200 migrations (./dev soak). What moves pages allocates next to nothing.
+constexpr int kMallocHeaps = 4;
+
 int main(int argc, char** argv) {
+    ::mallopt(M_ARENA_MAX, kMallocHeaps);
     const int code = godwit::run(argc, argv);
     // Threads that hang in libvirt must not meet what exit() takes down.
     if (godwit::late_calls_that_hang() > 0) ::_exit(code);

@@ -180,9 +180,12 @@ void MigrationRegistry::forget_oldest(const Entry& but_not) {
 
 void MigrationRegistry::sweep() {
     std::vector<std::shared_ptr<Entry>> retired;
+    std::vector<std::jthread> over;  // joined at the end: a thread keeps its stack until then
     {
         const std::lock_guard lock(mutex_);
         retired.swap(retired_);
+        for (const auto& entry : entries_)
+            if (entry->ended && entry->thread.joinable()) over.push_back(std::move(entry->thread));
     }
     for (const auto& entry : retired)
         if (entry->thread.joinable()) entry->thread.join();
@@ -283,9 +286,21 @@ absl::Status MigrationRegistry::resolve(const std::string& name, Fate fate,
     if (!entry->in_doubt) return absl::FailedPreconditionError(kNothingInDoubt);
     if (entry->drain && fate == Fate::kAtDestination)
         return absl::FailedPreconditionError(kLastPagesAreHere);
-    entry->operators_word.say(fate);
+    GODWIT_RETURN_IF_ERROR(entry->operators_word.say(fate));
     if (entry->drain) entry->drain->give_up_in_doubt(operators_word_text(fate));
     return absl::OkStatus();
+}
+
+bool MigrationRegistry::given_back(const std::string& id) {
+    const std::lock_guard lock(mutex_);
+    for (const auto& entry : entries_) {
+        if (entry->id != id) continue;
+        if (entry->migration) return entry->migration->given_back();
+        const bool said_now = entry->operators_word.given_back();
+        return (said_now || entry->given_back) &&
+               entry->report.guest_at() != v1::GUEST_AT_DESTINATION;
+    }
+    return false;
 }
 
 absl::Status MigrationRegistry::limit(const std::string& name, Bytes bytes_per_second) {

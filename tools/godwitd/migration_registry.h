@@ -54,12 +54,14 @@ class MigrationRegistry {
     // What an operator says of a guest in doubt; `confirm` is the VM's name. The destination is
     // asked once more. Errors: InvalidArgument, FailedPrecondition; nothing has changed then.
     absl::Status resolve(const std::string& name, Fate fate, const std::string& confirm);
+    // Whether an operator has said that a guest is here, and not at the destination, which asks.
+    bool given_back(const std::string& id);
     // Limits the bandwidth of a migration from now on; 0: no limit. Errors: also InvalidArgument,
     // FailedPrecondition when it has ended, or sends nothing any more.
     absl::Status limit(const std::string& name, Bytes bytes_per_second);
     absl::StatusOr<v1::MigrationReport> report(const std::string& name);
     std::vector<v1::MigrationReport> list();
-    // Joins the threads of migrations that were forgotten.
+    // Joins the threads of migrations that have ended.
     void sweep();
     // As EventLog::follow; a finished migration of an earlier agent has its report only.
     absl::Status watch(const std::string& name,
@@ -85,6 +87,7 @@ class MigrationRegistry {
         std::shared_ptr<RateLimiter> limiter;  // of that
         std::shared_ptr<Drain> drain;
         OperatorsWord operators_word;
+        bool given_back = false;  // to the source, by an operator whom an earlier agent heard
         std::jthread thread;
     };
 

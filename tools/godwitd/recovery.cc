@@ -115,6 +115,7 @@ void MigrationRegistry::recover_one(const v1::JournalRecord& record) {
     entry->report.set_vm(entry->vm);
     entry->report.set_destination(record.peer());
     entry->ended = record.phase() == v1::JOURNAL_PHASE_ENDED;
+    entry->given_back = record.resolution() == v1::RESOLUTION_AT_SOURCE;
     {
         const std::lock_guard lock(mutex_);
         entries_.push_back(entry);

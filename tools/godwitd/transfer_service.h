@@ -3,14 +3,16 @@
 
 #include "godwit/v1/transfer.grpc.pb.h"
 #include "tools/godwitd/incoming_registry.h"
+#include "tools/godwitd/migration_registry.h"
 
 namespace godwit {
 
 class TransferService final : public v1::Transfer::Service {
   public:
-    explicit TransferService(IncomingRegistry& incoming) : incoming_(incoming) {}
+    TransferService(IncomingRegistry& incoming, MigrationRegistry& migrations)
+        : incoming_(incoming), migrations_(migrations) {}
 
-    grpc::Status Prepare(grpc::ServerContext*, const v1::PrepareRequest* request,
+    grpc::Status Prepare(grpc::ServerContext* context, const v1::PrepareRequest* request,
                          v1::PrepareResponse* response) override;
     grpc::Status Abort(grpc::ServerContext*, const v1::AbortRequest* request,
                        v1::AbortResponse*) override;
@@ -18,9 +20,12 @@ class TransferService final : public v1::Transfer::Service {
                        v1::QueryResponse* response) override;
     grpc::Status Reconnect(grpc::ServerContext*, const v1::ReconnectRequest* request,
                            v1::ReconnectResponse* response) override;
+    grpc::Status GivenBack(grpc::ServerContext*, const v1::GivenBackRequest* request,
+                           v1::GivenBackResponse* response) override;
 
   private:
     IncomingRegistry& incoming_;
+    MigrationRegistry& migrations_;
 };
 
 }  // namespace godwit

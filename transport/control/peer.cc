@@ -1,5 +1,6 @@
 #include "transport/control/peer.h"
 
+#include <absl/strings/str_replace.h>
 #include <fmt/format.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
@@ -36,6 +37,18 @@ absl::StatusOr<HostPort> parse_host_port(const std::string& text) {
     const auto [stop, error] = std::from_chars(begin, end, address.port);
     if (error != std::errc() || stop != end || begin == end) return bad();
     return address;
+}
+
+std::string address_of_caller(const std::string& claimed, const std::string& caller) {
+    absl::StatusOr<HostPort> address = parse_host_port(claimed);
+    if (!address.ok() || (address->host != "0.0.0.0" && address->host != "::")) return claimed;
+    const size_t kind = caller.find(':');
+    if (kind == std::string::npos) return claimed;
+    const absl::StatusOr<HostPort> from =
+        parse_host_port(absl::StrReplaceAll(caller.substr(kind + 1), {{"%5B", "["}, {"%5D", "]"}}));
+    if (!from.ok()) return claimed;
+    address->host = from->host;
+    return address->to_string();
 }
 
 std::shared_ptr<grpc::Channel> open_agent_channel(const HostPort& address) {

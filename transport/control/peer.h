@@ -21,6 +21,11 @@ struct HostPort {
 // "10.0.0.2:7654", "node3:7654", "[::1]:7654". Errors: InvalidArgument.
 absl::StatusOr<HostPort> parse_host_port(const std::string& text);
 
+// How `claimed`, what an agent that called says that its HOST:PORT is, is reached from here: where
+// it listens on all addresses, at the one that it called from. `caller` is gRPC's name of it
+// ("ipv4:10.0.0.2:40000"). What can't be read stays as it is.
+std::string address_of_caller(const std::string& claimed, const std::string& caller);
+
 // A channel with keepalive; it connects on first use and reconnects by itself.
 std::shared_ptr<grpc::Channel> open_agent_channel(const HostPort& address);
 

@@ -31,5 +31,19 @@ TEST(HostPort, KnowsLoopback) {
     EXPECT_FALSE(parse_host_port("10.0.0.1:1")->is_loopback());
 }
 
+TEST(AddressOfCaller, IsWhatItSaysUnlessThatIsAllAddresses) {
+    EXPECT_EQ(address_of_caller("10.0.0.2:7654", "ipv4:10.0.0.9:40000"), "10.0.0.2:7654");
+    EXPECT_EQ(address_of_caller("0.0.0.0:7654", "ipv4:10.0.0.9:40000"), "10.0.0.9:7654");
+    EXPECT_EQ(address_of_caller("[::]:7654", "ipv6:[fd00::9]:40000"), "[fd00::9]:7654");
+    EXPECT_EQ(address_of_caller("[::]:7654", "ipv6:%5Bfd00::9%5D:40000"), "[fd00::9]:7654");
+    EXPECT_EQ(address_of_caller("[::]:7654", "ipv4:10.0.0.9:40000"), "10.0.0.9:7654");
+}
+
+TEST(AddressOfCaller, LeavesWhatCannotBeRead) {
+    for (const char* caller : {"", "unix:/run/x", "ipv4:", "ipv4:10.0.0.9", "nonsense"})
+        EXPECT_EQ(address_of_caller("0.0.0.0:7654", caller), "0.0.0.0:7654") << caller;
+    EXPECT_EQ(address_of_caller("a liar", "ipv4:10.0.0.9:40000"), "a liar");
+}
+
 }  // namespace
 }  // namespace godwit
