@@ -25,6 +25,12 @@ class GuestRescue {
     // Makes the guest run at the source again (or leaves it paused when `run` is false), from any
     // point before COMMIT. Idempotent.
     virtual absl::Status roll_back(bool run, Duration limit) = 0;
+    // The agent lives and hangs, and the word says ABORT. Where nobody else can reach the guest as
+    // long as it lives, it is ended; called before roll_back().
+    virtual absl::Status take_over(Duration limit) {
+        static_cast<void>(limit);
+        return absl::OkStatus();
+    }
 };
 
 // The guard's own side: returns its exit code once it is dismissed or has done its work. It keeps

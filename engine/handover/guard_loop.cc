@@ -73,8 +73,11 @@ int run_guard(int socket, const std::string& word_path, bool run, GuestRescue& r
                 if (!word->decide(Verdict::kAbort)) return 0;
                 return rescue_guest(rescue, run, "the agent is gone");
             case Wake::kDeadline:
-                if (word->read() == Verdict::kOpen && word->decide(Verdict::kAbort))
+                if (word->read() == Verdict::kOpen && word->decide(Verdict::kAbort)) {
+                    if (const absl::Status taken = rescue.take_over(kRescueLimit); !taken.ok())
+                        std::fprintf(stderr, "guard: %s\n", taken.ToString().c_str());
                     (void)rescue_guest(rescue, run, "the freeze deadline has passed");
+                }
                 // Decided either way. An agent that dies in its own rollback is still seen.
                 deadline = MonotonicTime::max();
                 break;

@@ -29,6 +29,11 @@ absl::Status fill_failed(int error_number, const char* what, const RamBlock& blo
             return absl::UnavailableError(
                 fmt::format("Cannot fill guest memory: RAM block {}: {}: EAGAIN, {} times",
                             block.name, what, kMaxTries));
+        case ENOMEM:
+            return absl::ResourceExhaustedError(
+                fmt::format("Cannot fill guest memory: RAM block {}: {}: ENOMEM; is the mount of "
+                            "{} full? The guest waits: make room there",
+                            block.name, what, block.path));
         default:
             return annotate(errno_status(error_number, what),
                             fmt::format("Cannot fill guest memory: RAM block {}", block.name));

@@ -28,6 +28,24 @@ class TwoLibvirts : public LibvirtPair {
         EXPECT_EQ(host_b.virsh_text({"list", "--all", "--name"}), at_destination);
         EXPECT_THAT(host_b.memory_files(), IsEmpty());
     }
+    static void resize_memory(const LibvirtHost& host, const std::string& size) {
+        const CommandResult sized =
+            host.run({"mount", "-o", "remount,size=" + size, "/run/godwit-ram"});
+        ASSERT_EQ(sized.exit_code, 0) << sized.err;
+    }
+    static void fill_memory(const LibvirtHost& host) {
+        const CommandResult filled =
+            host.run({"dd", "if=/dev/zero", "of=/run/godwit-ram/filler", "bs=64K"});
+        ASSERT_THAT(filled.err, HasSubstr("No space left on device"));
+    }
+    void expect_nothing_at_b() {
+        EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "running");
+        EXPECT_TRUE(eventually(std::chrono::seconds(20), [&] {
+            return host_b.virsh_text({"list", "--all", "--name"}).empty();
+        }));
+        EXPECT_EQ(host_b.run({"find", "/run/godwit-ram/libvirt", "-type", "f"}).out, "");
+        expect_alive_and_well(*a, kVm);
+    }
     // A domain with that <memoryBacking> is refused, and told what it should be.
     void expect_memory_refused(const std::string& backing, const std::string& words) {
         DomainOptions domain;
@@ -139,25 +157,55 @@ TEST_F(TwoLibvirts, SayThatTheGuestDiedWhenSomebodyDestroysItsDomain) {
     }));
 }
 
-TEST_F(TwoLibvirts, SayThatTheOtherOnesMemoryDirectoryIsFull) {
+TEST_F(TwoLibvirts, SayThatTheOtherOnesMemoryDirectoryIsTooSmall) {
     ASSERT_NO_FATAL_FAILURE(start_domain(host_a, *a, {.append = "ws=128M rate=5000"}));
-    const CommandResult small = host_b.run({"mount", "-o", "remount,size=64M", "/run/godwit-ram"});
-    ASSERT_EQ(small.exit_code, 0) << small.err;
-    for (const char* strategy : {"precopy", "stop-and-copy"}) {
+    resize_memory(host_b, "64M");
+    for (const char* strategy : {"precopy", "postcopy", "stop-and-copy"}) {
         const CommandResult result =
             migrate(*a, b->address(), kVm, {"--strategy", strategy, "--tracker", "uffd-wp"});
-        EXPECT_NE(result.exit_code, 0);
-        EXPECT_THAT(result.err, HasSubstr("No space left on device"));
+        EXPECT_NE(result.exit_code, 0) << strategy;
+        EXPECT_THAT(result.err, HasSubstr("are left on the tmpfs of /run/godwit-ram/"));
         EXPECT_EQ(json_of(result)["guest_at"], "source");
-        EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "running");
-        EXPECT_TRUE(eventually(std::chrono::seconds(20), [&] {
-            return host_b.virsh_text({"list", "--all", "--name"}).empty();
-        }));
-        EXPECT_THAT(host_b.memory_files(), IsEmpty());
-        expect_alive_and_well(*a, kVm);
+        expect_nothing_at_b();
     }
-    ASSERT_EQ(host_b.run({"mount", "-o", "remount,size=2G", "/run/godwit-ram"}).exit_code, 0);
+    resize_memory(host_b, "2G");
     expect_at_a_and_moves();
+}
+
+TEST_F(TwoLibvirts, GiveTheGuestBackWhenTheOtherOnesMemoryDirectoryFillsUpInARound) {
+    ASSERT_NO_FATAL_FAILURE(start_domain(host_a, *a, {.append = "ws=128M rate=5000"}));
+    resize_memory(host_b, "256M");
+    BackgroundCommand command = begin_slow_migration();
+    fill_memory(host_b);
+    EXPECT_EQ(a->cli({"limit", kVm, "--bandwidth", "unlimited"}).exit_code, 0);
+    ASSERT_TRUE(command.wait(std::chrono::seconds(60)));
+    EXPECT_EQ(command.result().exit_code, 1) << command.result().err;
+    EXPECT_THAT(command.result().err, HasSubstr("No space left on device"));
+    EXPECT_EQ(json_of(command.result())["guest_at"], "source");
+    expect_nothing_at_b();
+    resize_memory(host_b, "2G");
+    expect_at_a_and_moves();
+}
+
+// It is the destination's by then: it waits for room.
+TEST_F(TwoLibvirts, LetTheGuestWaitWhenTheMemoryDirectoryFillsUpBeforeItsLastPagesCame) {
+    ASSERT_NO_FATAL_FAILURE(start_domain(host_a, *a, {.append = "ws=128M rate=5000"}));
+    resize_memory(host_b, "256M");
+    BackgroundCommand command = begin_migration({"--strategy", "postcopy", "--bandwidth", "4MB/s"});
+    ASSERT_TRUE(eventually(std::chrono::seconds(60), [&] {
+        return host_b.virsh({"domstate", kVm}).out.rfind("running", 0) == 0;
+    }));
+    fill_memory(host_b);
+    EXPECT_EQ(a->cli({"limit", kVm, "--bandwidth", "unlimited"}).exit_code, 0);
+    EXPECT_TRUE(eventually(std::chrono::seconds(60), [&] {
+        return b->log().find("The guest waits: make room there") != std::string::npos;
+    })) << b->log();
+    EXPECT_FALSE(command.wait(Duration::zero())) << command.result().err;
+    EXPECT_THAT(host_a.memory_files(), ::testing::Not(IsEmpty())) << "nobody has the last pages";
+    resize_memory(host_b, "2G");
+    ASSERT_TRUE(command.wait(std::chrono::seconds(60)));
+    EXPECT_EQ(command.result().exit_code, 0) << command.result().err;
+    expect_only_at(host_b, *b, host_a, "shut off");
 }
 
 TEST(ALibvirtThatCannotBeReached, EndsTheAgentWithItsReasonAndTheHostIsAsItWas) {

@@ -72,8 +72,9 @@ std::string domain_xml(const DomainOptions& options) {
         options.serial, options.usb, options.devices);
 }
 
-LibvirtHost::LibvirtHost(const std::string& name, const std::string& memory_directory)
-    : memory_directory_(memory_directory) {
+LibvirtHost::LibvirtHost(const std::string& name, const std::string& memory_directory,
+                         LibvirtKind kind)
+    : memory_directory_(memory_directory), kind_(kind) {
     if (::access("/usr/sbin/libvirtd", X_OK) != 0 || ::access("/usr/sbin/virtlogd", X_OK) != 0) {
         problem_ = "libvirtd and virtlogd are not installed";
         return;
@@ -92,6 +93,22 @@ LibvirtHost::LibvirtHost(const std::string& name, const std::string& memory_dire
         problem_ = "namespaces cannot be made here: " + holder_->result().err;
         return;
     }
+    if (kind == LibvirtKind::kDaemon)
+        start_daemons();
+    else
+        prepare_embedded();
+}
+
+void LibvirtHost::prepare_embedded() {
+    uri_ = "qemu:///embed?root=" + embedded_root();
+    copy_directory(kept_capabilities(), embedded_root() + "/cache/qemu/capabilities");
+    fs::create_directories(embedded_root() + "/etc");
+    fs::copy(root_ + "/etc/qemu.conf", embedded_root() + "/etc/qemu.conf");
+    std::ofstream(embedded_root() + "/etc/qemu.conf", std::ios::app)
+        << "stdio_handler = \"file\"\n";  // there is no virtlogd
+}
+
+void LibvirtHost::start_daemons() {
     const std::string probed = root_ + "/cache/qemu/capabilities";
     copy_directory(kept_capabilities(), probed);
     virtlogd_.emplace(inside({"/usr/sbin/virtlogd"}, true));
@@ -150,11 +167,11 @@ std::string LibvirtHost::path_inside(const std::string& path) const {
 AgentOptions LibvirtHost::agent() const {
     if (!problem_.empty()) return {};
     return {.wrapper = inside({}, false),
-            .lasting_flags = {"--driver", fmt::format("libvirt:{}", kUri)}};
+            .lasting_flags = {"--driver", fmt::format("libvirt:{}", uri_)}};
 }
 
 std::vector<std::string> LibvirtHost::virsh_command(const std::vector<std::string>& words) const {
-    std::vector<std::string> all = {"virsh", "-q", "-c", kUri};
+    std::vector<std::string> all = {"virsh", "-q", "-c", uri_};
     all.insert(all.end(), words.begin(), words.end());
     return inside(all, false);
 }
@@ -200,11 +217,16 @@ std::vector<std::string> LibvirtHost::memory_files() const {
     return files;
 }
 
+std::string LibvirtHost::run_directory() const {
+    return kind_ == LibvirtKind::kDaemon ? path_inside("/run/libvirt/qemu")
+                                         : embedded_root() + "/run/qemu";
+}
+
 std::vector<pid_t> LibvirtHost::qemu_pids() const {
     std::vector<pid_t> pids;
     std::error_code ignored;
     if (!holder_) return pids;
-    for (const auto& entry : fs::directory_iterator(path_inside("/run/libvirt/qemu"), ignored)) {
+    for (const auto& entry : fs::directory_iterator(run_directory(), ignored)) {
         pid_t pid = 0;
         // driver.pid is libvirtd itself.
         if (entry.path().extension() == ".pid" && entry.path().stem() != "driver" &&

@@ -30,13 +30,19 @@ struct DomainOptions {
 // A guest as a domain.
 std::string domain_xml(const DomainOptions& options);
 
+enum class LibvirtKind {
+    kDaemon,
+    kEmbedded,  // within the agent; virsh can be its only user only while there is no agent
+};
+
 // libvirtd and virtlogd are started by hand, without systemd. At the end: the QEMUs below it are
 // killed by pid, both daemons are ended, nothing of it is left.
 class LibvirtHost {
   public:
     // `name`: 1 to 8 letters.
     explicit LibvirtHost(const std::string& name,
-                         const std::string& memory_directory = "/run/godwit-ram");
+                         const std::string& memory_directory = "/run/godwit-ram",
+                         LibvirtKind kind = LibvirtKind::kDaemon);
     ~LibvirtHost();
     LibvirtHost(const LibvirtHost&) = delete;
     LibvirtHost& operator=(const LibvirtHost&) = delete;
@@ -70,9 +76,13 @@ class LibvirtHost {
     void signal_libvirtd(int number) const { libvirtd_->signal(number); }
     void start_libvirtd();
 
-    static constexpr const char* kUri = "qemu:///system";
-
   private:
+    void start_daemons();
+    void prepare_embedded();
+    // Of an embedded libvirt.
+    [[nodiscard]] std::string embedded_root() const { return root_ + "/embed"; }
+    // A directory of files about running domains, seen from outside.
+    [[nodiscard]] std::string run_directory() const;
     [[nodiscard]] std::vector<std::string> inside(const std::vector<std::string>& words,
                                                   bool network) const;
 
@@ -81,6 +91,8 @@ class LibvirtHost {
 
     std::string root_;
     std::string memory_directory_;
+    LibvirtKind kind_;
+    std::string uri_ = "qemu:///system";
     std::string problem_;
     std::optional<BackgroundCommand> holder_;
     std::optional<BackgroundCommand> virtlogd_;

@@ -1,8 +1,12 @@
 #include "tools/godwitd/host_memory.h"
 
 #include <fmt/format.h>
+#include <linux/magic.h>
+#include <sys/statfs.h>
 
+#include <cerrno>
 #include <fstream>
+#include <set>
 #include <string>
 
 namespace godwit {
@@ -28,6 +32,24 @@ absl::Status check_fits(Bytes guest_memory, const HostMemory& host, bool overcom
         fmt::format("No room: the VM has {}, and this host {}; an agent started with --overcommit "
                     "takes it, for a guest that never uses so much",
                     format_bytes(guest_memory), format_bytes(host.total)));
+}
+
+absl::Status check_mounts_have_room(std::span<const RamBlock> blocks, Bytes to_come) {
+    Bytes left = 0;
+    std::set<dev_t> seen;
+    for (const RamBlock& block : blocks) {
+        if (!seen.insert(block.device).second) continue;
+        struct statfs fs {};
+        if (::fstatfs(block.file.get(), &fs) != 0) return errno_status(errno, block.path);
+        // Without blocks it has no limit of its own.
+        if (fs.f_type != TMPFS_MAGIC || fs.f_blocks == 0) return absl::OkStatus();
+        left += fs.f_bavail * static_cast<Bytes>(fs.f_bsize);
+    }
+    if (blocks.empty() || to_come <= left) return absl::OkStatus();
+    return absl::ResourceExhaustedError(fmt::format(
+        "No room: the VM has touched {}, and {} are left on the tmpfs of {}: mount it with "
+        "more (mount -o remount,size=…)",
+        format_bytes(to_come), format_bytes(left), blocks.front().path));
 }
 
 }  // namespace godwit

@@ -1,6 +1,9 @@
 // How much memory this host has, and has left for guests.
 #pragma once
 
+#include <span>
+
+#include "engine/base/ram_block.h"
 #include "engine/base/status.h"
 #include "engine/base/units.h"
 
@@ -17,5 +20,10 @@ absl::StatusOr<HostMemory> read_host_memory();
 // Guest memory is kept in RAM: a VM that is larger than the host would meet SIGBUS once it used it.
 // With `overcommit` that is its operator's affair. Error: ResourceExhausted.
 absl::Status check_fits(Bytes guest_memory, const HostMemory& host, bool overcommit);
+
+// Whether the mounts of these files, which are empty, have room for the pages that are to come: a
+// guest whose last pages follow it could not be given back when a mount is full. Only tmpfs tells;
+// hugetlbfs has reserved its pages by then. Errors: ResourceExhausted, statfs's.
+absl::Status check_mounts_have_room(std::span<const RamBlock> blocks, Bytes to_come);
 
 }  // namespace godwit

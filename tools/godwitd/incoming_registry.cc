@@ -152,6 +152,11 @@ PrepareRefusal IncomingRegistry::prepare_new(const v1::PrepareRequest& request,
                                         "The RAM blocks differ from the source's: the two agents "
                                         "lay out this VM's memory differently"));
     }
+    if (const absl::Status room = check_mounts_have_room(blocks, request.touched_bytes());
+        !room.ok()) {
+        (*incoming)->abort(std::string(room.message())).IgnoreError();
+        return refuse("NO_ROOM", room);
+    }
     response.set_session_token(std::string(
         reinterpret_cast<const char*>((*incoming)->token().data()), (*incoming)->token().size()));
     response.set_data_port((*incoming)->data_port());

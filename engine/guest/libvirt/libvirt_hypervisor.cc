@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <mutex>
+#include <pugixml.hpp>
 
 #include "engine/base/log.h"
 #include "engine/guest/libvirt/domain_ram.h"
@@ -47,6 +48,18 @@ pid_t pid_from_file(const std::string& root, const std::string& name) {
         fmt::format("{}/run/{}qemu/{}.pid", root, root.empty() ? "libvirt/" : "", name)) >>
         pid;
     return pid;
+}
+
+// Of an embedded libvirt: where QEMU's monitor is, from libvirt's own record of the domain's run.
+absl::StatusOr<std::string> monitor_from_record(const std::string& root, const std::string& name) {
+    const std::string record = fmt::format("{}/run/qemu/{}.xml", root, name);
+    pugi::xml_document document;
+    const pugi::xml_parse_result parsed = document.load_file(record.c_str());
+    std::string path = document.child("domstatus").child("monitor").attribute("path").value();
+    if (path.empty())
+        return absl::NotFoundError(fmt::format("Cannot read from {} where QEMU's monitor is: {}",
+                                               record, parsed.description()));
+    return path;
 }
 
 // The thread group of a vCPU's thread, as QEMU names it.
@@ -101,6 +114,11 @@ absl::StatusOr<DomainRun> run_of(const LibvirtConnection& libvirt, virDomain* do
         GODWIT_ASSIGN_OR_RETURN(run.process.pid, pid_from_monitor(domain));
     }
     GODWIT_ASSIGN_OR_RETURN(run.process.start_time, process_start_time(run.process.pid));
+    if (libvirt.is_embedded()) {
+        GODWIT_ASSIGN_OR_RETURN(
+            run.monitor_socket,
+            monitor_from_record(libvirt.embedded_root(), ::virDomainGetName(domain)));
+    }
     return run;
 }
 

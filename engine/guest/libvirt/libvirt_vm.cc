@@ -8,6 +8,7 @@
 #include "engine/guest/libvirt/domain_xml.h"
 #include "engine/guest/libvirt/libvirt_monitor.h"
 #include "engine/guest/libvirt/native_move.h"
+#include "engine/guest/qemu/qmp_client.h"
 
 namespace godwit {
 namespace {
@@ -28,17 +29,37 @@ absl::StatusOr<std::shared_ptr<LibvirtVm>> LibvirtVm::create(
     std::shared_ptr<LibvirtConnection> connection, const DomainRun& run, v1::VmSpec spec,
     std::vector<RamBlock> ram_blocks, std::vector<std::string> problems,
     std::vector<std::string> discarding_devices) {
+    OpenSession session = through_libvirt(connection, run);
+    return make(std::move(connection), run, std::move(session), std::move(spec),
+                std::move(ram_blocks), std::move(problems), std::move(discarding_devices));
+}
+
+LibvirtVm::OpenSession LibvirtVm::through_libvirt(std::shared_ptr<LibvirtConnection> connection,
+                                                  const DomainRun& run) {
+    return [connection = std::move(connection), run](MonotonicTime deadline,
+                                                     QmpSession::OnEvent on_event) {
+        return LibvirtMonitor::open(connection, run.uuid, run.id, deadline, std::move(on_event));
+    };
+}
+
+// QEMU serves one client at a time: whoever is next waits for its greeting.
+LibvirtVm::OpenSession LibvirtVm::through_socket(const std::string& path) {
+    return [path](MonotonicTime deadline, QmpSession::OnEvent on_event) {
+        return QmpClient::connect(path, deadline, std::move(on_event));
+    };
+}
+
+absl::StatusOr<std::shared_ptr<LibvirtVm>> LibvirtVm::make(
+    std::shared_ptr<LibvirtConnection> connection, const DomainRun& run, OpenSession session,
+    v1::VmSpec spec, std::vector<RamBlock> ram_blocks, std::vector<std::string> problems,
+    std::vector<std::string> discarding_devices) {
     GODWIT_ASSIGN_OR_RETURN(UniqueFd pidfd, open_process(run.process));
     GODWIT_ASSIGN_OR_RETURN(Wakeup wakeup, Wakeup::create());
-    Parts parts{
-        .name = spec.name(),
-        .process = run.process,
-        .pidfd = std::move(pidfd),
-        .ram_blocks = std::move(ram_blocks),
-        .open_session = [connection, run](MonotonicTime deadline, QmpSession::OnEvent on_event) {
-            return LibvirtMonitor::open(connection, run.uuid, run.id, deadline,
-                                        std::move(on_event));
-        }};
+    Parts parts{.name = spec.name(),
+                .process = run.process,
+                .pidfd = std::move(pidfd),
+                .ram_blocks = std::move(ram_blocks),
+                .open_session = std::move(session)};
     return std::shared_ptr<LibvirtVm>(
         new LibvirtVm(std::move(parts), std::move(wakeup), std::move(connection), run,
                       std::move(spec), std::move(problems), std::move(discarding_devices)));
@@ -62,8 +83,8 @@ LibvirtVm::~LibvirtVm() {
 // --- the guard's way ------------------------------------------------------------------------
 
 std::string LibvirtVm::guard_address() const {
-    return fmt::format("{} {} {} {} {} {}", kAddressKind, connection_->uri(), run_.uuid, run_.id,
-                       run_.process.pid, run_.process.start_time);
+    return fmt::format("{} {} {} {} {} {} {}", kAddressKind, connection_->uri(), run_.uuid, run_.id,
+                       run_.process.pid, run_.process.start_time, run_.monitor_socket);
 }
 
 bool LibvirtVm::is_address(const std::string& guard_address) {
@@ -77,10 +98,14 @@ absl::StatusOr<std::shared_ptr<LibvirtVm>> LibvirtVm::open(const std::string& gu
     words >> kind >> uri >> run.uuid >> run.id >> run.process.pid >> run.process.start_time;
     if (!words || kind != kAddressKind)
         return absl::InvalidArgumentError("not the address of a domain: " + guard_address);
+    // The last word, with its spaces.
+    std::getline(words >> std::ws, run.monitor_socket);
     v1::VmSpec spec;
     spec.set_name(run.uuid);
     auto connection = std::make_shared<LibvirtConnection>(uri);
-    return create(std::move(connection), run, std::move(spec), {}, {}, {});
+    OpenSession session = run.monitor_socket.empty() ? through_libvirt(connection, run)
+                                                     : through_socket(run.monitor_socket);
+    return make(std::move(connection), run, std::move(session), std::move(spec), {}, {}, {});
 }
 
 absl::StatusOr<DomainHandle> LibvirtVm::domain_of(const ConnectHandle& connection,

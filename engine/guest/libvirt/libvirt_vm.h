@@ -16,6 +16,9 @@ struct DomainRun {
     std::string uuid;
     int id = -1;  // libvirt's, new at each start
     ProcessId process;
+    // Of an embedded libvirt, which ends with its agent: QEMU's own socket, which is free then.
+    // Empty: others can be told by libvirt's daemon.
+    std::string monitor_socket = {};
 };
 
 // Made by LibvirtHypervisor. QMP goes through libvirt; so do the ways in which the domain ends, for
@@ -32,6 +35,8 @@ class LibvirtVm final : public QmpVm {
     ~LibvirtVm() override;
     // The same VM from guard_address(), without its RAM: for the guard.
     static absl::StatusOr<std::shared_ptr<LibvirtVm>> open(const std::string& guard_address);
+    // Of such a VM: it can't be reached while its agent lives.
+    [[nodiscard]] bool has_only_its_agents_monitor() const { return !run_.monitor_socket.empty(); }
     static bool is_address(const std::string& guard_address);
 
     [[nodiscard]] const v1::VmSpec& spec() const override { return spec_; }
@@ -56,6 +61,13 @@ class LibvirtVm final : public QmpVm {
     LibvirtVm(Parts parts, Wakeup wakeup, std::shared_ptr<LibvirtConnection> connection,
               DomainRun run, v1::VmSpec spec, std::vector<std::string> problems,
               std::vector<std::string> discarding_devices);
+    static absl::StatusOr<std::shared_ptr<LibvirtVm>> make(
+        std::shared_ptr<LibvirtConnection> connection, const DomainRun& run, OpenSession session,
+        v1::VmSpec spec, std::vector<RamBlock> ram_blocks, std::vector<std::string> problems,
+        std::vector<std::string> discarding_devices);
+    static OpenSession through_libvirt(std::shared_ptr<LibvirtConnection> connection,
+                                       const DomainRun& run);
+    static OpenSession through_socket(const std::string& path);
     // The domain, as long as it is this run of it. Takes as long as libvirtd does. Errors:
     // NotFound.
     static absl::StatusOr<DomainHandle> domain_of(const ConnectHandle& connection,

@@ -27,6 +27,16 @@ class FakeRescue final : public GuestRescue {
         calls_.push_back(run);
         return answer_;
     }
+    absl::Status take_over(Duration) override {
+        const std::lock_guard lock(mutex_);
+        calls_before_take_over_.push_back(calls_.size());
+        return answer_;
+    }
+    // How many rollbacks had been before each.
+    std::vector<size_t> take_overs() {
+        const std::lock_guard lock(mutex_);
+        return calls_before_take_over_;
+    }
     void fail() { answer_ = absl::DeadlineExceededError("QMP hangs"); }
     std::vector<bool> calls() {
         const std::lock_guard lock(mutex_);
@@ -36,6 +46,7 @@ class FakeRescue final : public GuestRescue {
   private:
     std::mutex mutex_;
     std::vector<bool> calls_;
+    std::vector<size_t> calls_before_take_over_;
     absl::Status answer_;
 };
 
@@ -128,6 +139,7 @@ TEST_F(Guard, GivesTheGuestBackWhenTheAgentDiesInTheFreeze) {
     agent_dies();
     EXPECT_EQ(exit_code(), 0);
     EXPECT_EQ(rescue_.calls(), kRunTwice);
+    EXPECT_TRUE(rescue_.take_overs().empty()) << "there is nobody to take it from";
     EXPECT_EQ(word().read(), Verdict::kAbort);
 }
 
@@ -146,6 +158,7 @@ TEST_F(Guard, GivesTheGuestBackWhenTheDeadlinePassesAndWaitsForTheAgent) {
     send({.kind = GuardMessageKind::kDismiss});
     EXPECT_EQ(exit_code(), 0);
     EXPECT_EQ(rescue_.calls(), kRunTwice);
+    EXPECT_EQ(rescue_.take_overs(), std::vector<size_t>{0}) << "before the first rollback, once";
 }
 
 TEST_F(Guard, FinishesForAnAgentThatDiesAfterTheDeadlineInItsOwnRollback) {
@@ -184,6 +197,7 @@ TEST_F(Guard, LeavesACommittedGuestAloneWhenTheDeadlinePasses) {
     agent_dies();
     EXPECT_EQ(exit_code(), 0);
     EXPECT_EQ(rescue_.calls(), kNone);
+    EXPECT_TRUE(rescue_.take_overs().empty());
 }
 
 TEST_F(Guard, ObeysALaterDeadline) {
