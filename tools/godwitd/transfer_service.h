@@ -1,14 +1,23 @@
 // TransferService: what other agents call (transfer.proto).
 #pragma once
 
+#include <atomic>
+#include <string>
+
 #include "godwit/v1/transfer.grpc.pb.h"
 #include "tools/godwitd/incoming_registry.h"
+#include "transport/ring/ring.h"
 
 namespace godwit {
 
 class TransferService final : public v1::Transfer::Service {
   public:
-    explicit TransferService(IncomingRegistry& incoming) : incoming_(incoming) {}
+    struct ProbeOptions {
+        std::string listen_host;
+        RingKind ring = RingKind::kIoUring;
+    };
+    TransferService(IncomingRegistry& incoming, ProbeOptions probes)
+        : incoming_(incoming), probe_options_(std::move(probes)) {}
 
     grpc::Status Prepare(grpc::ServerContext*, const v1::PrepareRequest* request,
                          v1::PrepareResponse* response) override;
@@ -19,8 +28,16 @@ class TransferService final : public v1::Transfer::Service {
     grpc::Status Reconnect(grpc::ServerContext*, const v1::ReconnectRequest* request,
                            v1::ReconnectResponse* response) override;
 
+    grpc::Status Probe(grpc::ServerContext* context, const v1::ProbeRequest* request,
+                       grpc::ServerWriter<v1::ProbeEvent>* writer) override;
+
+    // At once: each has threads, and takes the link from migrations.
+    static constexpr int kMostProbes = 2;
+
   private:
     IncomingRegistry& incoming_;
+    const ProbeOptions probe_options_;
+    std::atomic<int> probes_{0};
 };
 
 }  // namespace godwit
