@@ -40,7 +40,8 @@ double median_or(std::span<const PastMigration> past, Field field, double otherw
 ErrorRange range_of(std::span<const PastMigration> past, Field field) {
     const std::vector<double> values = known(past, field);
     if (values.empty()) return {};
-    return {.low = part_below(values, kLowQuantile), .high = part_below(values, kHighQuantile)};
+    const auto bounded = [&](double q) { return std::min(part_below(values, q), kWorstError); };
+    return {.low = bounded(kLowQuantile), .high = bounded(kHighQuantile)};
 }
 
 }  // namespace

@@ -12,8 +12,6 @@ constexpr Strategy kByComfort[] = {Strategy::kStopAndCopy, Strategy::kPrecopy, S
 // Streams cost threads on both hosts: more of them must be worth it.
 constexpr double kAsGood = 1.02;
 constexpr uint32_t kMostStreams = 64;
-// A forecast that was as wrong as this says nothing.
-constexpr double kWorstError = 1e6;
 
 std::string milliseconds(double seconds) { return fmt::format("{:.1f} ms", seconds * 1e3); }
 

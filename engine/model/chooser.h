@@ -30,6 +30,8 @@ struct ErrorRange {
     double low = 1;
     double high = 1;
 };
+// A forecast that was more wrong than this says nothing.
+inline constexpr double kWorstError = 1000;
 
 struct ForecastErrors {
     ErrorRange total;
@@ -67,7 +69,8 @@ struct Plan {
     std::string sentence;          // "yes: …" or "no: …", with the reason
 };
 
-// Errors: InvalidArgument where there are no samples, codecs or streams, or a number is absurd.
+// Errors: InvalidArgument where there are no samples, codecs or streams, or a number is absurd
+// (of `errors`: beyond kWorstError).
 absl::StatusOr<Plan> make_plan(const PlanInput& input);
 
 }  // namespace godwit

@@ -270,8 +270,9 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
 // What becomes of a plan: an answer, and with limits a yes or a no.
 ExitCode print_plan(const absl::StatusOr<v1::Plan>& plan, bool json) {
     const ExitCode printed = print_answer(plan, json, plan_text);
-    if (printed != ExitCode::kDone || !plan->chosen().empty()) return printed;
-    return ExitCode::kFailed;
+    // 1 is a no: what could not be measured in time is none.
+    if (!plan.ok()) return printed == ExitCode::kFailed ? ExitCode::kRefused : printed;
+    return plan->chosen().empty() ? ExitCode::kFailed : ExitCode::kDone;
 }
 
 void add_plan_command(CLI::App& app, Words& words, Action& action) {

@@ -204,6 +204,9 @@ grpc::Status AgentService::Plan(grpc::ServerContext* context, const v1::PlanRequ
                                 v1::Plan* plan) {
     const absl::StatusOr<PlanSettings> settings = plan_settings(*request);
     if (!settings.ok()) return api_error(settings.status());
+    if (settings->destination.to_string() == migrations_.own_address())
+        return api_error(absl::FailedPreconditionError(
+            fmt::format("{} is this agent itself: name another", request->destination())));
     // Held as by a migration: a VM has one tracker at a time.
     constexpr const char* kHolder = "(being planned)";
     const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.hold(request->vm(), kHolder);

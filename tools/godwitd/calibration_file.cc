@@ -52,7 +52,7 @@ double page_rate_of(const v1::MigrationReport& report) {
 std::optional<double> per_round_ms(const v1::MigrationReport& report, double page_rate) {
     const v1::Round* smallest = nullptr;
     for (const v1::Round& round : report.rounds())
-        if (!round.drained() &&
+        if (!round.frozen() && !round.drained() &&
             (smallest == nullptr || round.dirty_pages() < smallest->dirty_pages()))
             smallest = &round;
     if (smallest == nullptr || smallest->dirty_pages() >= kFewPages || page_rate <= 0)
@@ -64,7 +64,8 @@ std::optional<double> per_round_ms(const v1::MigrationReport& report, double pag
 v1::FixedCosts costs_of(const v1::MigrationReport& report, double page_rate) {
     v1::FixedCosts costs;
     double rounds_ms = 0;
-    for (const v1::Round& round : report.rounds()) rounds_ms += round.duration_ms();
+    for (const v1::Round& round : report.rounds())
+        if (!round.frozen()) rounds_ms += round.duration_ms();
     const v1::Postcopy& drain = report.postcopy();
     costs.set_setup_ms(
         std::max(report.total_ms() - rounds_ms - report.downtime_ms() - drain.drain_ms(), 0.0));
@@ -104,6 +105,14 @@ bool is_of(const v1::Plan& plan, const std::string& vm, const MigrationSettings&
     return plan.vm() == vm && plan.destination() == settings.destination.to_string() &&
            plan.bandwidth_bytes_per_s() == settings.bandwidth_bytes_per_s &&
            std::abs(plan.downtime_limit_ms() - to_ms(settings.limits.downtime_limit)) < 1e-3;
+}
+
+// Where the rounds lead nowhere the plan was about what godwit migrate does by itself.
+bool ends_as_planned(const v1::PlanRow& row, const ConvergenceLimits& limits) {
+    if (row.strategy() != strategy_name(limits.strategy)) return false;
+    const bool rounds_decide = row.rounds() > 0 && !row.converges();
+    return !rounds_decide ||
+           (limits.strategy == Strategy::kHybrid && limits.on_no_converge == NoConverge::kPostcopy);
 }
 
 }  // namespace
@@ -217,7 +226,7 @@ std::optional<v1::Prediction> CalibrationFile::take_expected(const std::string& 
         expected_.erase(std::next(expected).base());
         if (!holds) return std::nullopt;
         for (const v1::PlanRow& row : plan.rows()) {
-            if (row.strategy() != strategy_name(settings.limits.strategy)) continue;
+            if (!ends_as_planned(row, settings.limits)) continue;
             v1::Prediction prediction;
             prediction.set_predicted_by(kPredictedByPlan);
             *prediction.mutable_total_ms() = row.total_ms();

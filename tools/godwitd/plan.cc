@@ -179,11 +179,15 @@ absl::StatusOr<RunState> check_vm(Vm& vm) {
 
 }  // namespace
 
+// Medians of 40 migrations of a 512 MiB guest, ten of each strategy, between two agents on one busy
+// 2-CPU host, so without a network: 212 ms beside the rounds, 0.1 ms a round, 14.6 ms of pause
+// without pages, 97 us a fault. The network adds its round trips: three calls and two connections
+// before round 0; a marker and its answer; the last marker, device state, COMMIT; a fault.
 MigrationCosts default_costs(const LinkProbe& link) {
-    return {.setup_s = 0.1 + 6 * link.round_trip_s,
-            .per_round_s = 0.0005 + link.round_trip_s,
-            .pause_s = 0.015 + 3 * link.round_trip_s,
-            .fault_s = 0.0002 + link.round_trip_s,
+    return {.setup_s = 0.212 + 5 * link.round_trip_s,
+            .per_round_s = 0.0001 + link.round_trip_s,
+            .pause_s = 0.0146 + 3 * link.round_trip_s,
+            .fault_s = 97e-6 + link.round_trip_s,
             .cpu_s_per_wire_byte = link.cpu_s_per_wire_byte};
 }
 
