@@ -22,7 +22,7 @@ NoConverge when_it_does_not(Strategy strategy, NoConverge asked) {
 }
 
 double page_rate_of(const CodecOption& codec, uint32_t streams, double link_rate) {
-    const double most = streams * codec.stream_page_rate;
+    const double most = std::min(streams * codec.stream_page_rate, kMostRate);
     return codec.wire_share > 0 ? std::min(link_rate / codec.wire_share, most) : most;
 }
 

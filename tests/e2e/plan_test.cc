@@ -95,9 +95,11 @@ TEST_F(Planned, AndMovedIsRememberedWithBothNumbers) {
     ASSERT_FALSE(said.is_null()) << planned.err;
     EXPECT_EQ(said["measured"]["costs_from_migrations"], 0);
     const json expected = row_of(said, "precopy");
-    const json report = json_of(migrate(a, b.address(), kVm,
-                                        {"--strategy", "precopy", "--downtime-limit", "500ms",
-                                         "--on-no-converge", "stop-and-copy"}));
+    const CommandResult moved =
+        a.cli({"migrate", kVm, "--to", b.address(), "--json", "--strategy", "precopy",
+               "--downtime-limit", "500ms", "--on-no-converge", "stop-and-copy"});
+    ASSERT_EQ(moved.exit_code, 0) << moved.err;
+    const json report = json_of(moved);
     ASSERT_EQ(report["outcome"], "done") << report;
     EXPECT_EQ(report["prediction"]["predicted_by"], "plan");
     EXPECT_EQ(report["prediction"]["total_ms"], expected["total_ms"]);
