@@ -195,15 +195,17 @@ class LinkProber {
     }
 
     absl::Status measure_round_trip() {
-        probe_.round_trip_s = kLongestTime_s;
-        for (int i = 0; i < kPings; ++i) {
-            const MonotonicTime began = Clock::system().now();
-            GODWIT_RETURN_IF_ERROR(
-                in_time([&](const std::stop_token&) { return streams_.front()->ping(round_++); }));
-            probe_.round_trip_s =
-                std::min(probe_.round_trip_s, to_seconds(Clock::system().now() - began));
-        }
-        return absl::OkStatus();
+        Duration shortest = kWholeLimit;
+        const absl::Status status = in_time([&](const std::stop_token&) {
+            for (int i = 0; i < kPings; ++i) {
+                const MonotonicTime began = Clock::system().now();
+                GODWIT_RETURN_IF_ERROR(streams_.front()->ping(round_++));
+                shortest = std::min<Duration>(shortest, Clock::system().now() - began);
+            }
+            return absl::OkStatus();
+        });
+        probe_.round_trip_s = to_seconds(shortest);
+        return status;
     }
 
     // All of `count` streams at once; bytes per second.

@@ -279,8 +279,9 @@ void add_plan_command(CLI::App& app, Words& words, Action& action) {
     CLI::App* plan =
         app.add_subcommand("plan", "What migrating a VM would be like; nothing is moved");
     plan->footer(
-        "Watches what the guest writes, reads samples of its memory, and sends for half a second\n"
-        "over the link. Intervals are from everything at its best to everything at its worst.\n"
+        "Watches what the guest writes, reads samples of its memory, and sends for less than a\n"
+        "second over the link. Intervals are from everything at its best to everything at its "
+        "worst.\n"
         "Whether the destination would take the VM is not asked.\n\n"
         "Example:\n  godwit plan web --to 10.0.0.2:7654 --downtime-limit 20ms --finish-by 60s\n"
         "  godwit plan --calibration --to 10.0.0.2:7654\n\n"
