@@ -1,5 +1,7 @@
 #include "engine/base/clock.h"
 
+#include <time.h>
+
 namespace godwit {
 namespace {
 
@@ -13,6 +15,12 @@ class SystemClock final : public Clock {
 const Clock& Clock::system() {
     static const SystemClock clock;
     return clock;
+}
+
+Duration thread_cpu_time() {
+    timespec used{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return std::chrono::seconds(used.tv_sec) + std::chrono::nanoseconds(used.tv_nsec);
 }
 
 }  // namespace godwit

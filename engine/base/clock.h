@@ -16,4 +16,7 @@ class Clock {
     static const Clock& system();
 };
 
+// CPU time of the calling thread so far: CLOCK_THREAD_CPUTIME_ID.
+Duration thread_cpu_time();
+
 }  // namespace godwit

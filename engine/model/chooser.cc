@@ -21,13 +21,20 @@ NoConverge when_it_does_not(Strategy strategy, NoConverge asked) {
     return asked;
 }
 
+double page_rate_of(const CodecOption& codec, uint32_t streams, double link_rate) {
+    const double most = std::min(streams * codec.stream_page_rate, kMostRate);
+    return codec.wire_share > 0 ? std::min(link_rate / codec.wire_share, most) : most;
+}
+
+void widen(Interval& interval, const ErrorRange& errors) {
+    interval.low = std::min(interval.low, interval.mid * errors.low);
+    interval.high = std::max(interval.high, interval.mid * errors.high);
+}
+
 absl::StatusOr<Forecast> forecast_for(const PlanInput& input, const DirtyCurves& curves,
                                       Strategy strategy, const CodecOption& codec,
                                       uint32_t streams) {
-    const double most = streams * codec.stream_page_rate;
-    const auto page_rate = [&](double link) {
-        return codec.wire_share > 0 ? std::min(link / codec.wire_share, most) : most;
-    };
+    const auto page_rate = [&](double link) { return page_rate_of(codec, streams, link); };
     WorkingSetInput one{.touched_pages = input.touched_pages,
                         .page_rate = {.low = page_rate(input.link_rate.low),
                                       .mid = page_rate(input.link_rate.mid),
@@ -40,7 +47,11 @@ absl::StatusOr<Forecast> forecast_for(const PlanInput& input, const DirtyCurves&
     one.costs.cpu_s_per_page_byte += codec.cpu_s_per_page_byte;
     one.limits.strategy = strategy;
     one.limits.on_no_converge = when_it_does_not(strategy, input.limits.on_no_converge);
-    return working_set_forecast(curves, one);
+    GODWIT_ASSIGN_OR_RETURN(Forecast forecast, working_set_forecast(curves, one));
+    widen(forecast.total_s, input.errors.total);
+    widen(forecast.downtime_s, input.errors.downtime);
+    widen(forecast.wire_bytes, input.errors.wire_bytes);
+    return forecast;
 }
 
 void judge(const PlanInput& input, PlanRow& row) {
@@ -65,25 +76,51 @@ void judge(const PlanInput& input, PlanRow& row) {
     }
 }
 
+// The total time that each codec is expected to take with each number of streams.
+struct Tried {
+    std::string codec;
+    uint32_t streams = 1;
+    double total_s = 0;
+};
+
+std::string choice_of(const PlanRow& best, const std::vector<Tried>& tried) {
+    std::string choice = fmt::format("{} on {} stream{} takes {:.2f} s", best.codec, best.streams,
+                                     best.streams == 1 ? "" : "s", best.forecast.total_s.mid);
+    const Tried* other = nullptr;
+    const Tried* fewer = nullptr;
+    for (const Tried& one : tried) {
+        if (one.codec != best.codec && (other == nullptr || one.total_s < other->total_s))
+            other = &one;
+        if (one.codec == best.codec && one.streams + 1 == best.streams) fewer = &one;
+    }
+    if (fewer != nullptr) choice += fmt::format(", one stream less {:.2f} s", fewer->total_s);
+    if (other != nullptr)
+        choice += fmt::format(", {} at best {:.2f} s (on {})", other->codec, other->total_s,
+                              other->streams);
+    return choice;
+}
+
 absl::StatusOr<PlanRow> best_row(const PlanInput& input, const DirtyCurves& curves,
                                  Strategy strategy) {
     PlanRow best;
-    bool any = false;
+    std::vector<Tried> tried;
     for (uint32_t streams = 1; streams <= input.max_streams; ++streams) {
         for (const CodecOption& codec : input.codecs) {
-            PlanRow row{.codec = codec.name, .streams = streams};
+            PlanRow row{.codec = codec.name,
+                        .streams = streams,
+                        .page_rate = page_rate_of(codec, streams, input.link_rate.mid)};
             GODWIT_ASSIGN_OR_RETURN(row.forecast,
                                     forecast_for(input, curves, strategy, codec, streams));
             judge(input, row);
-            const bool better = !any || (row.holds && !best.holds) ||
+            const bool better = tried.empty() || (row.holds && !best.holds) ||
                                 (row.holds == best.holds &&
                                  row.forecast.total_s.mid * (streams > best.streams ? kAsGood : 1) <
                                      best.forecast.total_s.mid);
-            if (!better) continue;
-            best = std::move(row);
-            any = true;
+            tried.push_back({codec.name, streams, row.forecast.total_s.mid});
+            if (better) best = std::move(row);
         }
     }
+    best.choice = choice_of(best, tried);
     return best;
 }
 
@@ -121,6 +158,11 @@ absl::StatusOr<Plan> make_plan(const PlanInput& input) {
             check_range("link rate in bytes per second", rate, kLeastRate, kMostRate));
     GODWIT_RETURN_IF_ERROR(
         check_range("time to finish by in seconds", input.finish_by_s, 0, kLongestTime_s));
+    for (const ErrorRange& errors :
+         {input.errors.total, input.errors.downtime, input.errors.wire_bytes})
+        for (const double error : {errors.low, errors.high})
+            GODWIT_RETURN_IF_ERROR(
+                check_range("error of earlier forecasts", error, 0, kWorstError));
     GODWIT_ASSIGN_OR_RETURN(const DirtyCurves curves,
                             fit_dirty_curves(input.samples, input.touched_pages));
     Plan plan;

@@ -24,6 +24,21 @@ struct CodecOption {
     double cpu_s_per_page_byte = 0;
 };
 
+// What migrations came to, as multiples of what was expected of them: the least and the most that
+// is to be reckoned with. An interval is widened to hold both.
+struct ErrorRange {
+    double low = 1;
+    double high = 1;
+};
+// A forecast that was more wrong than this says nothing.
+inline constexpr double kWorstError = 1000;
+
+struct ForecastErrors {
+    ErrorRange total;
+    ErrorRange downtime;
+    ErrorRange wire_bytes;
+};
+
 struct PlanInput {
     std::vector<DirtySample> samples;
     double touched_pages = 0;
@@ -35,14 +50,17 @@ struct PlanInput {
     MigrationCosts costs;
     ConvergenceLimits limits;  // strategy is overwritten; downtime_limit is the one to hold
     double finish_by_s = 0;    // 0: no limit
+    ForecastErrors errors;
 };
 
 struct PlanRow {
     Forecast forecast;
     std::string codec;
     uint32_t streams = 1;
-    bool holds = false;   // every limit, at the high end
-    std::string verdict;  // a whole clause: what holds, or the first limit that does not
+    double page_rate = 0;  // R, expected
+    bool holds = false;    // every limit, at the high end
+    std::string verdict;   // a whole clause: what holds, or the first limit that does not
+    std::string choice;    // the same: why this codec and so many streams
 };
 
 struct Plan {
@@ -51,7 +69,8 @@ struct Plan {
     std::string sentence;          // "yes: …" or "no: …", with the reason
 };
 
-// Errors: InvalidArgument where there are no samples, codecs or streams, or a number is absurd.
+// Errors: InvalidArgument where there are no samples, codecs or streams, or a number is absurd
+// (of `errors`: beyond kWorstError).
 absl::StatusOr<Plan> make_plan(const PlanInput& input);
 
 }  // namespace godwit

@@ -29,6 +29,7 @@ struct Forecast {
     bool converges = false;            // in the expected case the last set fits its limit
     NextStep end = NextStep::kGiveUp;  // how the live part ends in the expected case
     uint32_t rounds = 0;               // live rounds, round 0 included
+    Interval rest_pages;               // left when they end
     Interval total_s;                  // from the start until the source is free
     Interval downtime_s;               // from STOP to RESUMED; of giving up: if it stopped then
     Interval page_bytes;               // page bytes looked at and sent, before compression

@@ -18,6 +18,7 @@ struct ModelRun {
     double total_s = 0;
     double downtime_s = 0;
     double pages = 0;
+    double rest = 0;
     double faults = 0;
 };
 
@@ -54,11 +55,9 @@ RoundObservation observation(const WorkingSetInput& input, const ModelRun& run, 
             .fixed_cost = from_seconds(input.costs.pause_s)};
 }
 
-// The live rounds; returns the rest.
-double model_rounds(const DirtyCurve& curve, double rate, const WorkingSetInput& input,
-                    ModelRun& run) {
-    double sent = input.touched_pages;
-    uint32_t throttle_percent = 0;
+// Live rounds, of which the first sends `sent` pages; returns the rest.
+double model_rounds(const DirtyCurve& curve, double rate, const WorkingSetInput& input, double sent,
+                    uint32_t throttle_percent, ModelRun& run) {
     while (true) {
         const double round_s = sent * kPage / rate + input.costs.per_round_s;
         run.total_s += round_s;
@@ -77,6 +76,21 @@ double model_rounds(const DirtyCurve& curve, double rate, const WorkingSetInput&
     }
 }
 
+// The pause and what comes after it, with `rest` pages left.
+void model_end(const DirtyCurve& curve, double rate, const WorkingSetInput& input, double rest,
+               ModelRun& run) {
+    run.rest = rest;
+    const double rest_s = rest * kPage / rate;
+    const bool follows = run.decision.step == NextStep::kPostcopy;
+    run.downtime_s = input.costs.pause_s + (follows ? 0 : rest_s);
+    if (follows && input.touched_pages > 0)
+        run.faults = std::min(
+            rest, input.fault_share * (rest / input.touched_pages) * curve.mean_pages(rest_s));
+    if (run.decision.step == NextStep::kGiveUp) return;
+    run.pages += rest;
+    run.total_s += input.costs.pause_s + rest_s + run.faults * input.costs.fault_s;
+}
+
 ModelRun run_model(const DirtyCurve& curve, double rate, const WorkingSetInput& input) {
     ModelRun run{.total_s = input.costs.setup_s};
     double rest = input.touched_pages;
@@ -89,18 +103,27 @@ ModelRun run_model(const DirtyCurve& curve, double rate, const WorkingSetInput& 
             break;
         case Strategy::kPrecopy:
         case Strategy::kHybrid:
-            rest = model_rounds(curve, rate, input, run);
+            rest = model_rounds(curve, rate, input, rest, 0, run);
             break;
     }
-    const double rest_s = rest * kPage / rate;
-    const bool follows = run.decision.step == NextStep::kPostcopy;
-    run.downtime_s = input.costs.pause_s + (follows ? 0 : rest_s);
-    if (follows && input.touched_pages > 0)
-        run.faults = std::min(
-            rest, input.fault_share * (rest / input.touched_pages) * curve.mean_pages(rest_s));
-    if (run.decision.step == NextStep::kGiveUp) return run;
-    run.pages += rest;
-    run.total_s += input.costs.pause_s + rest_s + run.faults * input.costs.fault_s;
+    model_end(curve, rate, input, rest, run);
+    return run;
+}
+
+ModelRun resume_model(const DirtyCurve& curve, double rate, const WorkingSetInput& input,
+                      const RoundsSoFar& so_far) {
+    ModelRun run{.decision = so_far.decision,
+                 .rounds = so_far.rounds,
+                 .total_s = so_far.elapsed_s,
+                 .pages = so_far.pages};
+    double rest = so_far.rest_pages;
+    const NextStep step = so_far.decision.step;
+    const uint32_t throttle_percent = step == NextStep::kThrottle
+                                          ? next_throttle_percent(so_far.throttle_percent)
+                                          : so_far.throttle_percent;
+    if (step == NextStep::kRound || step == NextStep::kSettlingRound || step == NextStep::kThrottle)
+        rest = model_rounds(curve, rate, input, rest, throttle_percent, run);
+    model_end(curve, rate, input, rest, run);
     return run;
 }
 
@@ -110,17 +133,12 @@ Interval spread(double best, double expected, double worst) {
             .high = std::max({best, expected, worst})};
 }
 
-}  // namespace
-
-absl::StatusOr<Forecast> working_set_forecast(const DirtyCurves& curves,
-                                              const WorkingSetInput& input) {
-    GODWIT_RETURN_IF_ERROR(check_working_set(input));
-    const ModelRun best = run_model(curves.low, input.page_rate.high, input);
-    const ModelRun mid = run_model(curves.mid, input.page_rate.mid, input);
-    const ModelRun worst = run_model(curves.high, input.page_rate.low, input);
+Forecast forecast_of(const WorkingSetInput& input, const ModelRun& best, const ModelRun& mid,
+                     const ModelRun& worst) {
     Forecast forecast{.strategy = input.limits.strategy,
                       .end = mid.decision.step,
                       .rounds = mid.rounds,
+                      .rest_pages = spread(best.rest, mid.rest, worst.rest),
                       .total_s = spread(best.total_s, mid.total_s, worst.total_s),
                       .downtime_s = spread(best.downtime_s, mid.downtime_s, worst.downtime_s),
                       .faults = spread(best.faults, mid.faults, worst.faults),
@@ -136,6 +154,32 @@ absl::StatusOr<Forecast> working_set_forecast(const DirtyCurves& curves,
     forecast.cpu_s = scaled(
         pages, kPage * (costs.cpu_s_per_page_byte + input.wire_share * costs.cpu_s_per_wire_byte));
     return forecast;
+}
+
+}  // namespace
+
+absl::StatusOr<Forecast> working_set_forecast(const DirtyCurves& curves,
+                                              const WorkingSetInput& input) {
+    GODWIT_RETURN_IF_ERROR(check_working_set(input));
+    return forecast_of(input, run_model(curves.low, input.page_rate.high, input),
+                       run_model(curves.mid, input.page_rate.mid, input),
+                       run_model(curves.high, input.page_rate.low, input));
+}
+
+absl::StatusOr<Forecast> renewed_forecast(const DirtyCurves& curves, const WorkingSetInput& input,
+                                          const RoundsSoFar& so_far) {
+    GODWIT_RETURN_IF_ERROR(check_working_set(input));
+    GODWIT_RETURN_IF_ERROR(
+        check_range("number of rounds so far", so_far.rounds, 1, kMostRoundsModelled));
+    GODWIT_RETURN_IF_ERROR(
+        check_range("time so far in seconds", so_far.elapsed_s, 0, kLongestTime_s));
+    for (const double pages : {so_far.pages, so_far.rest_pages})
+        GODWIT_RETURN_IF_ERROR(check_range("number of pages so far", pages, 0, kMostPages));
+    GODWIT_RETURN_IF_ERROR(
+        check_range("throttle in percent", so_far.throttle_percent, 0, kMostThrottle_percent));
+    return forecast_of(input, resume_model(curves.low, input.page_rate.high, input, so_far),
+                       resume_model(curves.mid, input.page_rate.mid, input, so_far),
+                       resume_model(curves.high, input.page_rate.low, input, so_far));
 }
 
 uint32_t next_throttle_percent(uint32_t percent) {

@@ -45,6 +45,21 @@ struct WorkingSetInput {
 absl::StatusOr<Forecast> working_set_forecast(const DirtyCurves& curves,
                                               const WorkingSetInput& input);
 
+// Where a migration stands after a live round, and what was decided then.
+struct RoundsSoFar {
+    uint32_t rounds = 0;
+    double elapsed_s = 0;  // since the start
+    double pages = 0;      // looked at in all rounds
+    double rest_pages = 0;
+    uint32_t throttle_percent = 0;
+    Decision decision;
+};
+
+// The same for a migration that is under way: what is still to come is modelled, what was is taken
+// as it was. `curves` are those of its rounds. Errors: also for absurd numbers in `so_far`.
+absl::StatusOr<Forecast> renewed_forecast(const DirtyCurves& curves, const WorkingSetInput& input,
+                                          const RoundsSoFar& so_far);
+
 // How much more a throttled guest is held back next, as the engine does: 20, 40, … 99 percent.
 uint32_t next_throttle_percent(uint32_t percent);
 

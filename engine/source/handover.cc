@@ -146,6 +146,7 @@ absl::Status Handover::send_last_pages(PageSet last, uint32_t index) {
     do {
         v1::Round& round = *context_.report.add_rounds();
         round.set_index(index++);
+        round.set_frozen(true);
         round.set_decision(std::exchange(why, "what came damaged, the guest is stopped"));
         GODWIT_RETURN_IF_ERROR(send_round(context_, last, round, GuestState::kFrozen, deadline_));
         last = take_damaged(context_);

@@ -286,6 +286,7 @@ absl::Status Handover::punch_late(PageSet last, const PageSet& recent, uint32_t 
     if (const PageSet sooner_sent = take_sooner_sent(last); count_pages(sooner_sent) > 0) {
         v1::Round& round = *context_.report.add_rounds();
         round.set_index(index++);
+        round.set_frozen(true);
         round.set_decision("pages that are sooner sent than dropped, the guest is stopped");
         GODWIT_RETURN_IF_ERROR(send_round(context_, sooner_sent, round, GuestState::kFrozen,
                                           deadline_, RoundKind::kPagesAmongPunched));

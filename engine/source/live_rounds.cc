@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "engine/source/first_round.h"
+#include "engine/source/round_forecast.h"
 #include "engine/source/tracking.h"
 
 namespace godwit {
@@ -112,7 +113,8 @@ class LiveRounds {
           follows_disk_(context.settings.track_unsettled && context.vm.spec().disks_size() > 0),
           dirty_(empty_set(context.vm.ram_blocks())),
           disk_(dirty_),
-          rest_(dirty_) {}
+          rest_(dirty_),
+          forecaster_(context.settings.limits) {}
 
     absl::StatusOr<LiveResult> run() {
         GODWIT_RETURN_IF_ERROR(start_tracker(context_));
@@ -240,7 +242,7 @@ class LiveRounds {
         if (cut) add_pages(rest_, context_.sender->left_out());
         if (!unsent.empty()) add_pages(rest_, unsent);
 
-        Decision decision = decide({.rounds_done = index + 1,
+        const RoundObservation seen{.rounds_done = index + 1,
                                     .duration = written_for,
                                     .round_pages = round.dirty_pages(),
                                     .dirty_pages = count_pages(dirty_),
@@ -249,8 +251,8 @@ class LiveRounds {
                                     .check_rate = rates_.check_rate(),
                                     .total_page_bytes = total_page_bytes_,
                                     .touched = context_.report.touched_bytes(),
-                                    .fixed_cost = context_.fixed_cost + drain_cost()},
-                                   context_.settings.limits);
+                                    .fixed_cost = context_.fixed_cost + drain_cost()};
+        Decision decision = decide(seen, context_.settings.limits);
         if (cut || (decision.step != NextStep::kSwitch && switch_is_due())) {
             decision.step = NextStep::kPostcopy;
             decision.reason = context_.switch_requested
@@ -260,8 +262,22 @@ class LiveRounds {
                                         "{:.1f} s",
                                         to_ms(context_.settings.finish_by) / 1e3);
         }
+        forecast(round, seen, decision);
         note(round, decision);
         return decision;
+    }
+
+    void forecast(v1::Round& round, const RoundObservation& seen, const Decision& decision) {
+        const std::optional<Forecast> forecast =
+            forecaster_.renew({.seen = seen,
+                               .decision = decision,
+                               .elapsed_s = to_seconds(Clock::system().now() - context_.started_at),
+                               .sent_bytes = context_.streams->sent_bytes(),
+                               .throttle_percent = throttle_percent_});
+        if (!forecast) return;
+        *round.mutable_forecast() = in_proto(*forecast);
+        if (round.index() == 0 && !context_.report.has_prediction())
+            *context_.report.mutable_prediction() = as_prediction(*forecast, "round 0");
     }
 
     [[nodiscard]] bool switch_is_due() const {
@@ -293,6 +309,7 @@ class LiveRounds {
     MonotonicTime armed_at_;   // since when writes were counted: a drain before a round is part
     Duration shortest_drain_ = kDrainLimit;  // of this migration
     Rates rates_;
+    RoundForecaster forecaster_;
     Bytes total_page_bytes_ = 0;
     uint32_t throttle_percent_ = 0;
 };

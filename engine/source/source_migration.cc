@@ -112,6 +112,7 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     report.set_compression(std::string(compression_name(settings_.compression)));
     report.set_started_unix_ms(unix_ms());
     report.set_retry_safe(true);
+    if (dependencies_.prediction) *report.mutable_prediction() = *dependencies_.prediction;
 
     absl::StatusOr<Journal> journal = Journal::open(dependencies_.state_dir, settings_.id);
     absl::StatusOr<DecisionWord> word =

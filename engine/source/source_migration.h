@@ -38,6 +38,7 @@ struct SourceDependencies {
     std::string own_address;  // for logs and reports
     std::string hypervisor_version;
     Duration fixed_cost = std::chrono::milliseconds(15);  // DESIGN: 9–12 ms seen
+    std::optional<v1::Prediction> prediction;             // by a plan, for the report
     TrackerFactory make_tracker;
     ThrottleFactory make_throttle;
     RingKind ring = RingKind::kIoUring;

@@ -11,9 +11,11 @@
 #include "godwit/v1/agent.pb.h"
 #include "godwit/v1/transfer.pb.h"
 #include "tests/fuzz/target.h"
+#include "tools/godwitd/calibration_file.h"
 #include "tools/godwitd/dirty_rate.h"
 #include "tools/godwitd/host_memory.h"
 #include "tools/godwitd/migrate_settings.h"
+#include "tools/godwitd/plan_settings.h"
 #include "transport/control/error_detail.h"
 
 namespace godwit {
@@ -68,6 +70,40 @@ void take_dirty_rate(const std::string& bytes) {
         GODWIT_CHECK(window >= std::chrono::milliseconds(1) && window <= std::chrono::minutes(10));
 }
 
+void take_plan(const std::string& bytes) {
+    v1::PlanRequest request;
+    if (!request.ParseFromString(bytes)) return;
+    const auto settings = plan_settings(request);
+    if (!settings.ok()) {
+        GODWIT_CHECK(absl::IsInvalidArgument(settings.status()));
+        return;
+    }
+    GODWIT_CHECK(settings->sample >= kShortestSample && settings->sample <= kLongestSample);
+    GODWIT_CHECK(settings->limits.downtime_limit > Duration::zero());
+    GODWIT_CHECK(settings->limits.downtime_limit <= std::chrono::hours(1));
+    GODWIT_CHECK(settings->finish_by >= Duration::zero());
+}
+
+// The file that an earlier agent left.
+void take_calibration(const std::string& text) {
+    const auto calibration = decode_calibration(text);
+    if (!calibration.ok()) {
+        GODWIT_CHECK(absl::IsDataLoss(calibration.status()) ||
+                     absl::IsFailedPrecondition(calibration.status()));
+        return;
+    }
+    std::vector<PastMigration> past;
+    for (const v1::HostPair& pair : calibration->pairs())
+        for (const v1::CalibrationEntry& entry : pair.migrations())
+            past.push_back(past_migration(entry));
+    const PairKnowledge knowledge = learn_from(past, {});
+    for (const double number :
+         {knowledge.costs.setup_s, knowledge.costs.pause_s, knowledge.costs.per_round_s,
+          knowledge.costs.fault_s, knowledge.errors.total.low, knowledge.errors.total.high})
+        GODWIT_CHECK(number >= 0 && number <= kLongestTime_s);
+    GODWIT_CHECK(knowledge.rate_share >= kLeastRateShare && knowledge.rate_share <= kMostRateShare);
+}
+
 void take_small(const std::string& bytes) {
     if (v1::StopVmRequest request; request.ParseFromString(bytes))
         GODWIT_CHECK(api_timeout(request.timeout_ms()) >= Duration::zero());
@@ -101,8 +137,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const uint8_t which = input.u8();
     const std::string bytes(input.text());
     using Take = void (*)(const std::string&);
-    static constexpr Take kTakes[] = {take_start,      take_prepare, take_migrate,
-                                      take_dirty_rate, take_small,   take_answers};
+    static constexpr Take kTakes[] = {take_start, take_prepare, take_migrate, take_dirty_rate,
+                                      take_small, take_answers, take_plan,    take_calibration};
     kTakes[which % std::size(kTakes)](bytes);
     return 0;
 }

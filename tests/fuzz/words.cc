@@ -44,6 +44,10 @@ void make_requests(const std::string& text) {
             GODWIT_CHECK(request->downtime_limit_us() >= 1 && request->streams() <= 16);
             GODWIT_CHECK(std::isfinite(request->max_data()) && request->max_data() >= 0);
         }
+        words.planned_downtime_limit = words.downtime_limit;
+        words.sample = text;
+        if (const auto request = plan_request(words); request.ok())
+            GODWIT_CHECK(request->sample_us() >= 100'000 && request->sample_us() <= 600'000'000);
         if (const auto request = dirty_rate_request(words); request.ok())
             for (const uint64_t window_us : request->windows_us())
                 GODWIT_CHECK(window_us >= 1000 && window_us <= 600'000'000);

@@ -326,6 +326,17 @@ void api_requests() {
     report.set_vm("web");
     report.mutable_postcopy();
     put_message(5, "report", report.SerializeAsString());
+    v1::PlanRequest plan;
+    plan.set_vm("web");
+    plan.set_destination("10.0.0.2:7654");
+    plan.set_sample_us(10'000'000);
+    plan.set_downtime_limit_us(20'000);
+    plan.set_finish_by_ms(60'000);
+    put_message(6, "plan", plan.SerializeAsString());
+    put_message(7, "calibration",
+                R"({"version":1,"pairs":[{"destination":"b:1","migrations":[{"total_ms":5000,)"
+                R"("wire_bytes":"300","predicted":{"predicted_by":"plan","total_ms":{"mid":4000}},)"
+                R"("costs":{"setup_ms":200,"pause_ms":15,"fault_us":97}}]}]})");
 }
 
 void state_files() {

@@ -98,6 +98,17 @@ absl::StatusOr<v1::DirtyRate> AgentClient::measure_dirty_rate(
     return call<v1::DirtyRate>(&v1::Agent::Stub::MeasureDirtyRate, request, longest + kCallLimit);
 }
 
+absl::StatusOr<v1::Plan> AgentClient::plan(const v1::PlanRequest& request) {
+    return call<v1::Plan>(&v1::Agent::Stub::Plan, request,
+                          std::chrono::microseconds(request.sample_us()) + kCallLimit);
+}
+
+absl::StatusOr<v1::Calibration> AgentClient::calibration(const std::string& destination) {
+    v1::GetCalibrationRequest request;
+    request.set_destination(destination);
+    return call<v1::Calibration>(&v1::Agent::Stub::GetCalibration, request, kCallLimit);
+}
+
 absl::StatusOr<std::string> AgentClient::migrate(const v1::MigrateRequest& request) {
     GODWIT_ASSIGN_OR_RETURN(
         const v1::MigrateResponse response,

@@ -28,6 +28,9 @@ class AgentClient {
                           const std::function<void(const std::string&)>& write);
     // Waits for the longest window.
     absl::StatusOr<v1::DirtyRate> measure_dirty_rate(const v1::MeasureDirtyRateRequest& request);
+    // Waits for as long as the guest is watched.
+    absl::StatusOr<v1::Plan> plan(const v1::PlanRequest& request);
+    absl::StatusOr<v1::Calibration> calibration(const std::string& destination);
     absl::StatusOr<std::string> migrate(const v1::MigrateRequest& request);
     // Calls `visit` for every event until the last, or until it returns false.
     absl::Status watch(const std::string& migration,

@@ -12,6 +12,7 @@
 #include "engine/report/json.h"
 #include "tools/godwit/libvirt_command.h"
 #include "tools/godwit/migrate_command.h"
+#include "tools/godwit/plan_text.h"
 #include "tools/godwit/render.h"
 #include "tools/godwit/words.h"
 
@@ -266,6 +267,52 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
     });
 }
 
+// What becomes of a plan: an answer, and with limits a yes or a no.
+ExitCode print_plan(const absl::StatusOr<v1::Plan>& plan, bool json) {
+    const ExitCode printed = print_answer(plan, json, plan_text);
+    // 1 is a no: what could not be measured in time is none.
+    if (!plan.ok()) return printed == ExitCode::kFailed ? ExitCode::kRefused : printed;
+    return plan->chosen().empty() ? ExitCode::kFailed : ExitCode::kDone;
+}
+
+void add_plan_command(CLI::App& app, Words& words, Action& action) {
+    CLI::App* plan =
+        app.add_subcommand("plan", "What migrating a VM would be like; nothing is moved");
+    plan->footer(
+        "Watches what the guest writes, reads samples of its memory, and sends for less than a\n"
+        "second over the link. Intervals are from everything at its best to everything at its "
+        "worst.\n"
+        "Whether the destination would take the VM is not asked.\n\n"
+        "Example:\n  godwit plan web --to 10.0.0.2:7654 --downtime-limit 20ms --finish-by 60s\n"
+        "  godwit plan --calibration --to 10.0.0.2:7654\n\n"
+        "Exit codes: 0 yes, or no limits were given; 1 no: nothing holds the limits; 2 usage;\n"
+        "3 refused, or it could not be measured.");
+    plan->add_option("NAME", words.name, "The VM");
+    plan->add_option("--to", words.to, "HOST:PORT of the destination's agent");
+    plan->add_option("--sample", words.sample, "How long the guest is watched, 100ms to 10m")
+        ->capture_default_str();
+    plan->add_option("--downtime-limit", words.planned_downtime_limit,
+                     "Longest pause that is to be held, fixed costs included");
+    plan->add_option("--finish-by", words.finish_by, "Longest total time that is to be held: 60s");
+    add_bandwidth_option(*plan, words)->capture_default_str();
+    add_tracker_option(*plan, words);
+    plan->add_flag("--calibration", words.calibration,
+                   "Only show what was predicted of earlier migrations, and what came; with --to,\n"
+                   "to that destination");
+    plan->callback([&] {
+        action = [&words](AgentClient& agent) {
+            if (words.calibration)
+                return print_answer(agent.calibration(words.to), words.json, calibration_text);
+            const auto request = plan_request(words);
+            if (!request.ok()) {
+                print_error(request.status(), words.json);
+                return ExitCode::kUsage;
+            }
+            return print_plan(agent.plan(*request), words.json);
+        };
+    });
+}
+
 void add_migration_commands(CLI::App& app, Words& words, Action& action) {
     const auto add = [&](const char* name, const char* help) {
         CLI::App* command = app.add_subcommand(name, help);
@@ -371,6 +418,7 @@ ExitCode run(int argc, char** argv) {
     app.require_subcommand(1);
     app.fallthrough();
     add_vm_commands(app, words, action);
+    add_plan_command(app, words, action);
     add_migrate_command(app, words, action);
     add_migration_commands(app, words, action);
     LibvirtWords libvirt_words;

@@ -6,6 +6,7 @@
 
 #include "engine/base/units.h"
 #include "engine/report/json.h"
+#include "tools/godwit/plan_text.h"
 #include "transport/control/error_detail.h"
 
 namespace godwit {
@@ -120,6 +121,7 @@ std::string summary(const v1::MigrationReport& report) {
         format_bytes(report.wire_bytes()), format_bytes(report.touched_bytes()),
         format_bytes(report.ram_bytes()), report.pages().raw(), report.pages().lz4(),
         report.pages().zero(), report.pages().unchanged());
+    if (report.has_prediction()) text += prediction_text(report);
     if (report.verify_ms() > 0)
         text +=
             fmt::format("verify: {} pages compared, {} mismatches ({:.1f} ms, not in downtime)\n",

@@ -120,6 +120,45 @@ v1::ResolveRequest resolve_request(const Words& words) {
     return request;
 }
 
+absl::StatusOr<v1::PlanRequest> plan_request(const Words& words) {
+    v1::PlanRequest request;
+    if (words.name.empty())
+        return absl::InvalidArgumentError("Say which VM is to be planned for: godwit plan NAME");
+    if (words.to.empty())
+        return absl::InvalidArgumentError("--to: say HOST:PORT of the destination's agent");
+    request.set_vm(words.name);
+    GODWIT_RETURN_IF_ERROR(annotate(parse_host_port(words.to).status(), "--to"));
+    request.set_destination(words.to);
+    request.set_tracker(words.tracker);
+    const auto sample = parse_duration(words.sample);
+    if (!sample.ok()) return annotate(sample.status(), "--sample");
+    if (*sample < std::chrono::milliseconds(100) || *sample > std::chrono::minutes(10))
+        return absl::InvalidArgumentError(
+            fmt::format("--sample: {} is not within 100ms to 10m", words.sample));
+    request.set_sample_us(static_cast<uint64_t>(
+        std::chrono::duration_cast<std::chrono::microseconds>(*sample).count()));
+    if (!words.planned_downtime_limit.empty()) {
+        const auto limit = parse_duration(words.planned_downtime_limit);
+        if (!limit.ok()) return annotate(limit.status(), "--downtime-limit");
+        const auto limit_us = std::chrono::duration_cast<std::chrono::microseconds>(*limit).count();
+        if (limit_us < 1)
+            return absl::InvalidArgumentError("--downtime-limit: it must be at least 1us");
+        request.set_downtime_limit_us(static_cast<uint64_t>(limit_us));
+    }
+    if (!words.finish_by.empty()) {
+        const auto finish_by = parse_duration(words.finish_by);
+        if (!finish_by.ok()) return annotate(finish_by.status(), "--finish-by");
+        const auto finish_by_ms =
+            std::chrono::duration_cast<std::chrono::milliseconds>(*finish_by).count();
+        if (finish_by_ms < 1)
+            return absl::InvalidArgumentError("--finish-by: it must be at least 1ms");
+        request.set_finish_by_ms(static_cast<uint64_t>(finish_by_ms));
+    }
+    GODWIT_ASSIGN_OR_RETURN(const Bytes bandwidth, parse_bandwidth(words.bandwidth));
+    request.set_bandwidth_bytes_per_s(bandwidth);
+    return request;
+}
+
 absl::StatusOr<v1::MeasureDirtyRateRequest> dirty_rate_request(const Words& words) {
     v1::MeasureDirtyRateRequest request;
     request.set_name(words.name);

@@ -47,6 +47,9 @@ struct Words {
     std::string fallback = "none";
     std::string native_destination;
     std::string native_data;
+    std::string sample = "10s";
+    std::string planned_downtime_limit;  // empty: none is to be held
+    bool calibration = false;
     std::string guest_at;
     std::string confirm;
     bool takes_signals = false;  // the command handles Ctrl-C itself
@@ -57,6 +60,7 @@ absl::StatusOr<Bytes> parse_bandwidth(const std::string& text);
 // Errors: InvalidArgument, naming the flag.
 absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words);
 v1::ResolveRequest resolve_request(const Words& words);
+absl::StatusOr<v1::PlanRequest> plan_request(const Words& words);
 absl::StatusOr<v1::MeasureDirtyRateRequest> dirty_rate_request(const Words& words);
 
 }  // namespace godwit

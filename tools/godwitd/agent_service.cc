@@ -15,6 +15,7 @@
 #include "tools/godwitd/dirty_rate.h"
 #include "tools/godwitd/host_memory.h"
 #include "tools/godwitd/migrate_settings.h"
+#include "tools/godwitd/plan.h"
 #include "tools/godwitd/tracker_choice.h"
 #include "transport/control/error_detail.h"
 #include "transport/frame/frame_header.h"
@@ -196,6 +197,40 @@ grpc::Status AgentService::MeasureDirtyRate(grpc::ServerContext* context,
     if (!measured.ok())
         return api_error(annotate(measured.status(), "Cannot measure the dirty rate"));
     *rate = *std::move(measured);
+    return grpc::Status::OK;
+}
+
+grpc::Status AgentService::Plan(grpc::ServerContext* context, const v1::PlanRequest* request,
+                                v1::Plan* plan) {
+    const absl::StatusOr<PlanSettings> settings = plan_settings(*request);
+    if (!settings.ok()) return api_error(settings.status());
+    if (settings->destination.to_string() == migrations_.own_address())
+        return api_error(absl::FailedPreconditionError(
+            fmt::format("{} is this agent itself: name another", request->destination())));
+    // Held as by a migration: a VM has one tracker at a time.
+    constexpr const char* kHolder = "(being planned)";
+    const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.hold(request->vm(), kHolder);
+    if (!vm.ok()) return api_error(vm.status());
+    absl::StatusOr<v1::Plan> made =
+        plan_migration(**vm, *settings,
+                       {.source = migrations_.own_address(),
+                        .past = calibration_.past(request->destination()),
+                        .ring = facts_.ring,
+                        .placement = facts_.placement,
+                        .cancelled = [&] { return context->IsCancelled() || ending_; }});
+    vms_.release(request->vm(), kHolder);
+    if (!made.ok())
+        return api_error(
+            annotate(made.status(), fmt::format("Cannot plan a migration of {}", request->vm())));
+    calibration_.expect(*made);
+    *plan = *std::move(made);
+    return grpc::Status::OK;
+}
+
+grpc::Status AgentService::GetCalibration(grpc::ServerContext*,
+                                          const v1::GetCalibrationRequest* request,
+                                          v1::Calibration* calibration) {
+    *calibration = calibration_.history(request->destination());
     return grpc::Status::OK;
 }
 

@@ -6,6 +6,7 @@
 
 #include "engine/guest/hypervisor.h"
 #include "godwit/v1/agent.grpc.pb.h"
+#include "tools/godwitd/calibration_file.h"
 #include "tools/godwitd/incoming_registry.h"
 #include "tools/godwitd/migration_registry.h"
 #include "tools/godwitd/vm_registry.h"
@@ -17,17 +18,20 @@ struct AgentFacts {
     Bytes memory_limit_bytes = 0;  // 0: none
     std::string resident_library;  // empty: there is none
     bool overcommit = false;       // takes VMs that are larger than the host
+    RingKind ring = RingKind::kIoUring;
+    ThreadPlacement placement;  // of threads that move pages
 };
 
 // Thread-safe, as gRPC calls it.
 class AgentService final : public v1::Agent::Service {
   public:
     AgentService(Hypervisor& hypervisor, VmRegistry& vms, MigrationRegistry& migrations,
-                 IncomingRegistry& incoming, AgentFacts facts)
+                 IncomingRegistry& incoming, CalibrationFile& calibration, AgentFacts facts)
         : hypervisor_(hypervisor),
           vms_(vms),
           migrations_(migrations),
           incoming_(incoming),
+          calibration_(calibration),
           facts_(std::move(facts)) {}
 
     // Ends streams that follow something, so that the server can shut down.
@@ -47,6 +51,10 @@ class AgentService final : public v1::Agent::Service {
     grpc::Status MeasureDirtyRate(grpc::ServerContext* context,
                                   const v1::MeasureDirtyRateRequest* request,
                                   v1::DirtyRate* rate) override;
+    grpc::Status Plan(grpc::ServerContext* context, const v1::PlanRequest* request,
+                      v1::Plan* plan) override;
+    grpc::Status GetCalibration(grpc::ServerContext*, const v1::GetCalibrationRequest* request,
+                                v1::Calibration* calibration) override;
     grpc::Status Migrate(grpc::ServerContext*, const v1::MigrateRequest* request,
                          v1::MigrateResponse* response) override;
     grpc::Status Watch(grpc::ServerContext* context, const v1::WatchRequest* request,
@@ -73,6 +81,7 @@ class AgentService final : public v1::Agent::Service {
     VmRegistry& vms_;
     MigrationRegistry& migrations_;
     IncomingRegistry& incoming_;
+    CalibrationFile& calibration_;
     const AgentFacts facts_;
     std::atomic<bool> ending_{false};
 };

@@ -16,8 +16,9 @@ constexpr Duration kShortest = std::chrono::milliseconds(1);
 constexpr Duration kLongest = std::chrono::minutes(10);
 constexpr Duration kAskForCancel = std::chrono::milliseconds(100);
 
-// Ok when `moment` has come.
-absl::Status wait_until(Vm& vm, MonotonicTime moment, const std::function<bool()>& cancelled) {
+}  // namespace
+
+absl::Status watch_until(Vm& vm, MonotonicTime moment, const std::function<bool()>& cancelled) {
     while (true) {
         const MonotonicTime now = Clock::system().now();
         if (now >= moment) return absl::OkStatus();
@@ -28,8 +29,6 @@ absl::Status wait_until(Vm& vm, MonotonicTime moment, const std::function<bool()
         if (!absl::IsDeadlineExceeded(gone)) return gone;
     }
 }
-
-}  // namespace
 
 absl::StatusOr<std::vector<Duration>> dirty_rate_windows(
     const v1::MeasureDirtyRateRequest& request) {
@@ -76,7 +75,7 @@ absl::StatusOr<v1::DirtyRate> measure_dirty_rate(Vm& vm, const std::string& trac
     const MonotonicTime begin = Clock::system().now();
     absl::Status status;
     for (const Duration window : windows) {
-        status = wait_until(vm, begin + window, cancelled);
+        status = watch_until(vm, begin + window, cancelled);
         if (status.ok()) status = choice.tracker->collect(dirty, unsettled);
         if (!status.ok()) break;
         const Duration length = Clock::system().now() - begin;

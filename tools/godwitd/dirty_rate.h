@@ -15,6 +15,10 @@ namespace godwit {
 absl::StatusOr<std::vector<Duration>> dirty_rate_windows(
     const v1::MeasureDirtyRateRequest& request);
 
+// Waits until `moment` has come; `cancelled` is asked every 100 ms. Errors: Cancelled, NotFound
+// when the VM ended.
+absl::Status watch_until(Vm& vm, MonotonicTime moment, const std::function<bool()>& cancelled);
+
 // Arms the tracker once and collects at the end of each window: a page costs the guest one fault at
 // the most, or, by uffd-wp (whose collect arms again), one a window. `cancelled` is asked every 100
 // ms. Nothing is armed when it returns. Errors: the tracker's, Cancelled, NotFound when the VM

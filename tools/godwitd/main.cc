@@ -181,23 +181,27 @@ int serve(const Flags& flags, const HostPort& listen, Bytes memory_limit,
                                .overcommit = flags.overcommit,
                                .at_step = at_step});
     incoming.recover();
-    MigrationRegistry migrations(vms, {.state_dir = flags.state_dir,
-                                       .guard_program = flags.guard,
-                                       .hypervisor_version = info->version,
-                                       .make_tracker = make_tracker,
-                                       .make_throttle = make_throttle,
-                                       .track_unsettled = !flags.unsafe_no_unsettled,
-                                       .freeze_limit = std::chrono::duration_cast<Duration>(
-                                           std::chrono::duration<double>(flags.freeze_limit_s)),
-                                       .ring = ring,
-                                       .placement = placement,
-                                       .at_step = at_step});
+    CalibrationFile calibration(flags.state_dir);
+    MigrationRegistry migrations(vms, calibration,
+                                 {.state_dir = flags.state_dir,
+                                  .guard_program = flags.guard,
+                                  .hypervisor_version = info->version,
+                                  .make_tracker = make_tracker,
+                                  .make_throttle = make_throttle,
+                                  .track_unsettled = !flags.unsafe_no_unsettled,
+                                  .freeze_limit = std::chrono::duration_cast<Duration>(
+                                      std::chrono::duration<double>(flags.freeze_limit_s)),
+                                  .ring = ring,
+                                  .placement = placement,
+                                  .at_step = at_step});
     migrations.recover();
-    AgentService agent(hypervisor, vms, migrations, incoming,
+    AgentService agent(hypervisor, vms, migrations, incoming, calibration,
                        {.memory_limit_bytes = memory_limit,
                         .resident_library = flags.resident,
-                        .overcommit = flags.overcommit});
-    TransferService transfer(incoming, migrations);
+                        .overcommit = flags.overcommit,
+                        .ring = ring,
+                        .placement = placement});
+    TransferService transfer(incoming, migrations, {.listen_host = listen.host, .ring = ring});
 
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();

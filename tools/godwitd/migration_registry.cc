@@ -33,8 +33,11 @@ v1::MigrationEvent last_event(const v1::MigrationReport& report) {
 
 }  // namespace
 
-MigrationRegistry::MigrationRegistry(VmRegistry& vms, Options options)
-    : vms_(vms), options_(std::move(options)), fixed_costs_{kFirstFixedCost} {}
+MigrationRegistry::MigrationRegistry(VmRegistry& vms, CalibrationFile& calibration, Options options)
+    : vms_(vms),
+      calibration_(calibration),
+      options_(std::move(options)),
+      fixed_costs_{kFirstFixedCost} {}
 
 MigrationRegistry::~MigrationRegistry() {
     std::vector<std::shared_ptr<Entry>> entries;
@@ -51,6 +54,11 @@ MigrationRegistry::~MigrationRegistry() {
 void MigrationRegistry::set_own_address(const std::string& address) {
     const std::lock_guard lock(mutex_);
     own_address_ = address;
+}
+
+std::string MigrationRegistry::own_address() {
+    const std::lock_guard lock(mutex_);
+    return own_address_;
 }
 
 absl::StatusOr<MigrationSettings> MigrationRegistry::settings_of(
@@ -105,6 +113,7 @@ absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& r
     if (!held.ok()) return held.status();
     std::shared_ptr<Vm> vm = *std::move(held);
     const Duration fixed = fixed_cost(settings.limits.downtime_limit);
+    std::optional<v1::Prediction> prediction = calibration_.take_expected(request.vm(), settings);
     auto entry = std::make_shared<Entry>();
     entry->id = settings.id;
     entry->vm = request.vm();
@@ -115,6 +124,7 @@ absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& r
                                                 .own_address = own_address_,
                                                 .hypervisor_version = options_.hypervisor_version,
                                                 .fixed_cost = fixed,
+                                                .prediction = std::move(prediction),
                                                 .make_tracker = options_.make_tracker,
                                                 .make_throttle = options_.make_throttle,
                                                 .ring = options_.ring,
@@ -132,6 +142,8 @@ void MigrationRegistry::run(const std::shared_ptr<Entry>& entry, const std::stop
     spdlog::info("migration {}: VM {} to {}", entry->id, entry->vm,
                  entry->migration->settings().destination.to_string());
     const v1::MigrationReport report = entry->migration->run(stop);
+    // Before it has ended for whoever waits for that.
+    calibration_.note(report);
     end(*entry, report);
 }
 

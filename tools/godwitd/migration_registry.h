@@ -13,6 +13,7 @@
 
 #include "engine/source/source_migration.h"
 #include "godwit/v1/agent.pb.h"
+#include "tools/godwitd/calibration_file.h"
 #include "tools/godwitd/vm_registry.h"
 
 namespace godwit {
@@ -32,12 +33,14 @@ class MigrationRegistry {
         ThreadPlacement placement;  // of threads that move pages
         StepHook at_step = no_hook;
     };
-    MigrationRegistry(VmRegistry& vms, Options options);
+    // `calibration` must outlive it.
+    MigrationRegistry(VmRegistry& vms, CalibrationFile& calibration, Options options);
     // Cancels what can be cancelled and waits for all.
     ~MigrationRegistry();
 
     // HOST:PORT of this agent, for reports; known once it listens.
     void set_own_address(const std::string& address);
+    std::string own_address();
 
     // Reads the journals of an earlier agent: reports of finished migrations, and unfinished ones,
     // which it finishes or undoes. Call once, after the VMs were adopted.
@@ -115,6 +118,7 @@ class MigrationRegistry {
     Duration fixed_cost(Duration downtime_limit);
 
     VmRegistry& vms_;
+    CalibrationFile& calibration_;
     const Options options_;
     std::mutex mutex_;
     std::condition_variable ended_;                // an entry has ended

@@ -70,6 +70,34 @@ TEST(Chooser, SaysNoWithTheReason) {
     EXPECT_THAT(plan->sentence, HasSubstr("limit 1.0 s"));
 }
 
+TEST(Chooser, SaysWhyItTakesThatCodecAndSoManyStreams) {
+    const auto plan = make_plan(input_for(1000));
+    const PlanRow& row = plan->rows[*plan->chosen];
+    EXPECT_THAT(row.choice, StartsWith("raw on 2 streams takes"));
+    EXPECT_THAT(row.choice, HasSubstr("one stream less"));
+    EXPECT_THAT(row.choice, HasSubstr("lz4 at best"));
+    EXPECT_DOUBLE_EQ(row.page_rate, 1.2e9) << "the link";
+}
+
+TEST(Chooser, ReckonsWithHowWrongItHasBeen) {
+    PlanInput input = input_for(1000);
+    const auto sure = make_plan(input);
+    input.errors.total = {.low = 0.5, .high = 3};
+    const auto wary = make_plan(input);
+    const Interval before = sure->rows[1].forecast.total_s;
+    const Interval after = wary->rows[1].forecast.total_s;
+    EXPECT_EQ(after.mid, before.mid);
+    EXPECT_DOUBLE_EQ(after.low, 0.5 * before.mid);
+    EXPECT_DOUBLE_EQ(after.high, 3 * before.mid);
+    input.finish_by_s = 2 * before.mid;
+    EXPECT_FALSE(make_plan(input)->rows[1].holds);
+    // Errors within the interval change nothing.
+    input.errors.total = {.low = 1, .high = 1};
+    EXPECT_EQ(make_plan(input)->rows[1].forecast.total_s, before);
+    input.errors.total.high = -1;
+    EXPECT_FALSE(make_plan(input).ok());
+}
+
 TEST(Chooser, RefusesWhatWasNotMeasured) {
     PlanInput input = input_for(1000);
     input.samples.clear();

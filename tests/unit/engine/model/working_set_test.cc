@@ -124,5 +124,79 @@ TEST(WorkingSet, NeverSaysNaNOrInfinity) {
     }
 }
 
+// --- under way ----------------------------------------------------------------------------------
+
+RoundsSoFar after_round_0(double rest_pages, NextStep step) {
+    return {.rounds = 1,
+            .elapsed_s = 5,
+            .pages = kTouched,
+            .rest_pages = rest_pages,
+            .decision = {.step = step, .reason = "as decided"}};
+}
+
+TEST(RenewedForecast, OfAMigrationThatWentAsForeseenIsTheFirstOne) {
+    const DirtyCurves curves = linear(0.3 * kRate / 4096);
+    const WorkingSetInput input = input_for(Strategy::kPrecopy);
+    const auto first = working_set_forecast(curves, input);
+    const double round_0_s = kTouched * 4096 / kRate;
+    RoundsSoFar so_far = after_round_0(curves.mid.pages(round_0_s), NextStep::kRound);
+    so_far.elapsed_s = round_0_s;
+    const auto renewed = renewed_forecast(curves, input, so_far);
+    ASSERT_TRUE(first.ok() && renewed.ok());
+    EXPECT_EQ(renewed->rounds, first->rounds);
+    EXPECT_NEAR(renewed->total_s.mid, first->total_s.mid, 1e-9);
+    EXPECT_NEAR(renewed->downtime_s.mid, first->downtime_s.mid, 1e-9);
+    EXPECT_NEAR(renewed->page_bytes.mid, first->page_bytes.mid, 1);
+    EXPECT_EQ(renewed->rest_pages, first->rest_pages);
+}
+
+TEST(RenewedForecast, OfADecisionToSwitchIsThePauseAlone) {
+    const auto forecast = renewed_forecast(saturated(1000), input_for(Strategy::kPrecopy),
+                                           after_round_0(1000, NextStep::kSwitch));
+    ASSERT_TRUE(forecast.ok());
+    EXPECT_TRUE(forecast->converges);
+    EXPECT_EQ(forecast->rounds, 1u);
+    EXPECT_EQ(forecast->rest_pages, exactly(1000));
+    EXPECT_NEAR(forecast->downtime_s.mid, 0.01 + 1000 * 4096 / kRate, 1e-9);
+    EXPECT_NEAR(forecast->total_s.mid, 5 + forecast->downtime_s.mid, 1e-9);
+    EXPECT_EQ(forecast->reason, "as decided");
+}
+
+TEST(RenewedForecast, OfAPostCopySwitchDoesNotPauseForTheRest) {
+    const auto forecast = renewed_forecast(saturated(200'000), input_for(Strategy::kHybrid),
+                                           after_round_0(200'000, NextStep::kPostcopy));
+    ASSERT_TRUE(forecast.ok());
+    EXPECT_NEAR(forecast->downtime_s.mid, 0.01, 1e-9);
+    EXPECT_NEAR(forecast->total_s.mid, 5.01 + 200'000 * 4096 / kRate, 1e-9);
+    EXPECT_GT(forecast->faults.mid, 0);
+}
+
+TEST(RenewedForecast, OfAGuestThatIsHeldBackGoesOnFromThere) {
+    // 90 % of the rate: hopeless for a free guest, but not for one that is held back.
+    const DirtyCurves curves = linear(0.9 * kRate / 4096);
+    const WorkingSetInput input = input_for(Strategy::kPrecopy, NoConverge::kThrottle);
+    RoundsSoFar so_far = after_round_0(0.5 * kTouched, NextStep::kThrottle);
+    const auto free = renewed_forecast(curves, input, so_far);
+    so_far.throttle_percent = 80;
+    const auto held = renewed_forecast(curves, input, so_far);
+    ASSERT_TRUE(free.ok() && held.ok());
+    EXPECT_LT(held->rounds, free->rounds);
+}
+
+TEST(RenewedForecast, RefusesWhatCanNotBe) {
+    constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+    const WorkingSetInput input = input_for(Strategy::kPrecopy);
+    for (double RoundsSoFar::*field :
+         {&RoundsSoFar::elapsed_s, &RoundsSoFar::pages, &RoundsSoFar::rest_pages})
+        for (const double absurd : {kNan, -1.0, 1e300}) {
+            RoundsSoFar so_far = after_round_0(1000, NextStep::kRound);
+            so_far.*field = absurd;
+            EXPECT_FALSE(renewed_forecast(saturated(1000), input, so_far).ok()) << absurd;
+        }
+    RoundsSoFar none = after_round_0(1000, NextStep::kRound);
+    none.rounds = 0;
+    EXPECT_FALSE(renewed_forecast(saturated(1000), input, none).ok());
+}
+
 }  // namespace
 }  // namespace godwit

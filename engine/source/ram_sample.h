@@ -1,0 +1,28 @@
+// What guest RAM is like to send: samples of it are read, hashed and packed as a migration would.
+#pragma once
+
+#include <span>
+
+#include "engine/base/ram_block.h"
+#include "engine/base/status.h"
+
+namespace godwit {
+
+struct RamSample {
+    uint64_t touched_pages = 0;  // allocated in all blocks
+    uint64_t sampled_pages = 0;
+    double zero_share = 0;      // of the sampled pages
+    double lz4_wire_share = 1;  // bytes after lz4 for each byte of the other pages; 1: not worth it
+    // CPU seconds of one thread for a byte of a page.
+    double read_cpu_s_per_byte = 0;    // copy, zero test, hash
+    double pack_cpu_s_per_byte = 0;    // of the pages that are not zero
+    double unpack_cpu_s_per_byte = 0;  // the same
+};
+
+// At most kMostSampledChunks chunks of 2 MiB, evenly over what is allocated: about half a second.
+// Never touches what is not. Errors: read's; NotFound where nothing is allocated.
+absl::StatusOr<RamSample> sample_ram(std::span<const RamBlock> blocks);
+
+inline constexpr uint64_t kMostSampledChunks = 64;
+
+}  // namespace godwit
