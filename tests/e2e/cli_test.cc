@@ -27,9 +27,19 @@ CommandResult godwit(std::vector<std::string> words) {
 // --- help and usage -------------------------------------------------------------------------
 
 TEST(Cli, EveryCommandHasHelpWithAnExample) {
-    const std::vector<std::vector<std::string>> commands = {
-        {},          {"vm", "start"}, {"vm", "list"}, {"vm", "show"}, {"vm", "log"}, {"vm", "stop"},
-        {"migrate"}, {"watch"},       {"cancel"},     {"report"},     {"list"},      {"host"}};
+    const std::vector<std::vector<std::string>> commands = {{},
+                                                            {"vm", "start"},
+                                                            {"vm", "list"},
+                                                            {"vm", "show"},
+                                                            {"vm", "log"},
+                                                            {"vm", "stop"},
+                                                            {"migrate"},
+                                                            {"watch"},
+                                                            {"cancel"},
+                                                            {"report"},
+                                                            {"list"},
+                                                            {"host"},
+                                                            {"vm", "record-dirty"}};
     for (std::vector<std::string> words : commands) {
         words.emplace_back("--help");
         const CommandResult result = godwit(words);
@@ -68,6 +78,10 @@ INSTANTIATE_TEST_SUITE_P(
         WrongFlags{"UnknownVmCommand", {"vm", "teleport"}, "\"teleport\" is no command"},
         WrongFlags{"UnknownFlag", {"list", "--colour"}, "--colour"},
         WrongFlags{"NoName", {"migrate", "--to", "127.0.0.1:1"}, "NAME"},
+        WrongFlags{"RecordWithoutOutput", {"vm", "record-dirty", "vm"}, "--output"},
+        WrongFlags{"RecordForNothing",
+                   {"vm", "record-dirty", "vm", "-o", "/tmp/no", "--for", "0s"},
+                   "--for: 0s is not within"},
         WrongFlags{"NoDestination", {"migrate", "vm"}, "--to"},
         WrongFlags{
             "DestinationThatIsNoAddress", {"migrate", "vm", "--to", "host"}, "--to: \"host\""},

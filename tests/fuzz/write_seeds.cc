@@ -326,6 +326,15 @@ void api_requests() {
     report.set_vm("web");
     report.mutable_postcopy();
     put_message(5, "report", report.SerializeAsString());
+    v1::RecordDirtyRequest record;
+    record.set_name("web");
+    record.set_duration_ms(60'000);
+    record.set_window_us(100'000);
+    put_message(6, "record-dirty", record.SerializeAsString());
+    v1::DirtyRecording recording;
+    recording.mutable_set()->set_time_ns(100'000'000);
+    for (const uint64_t number : {5, 2, 10, 1}) recording.mutable_set()->add_runs(number);
+    put_message(6, "dirty-set", recording.SerializeAsString());
 }
 
 void state_files() {

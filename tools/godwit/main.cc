@@ -1,7 +1,6 @@
 // godwit: the command line; a thin client of an agent's public API.
 #include <absl/strings/str_split.h>
 #include <fmt/format.h>
-#include <signal.h>
 
 #include <CLI/CLI.hpp>
 #include <functional>
@@ -10,8 +9,10 @@
 #include "engine/base/units.h"
 #include "engine/guest/vm_file/vm_file.h"
 #include "engine/report/json.h"
+#include "tools/godwit/interrupts.h"
 #include "tools/godwit/libvirt_command.h"
 #include "tools/godwit/migrate_command.h"
+#include "tools/godwit/record_command.h"
 #include "tools/godwit/render.h"
 #include "tools/godwit/words.h"
 
@@ -57,6 +58,37 @@ CLI::Option* add_bandwidth_option(CLI::App& command, Words& words) {
         "--bandwidth", words.bandwidth,
         "Limit of all streams together, as 2Gbit or 100MiB/s; a number alone\n"
         "is in MiB/s, as virsh has it");
+}
+
+void add_record_command(CLI::App& vm, Words& words, Action& action) {
+    CLI::App* record = vm.add_subcommand(
+        "record-dirty", "Record which pages the guest writes, for godwit-sim to replay");
+    record->footer(
+        "The VM can't be migrated meanwhile, and its guest takes a fault for each page that it\n"
+        "writes in a window. Ctrl-C ends it early; so does the VM's end (exit code 6). What was\n"
+        "recorded until then is a whole trace either way.\n\n"
+        "Example:\n  godwit vm record-dirty web --for 60s -o web.trace\n"
+        "  godwit-sim --trace web.trace --vms 100 --hosts 10 --link 10Gbit");
+    record->add_option("NAME", words.name, "The VM")->required();
+    record->add_option("--for", words.length, "How long, 100ms to 24 hours (1440m)")
+        ->capture_default_str();
+    record->add_option("--window", words.window, "Length of each dirty set's window, 10ms to 10m")
+        ->capture_default_str();
+    record->add_option("-o,--output", words.output, "The trace; replaced if it is there")
+        ->required();
+    add_tracker_option(*record, words);
+    record->callback([&] {
+        words.takes_signals = true;
+        action = [&words](AgentClient& agent) {
+            const auto request = record_request(words);
+            if (!request.ok()) {
+                print_error(request.status(), words.json);
+                return ExitCode::kUsage;
+            }
+            return run_record(agent,
+                              {.request = *request, .path = words.output, .json = words.json});
+        };
+    });
 }
 
 void add_vm_commands(CLI::App& app, Words& words, Action& action) {
@@ -139,6 +171,8 @@ void add_vm_commands(CLI::App& app, Words& words, Action& action) {
             return print_answer(agent.measure_dirty_rate(*request), words.json, dirty_rate_text);
         };
     });
+
+    add_record_command(*vm, words, action);
 
     CLI::App* stop = vm->add_subcommand("stop", "Power a VM off");
     stop->footer("Example:\n  godwit vm stop web --force");
@@ -390,14 +424,7 @@ ExitCode run(int argc, char** argv) {
         return app.exit(error) == 0 ? ExitCode::kDone : ExitCode::kUsage;
     }
     if (local_action) return local_action();
-    if (words.takes_signals) {
-        // follow() reads these from a descriptor; blocked before gRPC makes its threads.
-        sigset_t signals;
-        ::sigemptyset(&signals);
-        ::sigaddset(&signals, SIGINT);
-        ::sigaddset(&signals, SIGTERM);
-        ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-    }
+    if (words.takes_signals) Interrupts::block();  // before gRPC makes its threads
     const absl::StatusOr<std::unique_ptr<AgentClient>> agent = AgentClient::connect(words.agent);
     if (!agent.ok()) {
         print_error(annotate(agent.status(), "--agent"), words.json);

@@ -137,4 +137,25 @@ absl::StatusOr<v1::MeasureDirtyRateRequest> dirty_rate_request(const Words& word
     return request;
 }
 
+absl::StatusOr<v1::RecordDirtyRequest> record_request(const Words& words) {
+    v1::RecordDirtyRequest request;
+    request.set_name(words.name);
+    request.set_tracker(words.tracker);
+    const auto length = parse_duration(words.length);
+    if (!length.ok()) return annotate(length.status(), "--for");
+    if (*length < std::chrono::milliseconds(100) || *length > std::chrono::hours(24))
+        return absl::InvalidArgumentError(
+            fmt::format("--for: {} is not within 100ms to 1440m", words.length));
+    const auto window = parse_duration(words.window);
+    if (!window.ok()) return annotate(window.status(), "--window");
+    if (*window < std::chrono::milliseconds(10) || *window > std::chrono::minutes(10))
+        return absl::InvalidArgumentError(
+            fmt::format("--window: {} is not within 10ms to 10m", words.window));
+    request.set_duration_ms(static_cast<uint64_t>(
+        std::chrono::duration_cast<std::chrono::milliseconds>(*length).count()));
+    request.set_window_us(static_cast<uint64_t>(
+        std::chrono::duration_cast<std::chrono::microseconds>(*window).count()));
+    return request;
+}
+
 }  // namespace godwit

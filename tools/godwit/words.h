@@ -21,6 +21,9 @@ struct Words {
     bool detach = false;
     std::string timeout = "30s";
     std::string windows = "50ms,200ms,1s,5s";
+    std::string length = "60s";
+    std::string window = "100ms";
+    std::string output;
     std::string to;
     std::string id;
     std::string strategy = "hybrid";
@@ -58,5 +61,6 @@ absl::StatusOr<Bytes> parse_bandwidth(const std::string& text);
 absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words);
 v1::ResolveRequest resolve_request(const Words& words);
 absl::StatusOr<v1::MeasureDirtyRateRequest> dirty_rate_request(const Words& words);
+absl::StatusOr<v1::RecordDirtyRequest> record_request(const Words& words);
 
 }  // namespace godwit

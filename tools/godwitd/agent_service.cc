@@ -13,6 +13,7 @@
 
 #include "engine/guest/vm_file/validate_spec.h"
 #include "tools/godwitd/dirty_rate.h"
+#include "tools/godwitd/dirty_recording.h"
 #include "tools/godwitd/host_memory.h"
 #include "tools/godwitd/migrate_settings.h"
 #include "tools/godwitd/tracker_choice.h"
@@ -196,6 +197,24 @@ grpc::Status AgentService::MeasureDirtyRate(grpc::ServerContext* context,
     if (!measured.ok())
         return api_error(annotate(measured.status(), "Cannot measure the dirty rate"));
     *rate = *std::move(measured);
+    return grpc::Status::OK;
+}
+
+grpc::Status AgentService::RecordDirty(grpc::ServerContext* context,
+                                       const v1::RecordDirtyRequest* request,
+                                       grpc::ServerWriter<v1::DirtyRecording>* writer) {
+    const absl::StatusOr<std::string> tracker = tracker_name(request->tracker());
+    if (!tracker.ok()) return api_error(tracker.status());
+    const absl::StatusOr<RecordingTimes> times = recording_times(*request);
+    if (!times.ok()) return api_error(times.status());
+    constexpr const char* kHolder = "(dirty sets being recorded)";
+    const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.hold(request->name(), kHolder);
+    if (!vm.ok()) return api_error(vm.status());
+    const absl::Status status = record_dirty(
+        **vm, *tracker, *times, [&] { return context->IsCancelled() || ending_; },
+        [&](const v1::DirtyRecording& message) { return writer->Write(message); });
+    vms_.release(request->name(), kHolder);
+    if (!status.ok()) return api_error(annotate(status, "Cannot record dirty pages"));
     return grpc::Status::OK;
 }
 

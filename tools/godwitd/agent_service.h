@@ -47,6 +47,8 @@ class AgentService final : public v1::Agent::Service {
     grpc::Status MeasureDirtyRate(grpc::ServerContext* context,
                                   const v1::MeasureDirtyRateRequest* request,
                                   v1::DirtyRate* rate) override;
+    grpc::Status RecordDirty(grpc::ServerContext* context, const v1::RecordDirtyRequest* request,
+                             grpc::ServerWriter<v1::DirtyRecording>* writer) override;
     grpc::Status Migrate(grpc::ServerContext*, const v1::MigrateRequest* request,
                          v1::MigrateResponse* response) override;
     grpc::Status Watch(grpc::ServerContext* context, const v1::WatchRequest* request,
