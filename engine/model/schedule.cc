@@ -32,7 +32,8 @@ absl::StatusOr<Schedule> expect_schedule(std::span<const SimulatedVm> vms, doubl
     return schedule;
 }
 
-absl::StatusOr<Schedule> auto_schedule(std::span<const SimulatedVm> vms, double link_rate) {
+absl::StatusOr<Schedule> auto_schedule(std::span<const SimulatedVm> vms, double link_rate,
+                                       uint32_t most_at_a_time) {
     if (vms.empty()) return absl::InvalidArgumentError("There is no VM to schedule");
     std::vector<uint32_t> order(vms.size());
     std::iota(order.begin(), order.end(), 0U);
@@ -43,7 +44,7 @@ absl::StatusOr<Schedule> auto_schedule(std::span<const SimulatedVm> vms, double 
     orders.push_back(order);
     orders.emplace_back(order.rbegin(), order.rend());
     Schedule best;
-    const auto most = static_cast<uint32_t>(vms.size());
+    const auto most = std::min(static_cast<uint32_t>(vms.size()), std::max(most_at_a_time, 1U));
     for (uint32_t k = 1; k <= most; k = k < kMostTried || k == most ? k + 1 : most) {
         for (const std::vector<uint32_t>& tried : orders) {
             GODWIT_ASSIGN_OR_RETURN(Schedule now, expect_schedule(vms, link_rate, tried, k));

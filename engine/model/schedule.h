@@ -3,6 +3,7 @@
 // that break the fewest downtime limits is taken.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -20,7 +21,9 @@ struct Schedule {
 // Of one order and k, as expected. Errors: simulate()'s.
 absl::StatusOr<Schedule> expect_schedule(std::span<const SimulatedVm> vms, double link_rate,
                                          std::vector<uint32_t> order, uint32_t at_a_time);
-// The best; at most 32 values of k are tried. Errors: the same; InvalidArgument without VMs.
-absl::StatusOr<Schedule> auto_schedule(std::span<const SimulatedVm> vms, double link_rate);
+// The best with k up to `most_at_a_time` (at least 1); at most 33 values of k are tried. Errors:
+// the same; InvalidArgument without VMs.
+absl::StatusOr<Schedule> auto_schedule(std::span<const SimulatedVm> vms, double link_rate,
+                                       uint32_t most_at_a_time = UINT32_MAX);
 
 }  // namespace godwit

@@ -27,9 +27,19 @@ CommandResult godwit(std::vector<std::string> words) {
 // --- help and usage -------------------------------------------------------------------------
 
 TEST(Cli, EveryCommandHasHelpWithAnExample) {
-    const std::vector<std::vector<std::string>> commands = {
-        {},          {"vm", "start"}, {"vm", "list"}, {"vm", "show"}, {"vm", "log"}, {"vm", "stop"},
-        {"migrate"}, {"watch"},       {"cancel"},     {"report"},     {"list"},      {"host"}};
+    const std::vector<std::vector<std::string>> commands = {{},
+                                                            {"vm", "start"},
+                                                            {"vm", "list"},
+                                                            {"vm", "show"},
+                                                            {"vm", "log"},
+                                                            {"vm", "stop"},
+                                                            {"migrate"},
+                                                            {"watch"},
+                                                            {"cancel"},
+                                                            {"report"},
+                                                            {"list"},
+                                                            {"host"},
+                                                            {"vm", "record-dirty"}};
     for (std::vector<std::string> words : commands) {
         words.emplace_back("--help");
         const CommandResult result = godwit(words);
@@ -68,6 +78,28 @@ INSTANTIATE_TEST_SUITE_P(
         WrongFlags{"UnknownVmCommand", {"vm", "teleport"}, "\"teleport\" is no command"},
         WrongFlags{"UnknownFlag", {"list", "--colour"}, "--colour"},
         WrongFlags{"NoName", {"migrate", "--to", "127.0.0.1:1"}, "NAME"},
+        WrongFlags{"NameAndAll", migrate_with("--vms", "web"), "take one of the three"},
+        WrongFlags{"VmTwice",
+                   {"migrate", "--vms", "web,db,web", "--to", "h:1"},
+                   "--vms: web is there twice"},
+        WrongFlags{"VmWithoutName",
+                   {"migrate", "--vms", "web,", "--to", "h:1"},
+                   "--vms: a name is missing"},
+        WrongFlags{"ScheduleOfOneVm", migrate_with("--schedule", "serial"), "for several VMs"},
+        WrongFlags{
+            "Schedule", {"migrate", "--all", "--to", "h:1", "--schedule", "soon"}, "--schedule"},
+        WrongFlags{
+            "NoneAtATime", {"migrate", "--all", "--to", "h:1", "--parallel", "0"}, "--parallel"},
+        WrongFlags{"SeveralAtATimeInSeries",
+                   {"migrate", "--all", "--to", "h:1", "--schedule", "serial", "--parallel", "2"},
+                   "--parallel: --schedule serial"},
+        WrongFlags{"DetachOfSeveral",
+                   {"migrate", "--all", "--to", "h:1", "--detach"},
+                   "--detach and --id are for one VM"},
+        WrongFlags{"RecordWithoutOutput", {"vm", "record-dirty", "vm"}, "--output"},
+        WrongFlags{"RecordForNothing",
+                   {"vm", "record-dirty", "vm", "-o", "/tmp/no", "--for", "0s"},
+                   "--for: 0s is not within"},
         WrongFlags{"NoDestination", {"migrate", "vm"}, "--to"},
         WrongFlags{
             "DestinationThatIsNoAddress", {"migrate", "vm", "--to", "host"}, "--to: \"host\""},

@@ -2,6 +2,7 @@
 // before anything is touched; and the messages that a peer's answers carry.
 #include <google/protobuf/message.h>
 
+#include <sstream>
 #include <string>
 
 #include "engine/base/check.h"
@@ -11,8 +12,10 @@
 #include "godwit/v1/agent.pb.h"
 #include "godwit/v1/transfer.pb.h"
 #include "tests/fuzz/target.h"
+#include "tools/godwit/trace_recorder.h"
 #include "tools/godwitd/calibration_file.h"
 #include "tools/godwitd/dirty_rate.h"
+#include "tools/godwitd/dirty_recording.h"
 #include "tools/godwitd/host_memory.h"
 #include "tools/godwitd/migrate_settings.h"
 #include "tools/godwitd/plan_settings.h"
@@ -111,6 +114,28 @@ void take_small(const std::string& bytes) {
         (void)check_bandwidth(request.bandwidth_bytes_per_s());
 }
 
+void take_recording(const std::string& bytes) {
+    v1::RecordDirtyRequest request;
+    if (request.ParseFromString(bytes)) {
+        const auto times = recording_times(request);
+        if (times.ok()) {
+            GODWIT_CHECK(times->length > Duration::zero() &&
+                         times->length <= std::chrono::hours(24));
+            GODWIT_CHECK(times->window >= std::chrono::milliseconds(10));
+            GODWIT_CHECK(times->window <= std::chrono::minutes(10));
+        }
+    }
+    // What an agent says of one: what is stored is a whole trace.
+    v1::DirtyRecording message;
+    if (!message.ParseFromString(bytes)) return;
+    std::stringstream trace;
+    TraceRecorder recorder(trace);
+    v1::DirtyRecording start;
+    start.mutable_start()->add_block_pages(1000);
+    GODWIT_CHECK(recorder.take(start).ok());
+    if (recorder.take(message).ok() && recorder.finish().ok()) GODWIT_CHECK(read_trace(trace).ok());
+}
+
 // What a peer says in an answer ends on a terminal or in a report.
 void take_answers(const std::string& bytes) {
     const grpc::Status error(grpc::StatusCode::ABORTED, bytes.substr(0, 100), bytes);
@@ -137,8 +162,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const uint8_t which = input.u8();
     const std::string bytes(input.text());
     using Take = void (*)(const std::string&);
-    static constexpr Take kTakes[] = {take_start, take_prepare, take_migrate, take_dirty_rate,
-                                      take_small, take_answers, take_plan,    take_calibration};
+    static constexpr Take kTakes[] = {take_start,      take_prepare,     take_migrate,
+                                      take_dirty_rate, take_small,       take_answers,
+                                      take_plan,       take_calibration, take_recording};
     kTakes[which % std::size(kTakes)](bytes);
     return 0;
 }

@@ -337,6 +337,15 @@ void api_requests() {
                 R"({"version":1,"pairs":[{"destination":"b:1","migrations":[{"total_ms":5000,)"
                 R"("wire_bytes":"300","predicted":{"predicted_by":"plan","total_ms":{"mid":4000}},)"
                 R"("costs":{"setup_ms":200,"pause_ms":15,"fault_us":97}}]}]})");
+    v1::RecordDirtyRequest record;
+    record.set_name("web");
+    record.set_duration_ms(60'000);
+    record.set_window_us(100'000);
+    put_message(8, "record-dirty", record.SerializeAsString());
+    v1::DirtyRecording recording;
+    recording.mutable_set()->set_time_ns(100'000'000);
+    for (const uint64_t number : {5, 2, 10, 1}) recording.mutable_set()->add_runs(number);
+    put_message(8, "dirty-set", recording.SerializeAsString());
 }
 
 void state_files() {

@@ -12,6 +12,22 @@ namespace {
 constexpr Duration kConnectLimit = std::chrono::seconds(3);
 constexpr Duration kCallLimit = std::chrono::seconds(60);
 
+// Reads a stream to its end, or until `visit` returns false.
+template <typename Message>
+absl::Status read_stream(grpc::ClientContext& context, grpc::ClientReader<Message>& reader,
+                         const std::function<bool(const Message&)>& visit) {
+    Message message;
+    while (reader.Read(&message)) {
+        if (visit(message)) continue;
+        context.TryCancel();
+        while (reader.Read(&message)) {
+        }
+        reader.Finish();
+        return absl::OkStatus();
+    }
+    return from_grpc(reader.Finish());
+}
+
 }  // namespace
 
 absl::Status AgentClient::reach() {
@@ -117,22 +133,25 @@ absl::StatusOr<std::string> AgentClient::migrate(const v1::MigrateRequest& reque
 }
 
 absl::Status AgentClient::watch(const std::string& migration,
-                                const std::function<bool(const v1::MigrationEvent&)>& visit) {
+                                const std::function<bool(const v1::MigrationEvent&)>& visit,
+                                const std::stop_token& stop) {
     GODWIT_RETURN_IF_ERROR(reach());
     grpc::ClientContext context;
+    const std::stop_callback cancel(stop, [&] { context.TryCancel(); });
     v1::WatchRequest request;
     request.set_migration(migration);
     const auto reader = stub_->Watch(&context, request);
-    v1::MigrationEvent event;
-    while (reader->Read(&event)) {
-        if (visit(event)) continue;
-        context.TryCancel();
-        while (reader->Read(&event)) {
-        }
-        reader->Finish();
-        return absl::OkStatus();
-    }
-    return from_grpc(reader->Finish());
+    return read_stream(context, *reader, visit);
+}
+
+absl::Status AgentClient::record_dirty(const v1::RecordDirtyRequest& request,
+                                       const std::function<bool(const v1::DirtyRecording&)>& visit,
+                                       const std::stop_token& stop) {
+    GODWIT_RETURN_IF_ERROR(reach());
+    grpc::ClientContext context;
+    const std::stop_callback cancel(stop, [&] { context.TryCancel(); });
+    const auto reader = stub_->RecordDirty(&context, request);
+    return read_stream(context, *reader, visit);
 }
 
 absl::Status AgentClient::cancel(const std::string& migration) {

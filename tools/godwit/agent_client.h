@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <stop_token>
 #include <string>
 
 #include "engine/base/status.h"
@@ -31,10 +32,16 @@ class AgentClient {
     // Waits for as long as the guest is watched.
     absl::StatusOr<v1::Plan> plan(const v1::PlanRequest& request);
     absl::StatusOr<v1::Calibration> calibration(const std::string& destination);
+    // As watch(), until the recording is over.
+    absl::Status record_dirty(const v1::RecordDirtyRequest& request,
+                              const std::function<bool(const v1::DirtyRecording&)>& visit,
+                              const std::stop_token& stop = {});
     absl::StatusOr<std::string> migrate(const v1::MigrateRequest& request);
-    // Calls `visit` for every event until the last, or until it returns false.
+    // Calls `visit` for every event until the last, or until it returns false. Cancelled when
+    // `stop` was asked for.
     absl::Status watch(const std::string& migration,
-                       const std::function<bool(const v1::MigrationEvent&)>& visit);
+                       const std::function<bool(const v1::MigrationEvent&)>& visit,
+                       const std::stop_token& stop = {});
     absl::Status cancel(const std::string& migration);
     absl::Status switch_to_postcopy(const std::string& migration);
     absl::Status limit(const std::string& migration, Bytes bandwidth_bytes_per_s);

@@ -1,7 +1,6 @@
 // godwit: the command line; a thin client of an agent's public API.
 #include <absl/strings/str_split.h>
 #include <fmt/format.h>
-#include <signal.h>
 
 #include <CLI/CLI.hpp>
 #include <functional>
@@ -10,9 +9,13 @@
 #include "engine/base/units.h"
 #include "engine/guest/vm_file/vm_file.h"
 #include "engine/report/json.h"
+#include "tools/godwit/fleet_command.h"
+#include "tools/godwit/fleet_plan.h"
+#include "tools/godwit/interrupts.h"
 #include "tools/godwit/libvirt_command.h"
 #include "tools/godwit/migrate_command.h"
 #include "tools/godwit/plan_text.h"
+#include "tools/godwit/record_command.h"
 #include "tools/godwit/render.h"
 #include "tools/godwit/words.h"
 
@@ -56,8 +59,39 @@ void add_tracker_option(CLI::App& command, Words& words) {
 CLI::Option* add_bandwidth_option(CLI::App& command, Words& words) {
     return command.add_option(
         "--bandwidth", words.bandwidth,
-        "Limit of all streams together, as 2Gbit or 100MiB/s; a number alone\n"
+        "Limit of all streams (and VMs) together, as 2Gbit or 100MiB/s; a number alone\n"
         "is in MiB/s, as virsh has it");
+}
+
+void add_record_command(CLI::App& vm, Words& words, Action& action) {
+    CLI::App* record = vm.add_subcommand(
+        "record-dirty", "Record which pages the guest writes, for godwit-sim to replay");
+    record->footer(
+        "The VM can't be migrated meanwhile, and its guest takes a fault for each page that it\n"
+        "writes in a window. Ctrl-C ends it early; so does the VM's end (exit code 6). What was\n"
+        "recorded until then is a whole trace either way.\n\n"
+        "Example:\n  godwit vm record-dirty web --for 60s -o web.trace\n"
+        "  godwit-sim --trace web.trace --vms 100 --hosts 10 --link 10Gbit");
+    record->add_option("NAME", words.name, "The VM")->required();
+    record->add_option("--for", words.length, "How long, 100ms to 24 hours (1440m)")
+        ->capture_default_str();
+    record->add_option("--window", words.window, "Length of each dirty set's window, 10ms to 10m")
+        ->capture_default_str();
+    record->add_option("-o,--output", words.output, "The trace; replaced if it is there")
+        ->required();
+    add_tracker_option(*record, words);
+    record->callback([&] {
+        words.takes_signals = true;
+        action = [&words](AgentClient& agent) {
+            const auto request = record_request(words);
+            if (!request.ok()) {
+                print_error(request.status(), words.json);
+                return ExitCode::kUsage;
+            }
+            return run_record(agent,
+                              {.request = *request, .path = words.output, .json = words.json});
+        };
+    });
 }
 
 void add_vm_commands(CLI::App& app, Words& words, Action& action) {
@@ -141,6 +175,8 @@ void add_vm_commands(CLI::App& app, Words& words, Action& action) {
         };
     });
 
+    add_record_command(*vm, words, action);
+
     CLI::App* stop = vm->add_subcommand("stop", "Power a VM off");
     stop->footer("Example:\n  godwit vm stop web --force");
     stop->add_option("NAME", words.name, "The VM")->required();
@@ -162,14 +198,36 @@ void add_vm_commands(CLI::App& app, Words& words, Action& action) {
     });
 }
 
+void add_fleet_options(CLI::App& migrate, Words& words) {
+    migrate.add_flag("--all", words.all, "Every VM of the agent that nothing else holds");
+    migrate.add_option("--vms", words.vms, "These VMs: web,db,mail");
+    migrate
+        .add_option(
+            "--schedule", words.schedule,
+            "Of several VMs. serial: one after the other; parallel: all at once; auto: looks\n"
+            "for a second what they write, then takes the order and the number at a time\n"
+            "that are over soonest with the downtime limits kept")
+        ->check(CLI::IsMember({"serial", "parallel", "auto"}))
+        ->capture_default_str();
+    migrate.add_option("--parallel", words.parallel, "At most this many at a time")
+        ->check(CLI::Range(1U, kMostAtATime));
+}
+
 void add_migrate_command(CLI::App& app, Words& words, Action& action) {
-    CLI::App* migrate = app.add_subcommand("migrate", "Move a running VM to another agent");
+    CLI::App* migrate = app.add_subcommand("migrate", "Move running VMs to another agent");
     migrate->footer(
-        "Example:\n  godwit migrate web --to 10.0.0.2:7654 --verify\n\n"
+        "Example:\n  godwit migrate web --to 10.0.0.2:7654 --verify\n"
+        "  godwit migrate --all --to 10.0.0.2:7654 --bandwidth 5Gbit\n"
+        "  godwit migrate --vms web,db,mail --to 10.0.0.2:7654 --schedule parallel --parallel 2\n\n"
         "Exit codes: 0 done, 1 failed and the guest runs at the source, 2 usage, 3 refused before\n"
         "anything was touched, 4 needs an operator, 5 cancelled, 6 the guest died.\n"
-        "Ctrl-C cancels before COMMIT and detaches after it.");
-    migrate->add_option("NAME", words.name, "The VM")->required();
+        "Ctrl-C cancels before COMMIT and detaches after it.\n"
+        "Of several VMs: 0 all are done; else 4, 6 or 5 if that is so of any; 3 if all were "
+        "refused;\n"
+        "else 1. One that fails does not stop the rest; Ctrl-C cancels all that have not "
+        "committed.");
+    migrate->add_option("NAME", words.name, "The VM");
+    add_fleet_options(*migrate, words);
     migrate->add_option("--to", words.to, "HOST:PORT of the destination's agent")->required();
     migrate->add_option("--id", words.id,
                         "Id for this migration; the same id twice is one migration");
@@ -262,7 +320,11 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
                 print_error(request.status(), words.json);
                 return ExitCode::kUsage;
             }
-            return run_migrate(agent, *request, words.detach, words.json);
+            if (!is_fleet(words)) return run_migrate(agent, *request, words.detach, words.json);
+            const auto fleet = fleet_options(words, *request);
+            if (fleet.ok()) return run_fleet(agent, *fleet);
+            print_error(fleet.status(), words.json);
+            return ExitCode::kUsage;
         };
     });
 }
@@ -438,14 +500,7 @@ ExitCode run(int argc, char** argv) {
         return app.exit(error) == 0 ? ExitCode::kDone : ExitCode::kUsage;
     }
     if (local_action) return local_action();
-    if (words.takes_signals) {
-        // follow() reads these from a descriptor; blocked before gRPC makes its threads.
-        sigset_t signals;
-        ::sigemptyset(&signals);
-        ::sigaddset(&signals, SIGINT);
-        ::sigaddset(&signals, SIGTERM);
-        ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-    }
+    if (words.takes_signals) Interrupts::block();  // before gRPC makes its threads
     const absl::StatusOr<std::unique_ptr<AgentClient>> agent = AgentClient::connect(words.agent);
     if (!agent.ok()) {
         print_error(annotate(agent.status(), "--agent"), words.json);

@@ -1,8 +1,6 @@
 #include "tools/godwit/migrate_command.h"
 
 #include <fmt/format.h>
-#include <signal.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -11,6 +9,7 @@
 
 #include "engine/base/wait.h"
 #include "engine/report/json.h"
+#include "tools/godwit/interrupts.h"
 #include "tools/godwit/render.h"
 #include "transport/control/error_detail.h"
 
@@ -46,27 +45,6 @@ class ProgressPrinter {
     const bool quiet_;
     const bool terminal_;
     bool open_line_ = false;
-};
-
-// SIGINT and SIGTERM as a descriptor; they are blocked in main before any thread exists.
-class Interrupts {
-  public:
-    Interrupts() {
-        sigset_t signals;
-        ::sigemptyset(&signals);
-        ::sigaddset(&signals, SIGINT);
-        ::sigaddset(&signals, SIGTERM);
-        fd_.reset(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
-    }
-    [[nodiscard]] int fd() const { return fd_.get(); }
-    void drain() const {
-        signalfd_siginfo info{};
-        while (::read(fd_.get(), &info, sizeof info) > 0) {
-        }
-    }
-
-  private:
-    UniqueFd fd_;
 };
 
 }  // namespace

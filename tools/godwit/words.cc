@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdlib>
 
+#include "tools/godwit/fleet_plan.h"
 #include "transport/control/peer.h"
 
 namespace godwit {
@@ -34,6 +35,25 @@ absl::StatusOr<uint32_t> parse_streams(const std::string& text) {
         fmt::format("--streams: {} is neither auto nor 1 to {}", text, kMostStreams));
 }
 
+// One VM, or several, by one of three words; and what only several have.
+absl::Status check_who(const Words& words) {
+    const int ways =
+        (words.name.empty() ? 0 : 1) + (words.all ? 1 : 0) + (words.vms.empty() ? 0 : 1);
+    if (ways == 0)
+        return absl::InvalidArgumentError(
+            "NAME is missing: say which VM, or --vms web,db for several, or --all");
+    if (ways > 1) return absl::InvalidArgumentError("NAME, --vms and --all: take one of the three");
+    if (!is_fleet(words) && (words.schedule != "auto" || words.parallel > 0))
+        return absl::InvalidArgumentError(
+            "--schedule and --parallel are for several VMs: --vms web,db, or --all");
+    if (is_fleet(words) && (words.detach || !words.id.empty()))
+        return absl::InvalidArgumentError(
+            "--detach and --id are for one VM: with several, somebody has to begin the next");
+    if (words.schedule == "serial" && words.parallel > 1)
+        return absl::InvalidArgumentError("--parallel: --schedule serial has one at a time");
+    return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<Bytes> parse_bandwidth(const std::string& text) {
@@ -48,6 +68,7 @@ absl::StatusOr<Bytes> parse_bandwidth(const std::string& text) {
 }
 
 absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
+    GODWIT_RETURN_IF_ERROR(check_who(words));
     v1::MigrateRequest request;
     request.set_vm(words.name);
     GODWIT_RETURN_IF_ERROR(annotate(parse_host_port(words.to).status(), "--to"));
@@ -109,6 +130,17 @@ absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
     request.set_native_destination(words.native_destination);
     request.set_native_data(words.native_data);
     return request;
+}
+
+absl::StatusOr<FleetOptions> fleet_options(const Words& words, v1::MigrateRequest request) {
+    FleetOptions options{.schedule = words.schedule,
+                         .parallel = words.parallel,
+                         .request = std::move(request),
+                         .json = words.json};
+    if (!words.all) {
+        GODWIT_ASSIGN_OR_RETURN(options.vms, parse_vm_names(words.vms));
+    }
+    return options;
 }
 
 v1::ResolveRequest resolve_request(const Words& words) {
@@ -173,6 +205,27 @@ absl::StatusOr<v1::MeasureDirtyRateRequest> dirty_rate_request(const Words& word
         request.add_windows_us(static_cast<uint64_t>(
             std::chrono::duration_cast<std::chrono::microseconds>(*window).count()));
     }
+    return request;
+}
+
+absl::StatusOr<v1::RecordDirtyRequest> record_request(const Words& words) {
+    v1::RecordDirtyRequest request;
+    request.set_name(words.name);
+    request.set_tracker(words.tracker);
+    const auto length = parse_duration(words.length);
+    if (!length.ok()) return annotate(length.status(), "--for");
+    if (*length < std::chrono::milliseconds(100) || *length > std::chrono::hours(24))
+        return absl::InvalidArgumentError(
+            fmt::format("--for: {} is not within 100ms to 1440m", words.length));
+    const auto window = parse_duration(words.window);
+    if (!window.ok()) return annotate(window.status(), "--window");
+    if (*window < std::chrono::milliseconds(10) || *window > std::chrono::minutes(10))
+        return absl::InvalidArgumentError(
+            fmt::format("--window: {} is not within 10ms to 10m", words.window));
+    request.set_duration_ms(static_cast<uint64_t>(
+        std::chrono::duration_cast<std::chrono::milliseconds>(*length).count()));
+    request.set_window_us(static_cast<uint64_t>(
+        std::chrono::duration_cast<std::chrono::microseconds>(*window).count()));
     return request;
 }
 

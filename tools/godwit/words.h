@@ -6,6 +6,7 @@
 #include "engine/base/status.h"
 #include "engine/base/units.h"
 #include "godwit/v1/agent.pb.h"
+#include "tools/godwit/fleet_command.h"
 
 namespace godwit {
 
@@ -19,8 +20,14 @@ struct Words {
     bool follow = false;
     bool force = false;
     bool detach = false;
+    bool all = false;
     std::string timeout = "30s";
     std::string windows = "50ms,200ms,1s,5s";
+    std::string length = "60s";
+    std::string window = "100ms";
+    std::string output;
+    std::string vms;
+    std::string schedule = "auto";
     std::string to;
     std::string id;
     std::string strategy = "hybrid";
@@ -28,6 +35,7 @@ struct Words {
     std::string downtime_limit = "50ms";
     std::string threshold;
     uint32_t max_rounds = 30;
+    uint32_t parallel = 0;  // VMs at a time; 0: as the schedule has it
     std::string max_data;
     std::string on_no_converge = "default";
     std::string finish_by;
@@ -59,8 +67,13 @@ struct Words {
 absl::StatusOr<Bytes> parse_bandwidth(const std::string& text);
 // Errors: InvalidArgument, naming the flag.
 absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words);
+// Whether several VMs are asked for.
+inline bool is_fleet(const Words& words) { return words.all || !words.vms.empty(); }
+// `request`: migrate_request()'s. Errors: InvalidArgument, naming the flag.
+absl::StatusOr<FleetOptions> fleet_options(const Words& words, v1::MigrateRequest request);
 v1::ResolveRequest resolve_request(const Words& words);
 absl::StatusOr<v1::PlanRequest> plan_request(const Words& words);
 absl::StatusOr<v1::MeasureDirtyRateRequest> dirty_rate_request(const Words& words);
+absl::StatusOr<v1::RecordDirtyRequest> record_request(const Words& words);
 
 }  // namespace godwit

@@ -13,6 +13,7 @@
 
 #include "engine/guest/vm_file/validate_spec.h"
 #include "tools/godwitd/dirty_rate.h"
+#include "tools/godwitd/dirty_recording.h"
 #include "tools/godwitd/host_memory.h"
 #include "tools/godwitd/migrate_settings.h"
 #include "tools/godwitd/plan.h"
@@ -231,6 +232,24 @@ grpc::Status AgentService::GetCalibration(grpc::ServerContext*,
                                           const v1::GetCalibrationRequest* request,
                                           v1::Calibration* calibration) {
     *calibration = calibration_.history(request->destination());
+    return grpc::Status::OK;
+}
+
+grpc::Status AgentService::RecordDirty(grpc::ServerContext* context,
+                                       const v1::RecordDirtyRequest* request,
+                                       grpc::ServerWriter<v1::DirtyRecording>* writer) {
+    const absl::StatusOr<std::string> tracker = tracker_name(request->tracker());
+    if (!tracker.ok()) return api_error(tracker.status());
+    const absl::StatusOr<RecordingTimes> times = recording_times(*request);
+    if (!times.ok()) return api_error(times.status());
+    constexpr const char* kHolder = "(dirty sets being recorded)";
+    const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.hold(request->name(), kHolder);
+    if (!vm.ok()) return api_error(vm.status());
+    const absl::Status status = record_dirty(
+        **vm, *tracker, *times, [&] { return context->IsCancelled() || ending_; },
+        [&](const v1::DirtyRecording& message) { return writer->Write(message); });
+    vms_.release(request->name(), kHolder);
+    if (!status.ok()) return api_error(annotate(status, "Cannot record dirty pages"));
     return grpc::Status::OK;
 }
 

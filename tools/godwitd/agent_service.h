@@ -55,6 +55,8 @@ class AgentService final : public v1::Agent::Service {
                       v1::Plan* plan) override;
     grpc::Status GetCalibration(grpc::ServerContext*, const v1::GetCalibrationRequest* request,
                                 v1::Calibration* calibration) override;
+    grpc::Status RecordDirty(grpc::ServerContext* context, const v1::RecordDirtyRequest* request,
+                             grpc::ServerWriter<v1::DirtyRecording>* writer) override;
     grpc::Status Migrate(grpc::ServerContext*, const v1::MigrateRequest* request,
                          v1::MigrateResponse* response) override;
     grpc::Status Watch(grpc::ServerContext* context, const v1::WatchRequest* request,

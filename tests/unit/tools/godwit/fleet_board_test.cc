@@ -1,0 +1,131 @@
+#include "tools/godwit/fleet_board.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "transport/control/error_detail.h"
+
+namespace godwit {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+FleetEnd ended(v1::Outcome outcome, v1::GuestAt at) {
+    v1::MigrationReport report;
+    report.set_outcome(outcome);
+    report.set_guest_at(at);
+    return end_of(report);
+}
+FleetEnd arrived() { return ended(v1::OUTCOME_DONE, v1::GUEST_AT_DESTINATION); }
+
+TEST(FleetBoard, HasAsManyUnderWayAsItMayAndTheNextWhenOneEnds) {
+    FleetBoard board({"a", "b", "c"}, 2, 0);
+    EXPECT_THAT(board.begin(), ElementsAre(0, 1));
+    EXPECT_THAT(board.begin(), IsEmpty());
+    board.end(1, arrived());
+    EXPECT_THAT(board.begin(), ElementsAre(2));
+    board.end(0, arrived());
+    board.end(2, arrived());
+    EXPECT_TRUE(board.is_over());
+    EXPECT_EQ(board.exit_code(), ExitCode::kDone);
+}
+
+TEST(FleetBoard, GivesEqualSharesAndTellsWhoseShareChanged) {
+    FleetBoard board({"a", "b", "c"}, 2, 1000 * 1024);
+    board.begin();
+    EXPECT_EQ(board.guest(0).bandwidth, 500U * 1024);
+    EXPECT_EQ(board.guest(1).bandwidth, 500U * 1024);
+    board.has_id(0, "m0");
+    EXPECT_THAT(board.take_unequal(), IsEmpty());
+    board.end(1, arrived());
+    EXPECT_THAT(board.take_unequal(), ElementsAre(0));
+    EXPECT_EQ(board.guest(0).bandwidth, 1000U * 1024);
+    EXPECT_THAT(board.take_unequal(), IsEmpty()) << "it counts as told";
+    board.begin();
+    EXPECT_EQ(board.guest(2).bandwidth, 500U * 1024);
+    EXPECT_THAT(board.take_unequal(), ElementsAre(0)) << "the new one's agent has no id yet";
+}
+
+TEST(FleetBoard, TellsAShareThatChangedWhileTheIdWasUnknown) {
+    FleetBoard board({"a", "b"}, 2, 1000 * 1024);
+    board.begin();
+    board.end(1, arrived());
+    EXPECT_THAT(board.take_unequal(), IsEmpty());
+    board.has_id(0, "m0");
+    EXPECT_THAT(board.take_unequal(), ElementsAre(0));
+}
+
+TEST(FleetBoard, WithoutALimitThereAreNoSharesAndATinyOneStaysALimit) {
+    FleetBoard free({"a", "b"}, 2, 0);
+    free.begin();
+    EXPECT_EQ(free.share(), 0U);
+    FleetBoard tiny({"a", "b"}, 2, 1024);
+    tiny.begin();
+    EXPECT_EQ(tiny.share(), 1024U) << "0 would be no limit";
+}
+
+TEST(FleetBoard, AStopEndsTheWaitingOnlyAndTheirGuestsAreAtTheSource) {
+    FleetBoard board({"a", "b", "c"}, 1, 0);
+    board.begin();
+    board.stop("cancelled before it began", ExitCode::kCancelled);
+    EXPECT_THAT(board.begin(), IsEmpty());
+    EXPECT_EQ(board.count(FleetStep::kUnderWay), 1U);
+    EXPECT_FALSE(board.is_over());
+    EXPECT_EQ(board.guest(2).end.outcome, "not-begun");
+    EXPECT_EQ(board.guest(2).end.guest_at, v1::GUEST_AT_SOURCE);
+    EXPECT_TRUE(board.guest(2).end.retry_safe);
+    board.end(0, arrived());
+    EXPECT_TRUE(board.is_over());
+    EXPECT_EQ(board.exit_code(), ExitCode::kCancelled);
+}
+
+struct Ends {
+    const char* name;
+    std::vector<FleetEnd> ends;
+    ExitCode code;
+};
+void PrintTo(const Ends& param, std::ostream* out) { *out << param.name; }
+
+class GroupExitCode : public ::testing::TestWithParam<Ends> {};
+
+TEST_P(GroupExitCode, IsThatOfTheGravest) {
+    std::vector<std::string> names(GetParam().ends.size(), "vm");
+    FleetBoard board(names, 9, 0);
+    for (size_t i = 0; i < names.size(); ++i) board.end(i, GetParam().ends[i]);
+    EXPECT_EQ(board.exit_code(), GetParam().code);
+}
+
+const FleetEnd kRefused = ended(v1::OUTCOME_REFUSED, v1::GUEST_AT_SOURCE);
+const FleetEnd kFailed = ended(v1::OUTCOME_FAILED, v1::GUEST_AT_SOURCE);
+const FleetEnd kCancelled = ended(v1::OUTCOME_CANCELLED, v1::GUEST_AT_SOURCE);
+const FleetEnd kDied = ended(v1::OUTCOME_GUEST_DIED, v1::GUEST_AT_NONE);
+const FleetEnd kDoubt = ended(v1::OUTCOME_IN_DOUBT, v1::GUEST_AT_NEEDS_OPERATOR);
+
+INSTANTIATE_TEST_SUITE_P(
+    FleetBoard, GroupExitCode,
+    ::testing::Values(Ends{"AllDone", {arrived(), arrived()}, ExitCode::kDone},
+                      Ends{"AllRefused", {kRefused, kRefused}, ExitCode::kRefused},
+                      Ends{"SomeRefused", {arrived(), kRefused}, ExitCode::kFailed},
+                      Ends{"SomeFailed", {arrived(), kFailed, kRefused}, ExitCode::kFailed},
+                      Ends{"Cancelled", {arrived(), kFailed, kCancelled}, ExitCode::kCancelled},
+                      Ends{"Died", {arrived(), kCancelled, kDied}, ExitCode::kGuestDied},
+                      Ends{"Doubt", {kDied, kDoubt, arrived()}, ExitCode::kNeedsOperator}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+TEST(FleetEnd, OfARefusalHasTheAgentsWordsAndOfALostAnswerNoPlace) {
+    const FleetEnd refused = end_of_refused(
+        with_detail(absl::NotFoundError("no VM web"), untouched("NOT_FOUND")), "web");
+    EXPECT_EQ(refused.code, ExitCode::kRefused);
+    EXPECT_EQ(refused.guest_at, v1::GUEST_AT_SOURCE);
+    EXPECT_TRUE(refused.retry_safe);
+    const FleetEnd lost = end_of_refused(absl::UnavailableError("reset"), "web");
+    EXPECT_EQ(lost.code, ExitCode::kNeedsOperator);
+    EXPECT_FALSE(lost.guest_at.has_value());
+    EXPECT_FALSE(lost.retry_safe);
+    EXPECT_THAT(lost.reason, HasSubstr("godwit report web"));
+}
+
+}  // namespace
+}  // namespace godwit

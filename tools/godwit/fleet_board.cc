@@ -1,0 +1,127 @@
+#include "tools/godwit/fleet_board.h"
+
+#include <algorithm>
+
+#include "engine/report/json.h"
+#include "tools/godwit/render.h"
+#include "transport/control/error_detail.h"
+
+namespace godwit {
+namespace {
+
+constexpr Bytes kLeastShare = 1024;  // less is no limit that an agent takes
+
+}  // namespace
+
+FleetEnd end_of(const v1::MigrationReport& report) {
+    return {.code = exit_code_of(report),
+            .outcome = enum_word(report.outcome()),
+            .guest_at = report.guest_at(),
+            .retry_safe = report.retry_safe(),
+            .reason = report.reason(),
+            .report = report};
+}
+
+FleetEnd end_of_refused(const absl::Status& status, const std::string& vm) {
+    const std::optional<v1::ErrorDetail> detail = detail_of(status);
+    if (!detail)
+        return {.code = ExitCode::kNeedsOperator,
+                .outcome = "unknown",
+                .reason = std::string(status.message()) +
+                          "; whether it began is not known: godwit report " + vm};
+    return {.code = exit_code_of(status),
+            .outcome = enum_word(v1::OUTCOME_REFUSED),
+            .guest_at = detail->guest_at(),
+            .retry_safe = detail->retry_safe(),
+            .reason = std::string(status.message())};
+}
+
+FleetEnd not_begun(const std::string& reason, ExitCode code) {
+    return {.code = code,
+            .outcome = "not-begun",
+            .guest_at = v1::GUEST_AT_SOURCE,
+            .retry_safe = true,
+            .reason = reason};
+}
+
+FleetBoard::FleetBoard(const std::vector<std::string>& vms, uint32_t at_a_time, Bytes bandwidth)
+    : at_a_time_(at_a_time), bandwidth_(bandwidth) {
+    for (const std::string& vm : vms) guests_.push_back({.vm = vm});
+}
+
+std::vector<size_t> FleetBoard::begin() {
+    std::vector<size_t> begun;
+    for (size_t i = 0; i < guests_.size() && count(FleetStep::kUnderWay) < at_a_time_; ++i) {
+        if (guests_[i].step != FleetStep::kWaiting) continue;
+        guests_[i].step = FleetStep::kUnderWay;
+        begun.push_back(i);
+    }
+    for (const size_t i : begun) guests_[i].bandwidth = share();
+    return begun;
+}
+
+void FleetBoard::has_id(size_t guest, const std::string& migration_id) {
+    guests_[guest].migration_id = migration_id;
+}
+
+void FleetBoard::event(size_t guest, const v1::MigrationEvent& event) {
+    guests_[guest].phase = event.phase();
+    if (event.has_progress()) guests_[guest].progress = event.progress();
+}
+
+void FleetBoard::end(size_t guest, FleetEnd end) {
+    guests_[guest].step = FleetStep::kEnded;
+    guests_[guest].end = std::move(end);
+}
+
+void FleetBoard::stop(const std::string& reason, ExitCode code) {
+    for (size_t i = 0; i < guests_.size(); ++i)
+        if (guests_[i].step == FleetStep::kWaiting) end(i, not_begun(reason, code));
+}
+
+Bytes FleetBoard::share() const {
+    if (bandwidth_ == 0) return 0;
+    return std::max(bandwidth_ / std::max<size_t>(count(FleetStep::kUnderWay), 1), kLeastShare);
+}
+
+std::vector<size_t> FleetBoard::take_unequal() {
+    std::vector<size_t> unequal;
+    const Bytes now = share();
+    for (size_t i = 0; i < guests_.size(); ++i) {
+        FleetGuest& guest = guests_[i];
+        if (guest.step != FleetStep::kUnderWay || guest.migration_id.empty() ||
+            guest.bandwidth == now)
+            continue;
+        guest.bandwidth = now;
+        unequal.push_back(i);
+    }
+    return unequal;
+}
+
+size_t FleetBoard::count(FleetStep step) const {
+    return static_cast<size_t>(
+        std::count_if(guests_.begin(), guests_.end(),
+                      [&](const FleetGuest& guest) { return guest.step == step; }));
+}
+
+size_t FleetBoard::done() const {
+    return static_cast<size_t>(
+        std::count_if(guests_.begin(), guests_.end(), [](const FleetGuest& guest) {
+            return guest.step == FleetStep::kEnded && guest.end.code == ExitCode::kDone;
+        }));
+}
+
+ExitCode FleetBoard::exit_code() const {
+    const auto with = [&](ExitCode code) {
+        return std::count_if(guests_.begin(), guests_.end(),
+                             [&](const FleetGuest& guest) { return guest.end.code == code; });
+    };
+    for (const ExitCode code :
+         {ExitCode::kNeedsOperator, ExitCode::kGuestDied, ExitCode::kCancelled})
+        if (with(code) > 0) return code;
+    const auto all = static_cast<std::ptrdiff_t>(guests_.size());
+    if (with(ExitCode::kDone) == all) return ExitCode::kDone;
+    return with(ExitCode::kRefused) == all ? ExitCode::kRefused : ExitCode::kFailed;
+}
+
+}  // namespace godwit

@@ -1,0 +1,107 @@
+#include "tools/godwit/fleet_command.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iostream>
+#include <thread>
+
+#include "tools/godwit/fleet_plan.h"
+#include "tools/godwit/fleet_run.h"
+#include "tools/godwit/migrate_command.h"
+#include "transport/control/error_detail.h"
+
+namespace godwit {
+namespace {
+
+// Long enough to see whether pages are written again and again; a second before anything moves.
+constexpr uint64_t kSampleWindowsUs[] = {100'000, 300'000, 1'000'000};
+
+std::vector<FleetSample> sample_fleet(AgentClient& agent, const std::vector<std::string>& names,
+                                      const v1::ListVmsResponse& vms, const std::string& tracker) {
+    std::vector<FleetSample> samples;
+    for (const std::string& name : names) {
+        FleetSample sample{.vm = name, .rate = absl::UnknownError("not measured")};
+        for (const v1::VmInfo& vm : vms.vms())
+            if (vm.spec().name() == name) sample.memory_bytes = vm.spec().memory_bytes();
+        samples.push_back(std::move(sample));
+    }
+    for (size_t begin = 0; begin < samples.size(); begin += kMostAtATime) {
+        std::vector<std::jthread> threads;
+        for (size_t i = begin; i < std::min(begin + kMostAtATime, samples.size()); ++i)
+            threads.emplace_back([&, i] {
+                v1::MeasureDirtyRateRequest request;
+                request.set_name(samples[i].vm);
+                request.set_tracker(tracker);
+                for (const uint64_t window_us : kSampleWindowsUs) request.add_windows_us(window_us);
+                samples[i].rate = agent.measure_dirty_rate(request);
+            });
+    }
+    return samples;
+}
+
+absl::StatusOr<FleetOrder> order_by_model(AgentClient& agent, const FleetOptions& options,
+                                          const std::vector<std::string>& names,
+                                          const v1::ListVmsResponse& vms) {
+    if (!options.json)
+        std::cerr << fmt::format("seeing for 1 s what {} VMs write", names.size()) << std::endl;
+    const std::vector<FleetSample> samples =
+        sample_fleet(agent, names, vms, options.request.tracker());
+    for (const FleetSample& sample : samples)
+        if (!sample.rate.ok() && !options.json)
+            std::cerr << fmt::format("{} counts as full and idle: {}", sample.vm,
+                                     std::string(sample.rate.status().message()))
+                      << std::endl;
+    GODWIT_ASSIGN_OR_RETURN(const v1::ListMigrationsResponse past, agent.list_migrations());
+    return auto_order(samples, options.request, guess_link(options.request, past),
+                      options.parallel);
+}
+
+// An error of ours, before anything was touched.
+ExitCode refuse_fleet(const absl::Status& status, bool json) {
+    if (detail_of(status) || absl::IsInvalidArgument(status)) return print_error(status, json);
+    return print_error(with_detail(status, untouched("NOT_FOUND")), json);
+}
+
+void print_fleet(const FleetRun& run, const FleetOrder& order, const FleetOptions& options,
+                 FleetTimes times) {
+    if (options.json)
+        std::cout << fleet_json(run.board(), order, options.schedule, times).dump(2) << std::endl;
+    else
+        std::cout << fleet_summary(run.board(), order, times) << std::flush;
+    for (const FleetGuest& guest : run.board().guests())
+        if (guest.end.code != ExitCode::kDone)
+            std::cerr << "godwit: " << fleet_verdict(guest) << std::endl;
+}
+
+}  // namespace
+
+ExitCode run_fleet(AgentClient& agent, const FleetOptions& options) {
+    const Interrupts interrupts;
+    absl::StatusOr<Wakeup> changed = Wakeup::create();
+    if (!changed.ok()) return print_error(changed.status(), options.json);
+    const absl::StatusOr<v1::ListVmsResponse> vms = agent.list_vms();
+    if (!vms.ok()) return print_error(vms.status(), options.json);
+    const absl::StatusOr<FleetVms> fleet = choose_fleet(options.vms, *vms);
+    if (!fleet.ok()) return refuse_fleet(fleet.status(), options.json);
+    for (const std::string& reason : fleet->left_out)
+        std::cerr << "left out: " << reason << std::endl;
+
+    FleetTimes times;
+    const MonotonicTime before = Clock::system().now();
+    absl::StatusOr<FleetOrder> order =
+        plain_order(fleet->names, options.schedule == "serial", options.parallel);
+    if (options.schedule == "auto") {
+        order = order_by_model(agent, options, fleet->names, *vms);
+        times.sampling = Clock::system().now() - before;
+    }
+    if (!order.ok()) return refuse_fleet(order.status(), options.json);
+    if (!options.json) std::cerr << options.schedule << ": " << order->reason << std::endl;
+    FleetRun run(agent, interrupts, *std::move(changed), *order, options.request, options.json);
+    run.run();
+    times.total = run.total();
+    print_fleet(run, *order, options, times);
+    return run.board().exit_code();
+}
+
+}  // namespace godwit

@@ -1,0 +1,60 @@
+// Which VMs a group has, in which order they go, and how many at a time. Pure: what an agent said
+// is handed in.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/base/status.h"
+#include "engine/base/units.h"
+#include "godwit/v1/agent.pb.h"
+
+namespace godwit {
+
+// What an agent runs at a time.
+inline constexpr uint32_t kMostAtATime = 32;
+inline constexpr size_t kMostOfFleet = 1000;  // VMs of one group
+
+// "a,b,c". Errors: InvalidArgument for an empty name, or one that is there twice.
+absl::StatusOr<std::vector<std::string>> parse_vm_names(const std::string& text);
+
+struct FleetVms {
+    std::vector<std::string> names;
+    std::vector<std::string> left_out;  // each with why, for people
+};
+// `asked` as they are; or all (where it is empty) but those that something holds. Errors: NotFound
+// for a VM that is not among `vms`, or where none is left.
+absl::StatusOr<FleetVms> choose_fleet(const std::vector<std::string>& asked,
+                                      const v1::ListVmsResponse& vms);
+
+struct LinkGuess {
+    double bytes_per_s = 0;
+    std::string source;  // how it is known
+};
+// The bandwidth limit, or what the last migration to that destination sent, or 10 Gbit/s.
+LinkGuess guess_link(const v1::MigrateRequest& request, const v1::ListMigrationsResponse& past);
+
+// A VM before its migration.
+struct FleetSample {
+    std::string vm;
+    uint64_t memory_bytes = 0;
+    absl::StatusOr<v1::DirtyRate> rate;  // what could not be measured counts as full and idle
+};
+
+struct FleetOrder {
+    std::vector<std::string> vms;
+    uint32_t at_a_time = 1;
+    std::optional<double> expected_s;  // of the whole group, where it was asked of the model
+    std::string reason;                // a clause for people
+};
+// In the order given. `parallel` 0: as many as the schedule has.
+FleetOrder plain_order(const std::vector<std::string>& vms, bool serial, uint32_t parallel);
+// As the model has it (engine/model/schedule.h), at most `parallel` at a time (0: kMostAtATime).
+// Errors: the model's.
+absl::StatusOr<FleetOrder> auto_order(std::span<const FleetSample> samples,
+                                      const v1::MigrateRequest& request, const LinkGuess& link,
+                                      uint32_t parallel);
+
+}  // namespace godwit

@@ -1,0 +1,72 @@
+// FleetRun: the migrations of a group, from the first that begins to the last that ends.
+#pragma once
+
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/base/thread_annotations.h"
+#include "engine/base/wait.h"
+#include "tools/godwit/agent_client.h"
+#include "tools/godwit/fleet_board.h"
+#include "tools/godwit/fleet_plan.h"
+#include "tools/godwit/fleet_render.h"
+#include "tools/godwit/interrupts.h"
+
+namespace godwit {
+
+// One thread calls it; each migration has a thread of its own that follows it.
+class FleetRun {
+  public:
+    // All references must outlive it. `quiet`: no progress on stderr.
+    FleetRun(AgentClient& agent, const Interrupts& interrupts, Wakeup changed,
+             const FleetOrder& order, const v1::MigrateRequest& request, bool quiet);
+
+    // Returns when every VM has ended, or nobody follows it any more.
+    void run();
+
+    // After run().
+    [[nodiscard]] const FleetBoard& board() const { return board_; }
+    [[nodiscard]] Duration total() const { return total_; }
+
+  private:
+    // A migration that could not be cancelled, and where the agent says that its guest is.
+    struct NotCancelled {
+        bool is_so = false;
+        std::optional<v1::GuestAt> guest_at;
+    };
+
+    void begin_what_may();
+    void share_link();
+    void follow(size_t guest);
+    void end(size_t guest, FleetEnd end, bool agent_is_away = false);
+    void interrupt();
+    void cancel(size_t guest, const std::string& id);
+    void leave(bool only_not_cancelled);
+    void draw();
+    void say(const std::string& line);  // with mutex_ held
+
+    AgentClient& agent_;
+    const Interrupts& interrupts_;
+    const Wakeup changed_;
+    const v1::MigrateRequest request_;
+    const bool quiet_;
+    const bool terminal_;
+    const MonotonicTime begun_;
+    Duration total_{};
+    std::optional<MonotonicTime> leave_at_;
+
+    std::mutex mutex_;
+    FleetBoard board_ GODWIT_GUARDED_BY(mutex_);
+    bool interrupted_ GODWIT_GUARDED_BY(mutex_) = false;
+    size_t drawn_lines_ GODWIT_GUARDED_BY(mutex_) = 0;  // of the table, on the terminal
+    // By VM: asks its follower to leave; and what came of a cancel.
+    std::vector<std::stop_source> leaving_;
+    std::vector<NotCancelled> not_cancelled_ GODWIT_GUARDED_BY(mutex_);
+    std::vector<std::jthread> followers_;
+};
+
+}  // namespace godwit
