@@ -19,6 +19,8 @@ using nlohmann::json;
 constexpr const char* kVm = "vm";
 // 32 reads in flight take 64 ms each.
 constexpr uint64_t kSlow = 2'000'000;
+// Longer than a round: no read ends before its page has been sent.
+constexpr uint64_t kSlowest = 400'000;
 constexpr uint64_t kLessSlow = 30'000'000;
 
 // The vCPU rewrites 8 MiB all the while, so every round takes 0.2 s. The pool is so large that no
@@ -91,7 +93,7 @@ TEST_P(SlowDirectDisk, LosesNoPageInSixteenRounds) {
 // The test above can fail: without the unsettled set the pages in flight at each collect are lost.
 TEST_P(SlowDirectDisk, LosesPagesWithoutTheUnsettledSetAndVerifyFindsThem) {
     a.restart({.flags = {"--unsafe-no-unsettled"}});
-    start(kSlow, kWriterAndReader);
+    start(kSlowest, kWriterAndReader);
     if (IsSkipped() || HasFatalFailure()) return;
     const CommandResult result = migrate_with(a, b, kVm, kSixteenRounds);
     expect_at_source(a, result, {.exit_code = 1, .outcome = "failed", .words = {"Verify found"}},
