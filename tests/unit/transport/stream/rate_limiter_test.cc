@@ -31,6 +31,14 @@ TEST(TokenBucket, APauseIsWorthABurstAndNoMore) {
     EXPECT_EQ(bucket.take(1, later), seconds(1));
 }
 
+TEST(TokenBucket, WhatIsChargedIsWaitedForByWhoeverComesNext) {
+    TokenBucket bucket(kMega, kStart);
+    bucket.charge(2 * kMega, kStart);
+    bucket.charge(kMega, kStart);  // in debt already, and charged all the same
+    EXPECT_EQ(bucket.take(1, kStart), seconds(3));
+    EXPECT_EQ(bucket.take(1, kStart + seconds(3)), Duration::zero());
+}
+
 TEST(TokenBucket, AFrameIsBoundedByTheRate) {
     EXPECT_EQ(TokenBucket(12'500'000, kStart).frame_bytes(), 100'000u);
     EXPECT_EQ(TokenBucket(1, kStart).frame_bytes(), TokenBucket::kLeastFrameBytes);
