@@ -41,6 +41,7 @@ struct SourceContext {
     MonotonicTime started_at;
     // Somebody wants the guest to resume at the destination now, and the rest to follow.
     const std::atomic<bool>& switch_requested;
+    std::atomic<bool>& is_held;  // ready to switch over, it waits to be told to proceed
     bool tries_streams = false;  // the first round finds out how many streams help
     bool may_switch = false;     // the destination can do that; set by prepare
     v1::Progress progress;       // what the last round told, for progress events

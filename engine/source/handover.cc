@@ -28,6 +28,11 @@ absl::Status save_failed(const Seen& seen) {
     return absl::OkStatus();
 }
 
+double unix_ms_of(MonotonicTime time) {
+    const Duration ago = Clock::system().now() - time;
+    return to_ms(std::chrono::system_clock::now().time_since_epoch() - ago);
+}
+
 }  // namespace
 
 absl::Status Handover::start_guard() {
@@ -208,6 +213,7 @@ void Handover::fill_downtime(MonotonicTime resumed_at) {
     parts.set_device_state_ms(to_ms(loaded_at_ - pages_sent_at_));
     parts.set_commit_ms(to_ms(resumed_at - verified_at_));
     context_.report.set_downtime_ms(to_ms(resumed_at - stopped_at_) - context_.report.verify_ms());
+    context_.report.set_stopped_unix_ms(unix_ms_of(stopped_at_));
 }
 
 }  // namespace godwit

@@ -26,6 +26,8 @@ constexpr double kSlowestCopy = 50e6;
 constexpr uint32_t kFirstThrottle = 20;
 constexpr uint32_t kThrottleStep = 20;
 constexpr uint32_t kMaxThrottle = 99;
+// Of a migration that is held: between its rounds.
+constexpr Duration kHeldPace = std::chrono::milliseconds(500);
 
 void add_totals(const RoundTotals& totals, v1::PageCounts& pages) {
     pages.set_zero(pages.zero() + totals.zero_pages);
@@ -117,10 +119,12 @@ class LiveRounds {
           forecaster_(context.settings.limits) {}
 
     absl::StatusOr<LiveResult> run() {
-        GODWIT_RETURN_IF_ERROR(start_tracker(context_));
-        armed_at_ = Clock::system().now();
         const Strategy strategy = context_.settings.limits.strategy;
         const bool live = strategy == Strategy::kPrecopy || strategy == Strategy::kHybrid;
+        while (!live && is_held()) GODWIT_RETURN_IF_ERROR(wait_held());
+        context_.is_held = false;
+        GODWIT_RETURN_IF_ERROR(start_tracker(context_));
+        armed_at_ = Clock::system().now();
         // A disk read that was under way before the pages were armed may end after they are read.
         if (follows_disk_ && live) GODWIT_RETURN_IF_ERROR(drain());
         GODWIT_ASSIGN_OR_RETURN(PageSet set, allocated_set(context_.vm.ram_blocks()));
@@ -128,7 +132,14 @@ class LiveRounds {
         if (!live) return without_rounds(std::move(set));
         bool drained = follows_disk_;
         for (uint32_t index = 0;; ++index) {
-            GODWIT_ASSIGN_OR_RETURN(const Decision decision, one_round(set, index, drained));
+            GODWIT_ASSIGN_OR_RETURN(Decision decision, one_round(set, index, drained));
+            if (leaves_the_rounds(decision.step) && is_held()) {
+                GODWIT_RETURN_IF_ERROR(wait_held());
+                ++held_rounds_;
+                decision.step = NextStep::kRound;
+            } else {
+                context_.is_held = false;
+            }
             switch (decision.step) {
                 case NextStep::kThrottle:
                     GODWIT_RETURN_IF_ERROR(throttle());
@@ -171,6 +182,40 @@ class LiveRounds {
                 context_.fixed_cost + Duration(static_cast<int64_t>(seconds * 1e9));
         }
         return LiveResult{std::move(set), std::move(dirty_), {}, 0, decision};
+    }
+
+    static bool leaves_the_rounds(NextStep step) {
+        return step == NextStep::kSwitch || step == NextStep::kStopAndCopy ||
+               step == NextStep::kPostcopy;
+    }
+
+    // Ready, it waits for those that belong to it. Who asks for post-copy now has the last word.
+    [[nodiscard]] bool is_held() const {
+        return context_.settings.hold_limit > Duration::zero() && !context_.switch_requested &&
+               !context_.signals.seen().let_go_on;
+    }
+
+    absl::Status wait_held() {
+        const MonotonicTime now = Clock::system().now();
+        if (!ready_at_) {
+            ready_at_ = now;
+            context_.is_held = true;
+            context_.log.message("ready", held_text(context_.settings.id));
+        }
+        const MonotonicTime limit = *ready_at_ + context_.settings.hold_limit;
+        if (now >= limit)
+            return absl::DeadlineExceededError(
+                fmt::format("ready to switch over, it was held for {:.0f} s and nobody let it "
+                            "proceed: begin it anew",
+                            to_ms(context_.settings.hold_limit) / 1e3));
+        const absl::Status status =
+            context_.signals
+                .wait("the hold", SourceSignals::Mind::kAll, std::min(limit, now + kHeldPace),
+                      [](const SourceSignals::Seen& seen) { return seen.let_go_on; })
+                .status();
+        context_.report.set_held_ms(to_ms(Clock::system().now() - *ready_at_));
+        if (status.ok()) context_.log.message("rounds", "told to proceed");
+        return absl::IsDeadlineExceeded(status) ? absl::OkStatus() : status;
     }
 
     [[nodiscard]] absl::Status give_up(const Decision& decision) const {
@@ -230,7 +275,8 @@ class LiveRounds {
         context_.at_step(step::kRoundSent);
         const bool cut = context_.sender->was_cut();
         if (!cut) rates_.add(round, context_.limiter.rate());
-        total_page_bytes_ += round.dirty_pages() * kPageBytes;
+        // What a hold takes is no sign of rounds that lead nowhere.
+        if (held_rounds_ == 0) total_page_bytes_ += round.dirty_pages() * kPageBytes;
 
         clear_pages(dirty_);
         GODWIT_RETURN_IF_ERROR(context_.tracker->collect(dirty_, follows_disk_ ? disk_ : dirty_));
@@ -242,7 +288,7 @@ class LiveRounds {
         if (cut) add_pages(rest_, context_.sender->left_out());
         if (!unsent.empty()) add_pages(rest_, unsent);
 
-        const RoundObservation seen{.rounds_done = index + 1,
+        const RoundObservation seen{.rounds_done = index + 1 - held_rounds_,
                                     .duration = written_for,
                                     .round_pages = round.dirty_pages(),
                                     .dirty_pages = count_pages(dirty_),
@@ -311,6 +357,8 @@ class LiveRounds {
     Rates rates_;
     RoundForecaster forecaster_;
     Bytes total_page_bytes_ = 0;
+    std::optional<MonotonicTime> ready_at_;  // of a migration that is held
+    uint32_t held_rounds_ = 0;               // that were made only because it was
     uint32_t throttle_percent_ = 0;
 };
 

@@ -23,6 +23,16 @@ absl::Status SourceMigration::switch_to_postcopy() {
     return absl::OkStatus();
 }
 
+absl::Status SourceMigration::proceed() {
+    const std::lock_guard lock(drain_mutex_);
+    if (settings_.hold_limit == Duration::zero())
+        return absl::FailedPreconditionError(
+            "nothing holds it: it was not begun with --hold, and switches over by itself");
+    if (live_over_) return absl::FailedPreconditionError("it has switched over already");
+    signals_.update([](SourceSignals::Seen& seen) { seen.let_go_on = true; });
+    return absl::OkStatus();
+}
+
 absl::Status SourceMigration::resume() {
     const std::lock_guard lock(drain_mutex_);
     if (drain_ && drain_->retry_now()) return absl::OkStatus();

@@ -37,6 +37,10 @@ bool may_throttle(const MigrationSettings& settings) {
            (strategy == Strategy::kPrecopy || strategy == Strategy::kHybrid);
 }
 
+std::string held_text(const std::string& id) {
+    return fmt::format("ready to switch over, and held: godwit proceed {}", id);
+}
+
 std::string limit_text(Bytes bytes_per_second) {
     if (bytes_per_second == 0) return "the bandwidth is not limited";
     return fmt::format("the bandwidth is limited to {}/s", format_bytes(bytes_per_second));

@@ -24,7 +24,9 @@ struct MigrationSettings {
     HostPort destination;
     std::string tracker = "auto";  // or "uffd-wp", "kvm-dirty-log"
     ConvergenceLimits limits;
-    Duration finish_by{};             // after the start; 0: no deadline
+    Duration finish_by{};  // after the start; 0: no deadline
+    // Ready, it waits so long for proceed() and then ends at the source; 0: it never waits.
+    Duration hold_limit{};
     Bytes bandwidth_bytes_per_s = 0;  // 0: unlimited
     uint16_t streams = kAutoStreams;
     std::string congestion_control;             // of TcpOptions
@@ -55,6 +57,8 @@ bool may_use_postcopy(const MigrationSettings& settings);
 // Whether the vCPUs may come to be held back: somebody must be able to do that.
 bool may_throttle(const MigrationSettings& settings);
 
+// What is said of a migration that is ready and waits to be told to proceed.
+std::string held_text(const std::string& id);
 // "the bandwidth is limited to 1.00 MiB/s", or that it is not.
 std::string limit_text(Bytes bytes_per_second);
 // Errors: InvalidArgument for a limit with which nothing would ever arrive. 0 is none.

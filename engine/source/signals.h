@@ -38,6 +38,7 @@ class SourceSignals {
         // QEMU began a migration that is none of ours: somebody else moves the guest.
         bool moved_by_others = false;
         bool cancelled = false;
+        bool let_go_on = false;   // a migration that is held may switch over
         absl::Status connection;  // an error once a stream to the destination was lost
 
         [[nodiscard]] bool has_status(const char* status) const {

@@ -158,7 +158,8 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
         .tcp = {.congestion_control = settings_.congestion_control, .ring = dependencies_.ring},
         .placement = dependencies_.placement,
         .started_at = Clock::system().now(),
-        .switch_requested = switch_requested_};
+        .switch_requested = switch_requested_,
+        .is_held = is_held_};
     const std::stop_callback on_stop(stop, [this] { static_cast<void>(cancel()); });
     {
         const Listening listening(context.vm, signals_);

@@ -74,6 +74,8 @@ class SourceMigration {
     // FailedPrecondition when they have ended, there are none, or the destination can't do that
     // or has not said yet that it can.
     absl::Status switch_to_postcopy();
+    // Lets a migration with a hold_limit switch over. Any thread. Errors: FailedPrecondition.
+    absl::Status proceed();
     // Ok: an interrupted drain is tried again at once. Errors: FailedPrecondition when none is.
     absl::Status resume();
 
@@ -88,6 +90,8 @@ class SourceMigration {
 
     // The guest runs at the destination, and its last pages follow.
     [[nodiscard]] bool resumed_there() const { return resumed_there_; }
+    // Ready to switch over, it waits for proceed().
+    [[nodiscard]] bool is_held() const { return is_held_; }
     // COMMIT was sent, and the destination has not answered yet.
     [[nodiscard]] bool in_doubt() const { return in_doubt_; }
     [[nodiscard]] EventLog& log() { return log_; }
@@ -126,6 +130,7 @@ class SourceMigration {
     std::atomic<bool> in_doubt_{false};
     std::atomic<bool> resumed_there_{false};
     std::atomic<bool> switch_requested_{false};
+    std::atomic<bool> is_held_{false};
     OperatorsWord operators_word_;
     std::mutex drain_mutex_;
     std::shared_ptr<Drain> drain_;  // guarded by drain_mutex_

@@ -166,6 +166,12 @@ absl::Status AgentClient::switch_to_postcopy(const std::string& migration) {
     return call<v1::SwitchResponse>(&v1::Agent::Stub::Switch, request, kCallLimit).status();
 }
 
+absl::Status AgentClient::proceed(const std::string& migration) {
+    v1::ProceedRequest request;
+    request.set_migration(migration);
+    return call<v1::ProceedResponse>(&v1::Agent::Stub::Proceed, request, kCallLimit).status();
+}
+
 absl::Status AgentClient::limit(const std::string& migration, Bytes bandwidth_bytes_per_s) {
     v1::LimitRequest request;
     request.set_migration(migration);

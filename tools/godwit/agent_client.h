@@ -44,6 +44,7 @@ class AgentClient {
                        const std::stop_token& stop = {});
     absl::Status cancel(const std::string& migration);
     absl::Status switch_to_postcopy(const std::string& migration);
+    absl::Status proceed(const std::string& migration);
     absl::Status limit(const std::string& migration, Bytes bandwidth_bytes_per_s);
     absl::Status resume(const std::string& migration);
     absl::Status resolve(const v1::ResolveRequest& request);

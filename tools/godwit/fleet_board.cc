@@ -1,6 +1,7 @@
 #include "tools/godwit/fleet_board.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "engine/report/json.h"
 #include "tools/godwit/render.h"
@@ -66,6 +67,7 @@ void FleetBoard::has_id(size_t guest, const std::string& migration_id) {
 
 void FleetBoard::event(size_t guest, const v1::MigrationEvent& event) {
     guests_[guest].phase = event.phase();
+    guests_[guest].is_ready |= event.phase() == "ready";
     if (event.has_progress()) guests_[guest].progress = event.progress();
 }
 
@@ -96,6 +98,33 @@ std::vector<size_t> FleetBoard::take_unequal() {
         unequal.push_back(i);
     }
     return unequal;
+}
+
+GangStep FleetBoard::gang_step() const {
+    const auto will_not_come = [](const FleetGuest& guest) {
+        return guest.step == FleetStep::kEnded && guest.end.code != ExitCode::kDone;
+    };
+    const auto is_ready = [](const FleetGuest& guest) { return guest.is_ready; };
+    if (std::any_of(guests_.begin(), guests_.end(), will_not_come)) return GangStep::kAbandon;
+    return std::all_of(guests_.begin(), guests_.end(), is_ready) ? GangStep::kProceed
+                                                                 : GangStep::kWait;
+}
+
+std::optional<double> FleetBoard::outage_ms() const {
+    std::vector<const v1::MigrationReport*> moved;
+    for (const FleetGuest& guest : guests_)
+        if (guest.end.report && guest.end.report->outcome() == v1::OUTCOME_DONE &&
+            guest.end.report->stopped_unix_ms() > 0)
+            moved.push_back(&*guest.end.report);
+    if (moved.size() < 2) return std::nullopt;
+    double first = std::numeric_limits<double>::max();
+    double last = 0;
+    for (const v1::MigrationReport* report : moved) {
+        first = std::min(first, report->stopped_unix_ms());
+        last =
+            std::max(last, report->stopped_unix_ms() + report->downtime_ms() + report->verify_ms());
+    }
+    return last - first;
 }
 
 size_t FleetBoard::count(FleetStep step) const {

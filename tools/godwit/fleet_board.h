@@ -36,8 +36,12 @@ struct FleetGuest {
     std::string phase;         // that of the last event
     v1::Progress progress;     // the last
     Bytes bandwidth = 0;       // bytes per second, as its agent was told last
+    bool is_ready = false;     // held, it waits to be told to proceed
     FleetEnd end;              // once it has ended
 };
+
+// What becomes of VMs that belong together.
+enum class GangStep { kWait, kProceed, kAbandon };
 
 // Not thread-safe.
 class FleetBoard {
@@ -58,10 +62,15 @@ class FleetBoard {
     // The VMs under way whose agent knows them and was told another share; they count as told now.
     std::vector<size_t> take_unequal();
 
+    // kProceed once all are ready; kAbandon as soon as one will not come.
+    [[nodiscard]] GangStep gang_step() const;
+
     [[nodiscard]] const FleetGuest& guest(size_t index) const { return guests_[index]; }
     [[nodiscard]] const std::vector<FleetGuest>& guests() const { return guests_; }
     [[nodiscard]] size_t count(FleetStep step) const;
     [[nodiscard]] size_t done() const;  // at the destination, all well
+    // From the first pause to the last resume, ms, of those that are done; none of less than two.
+    [[nodiscard]] std::optional<double> outage_ms() const;
     [[nodiscard]] bool is_over() const { return count(FleetStep::kEnded) == guests_.size(); }
     // Of the group: 0 all are done; else the first of these that a VM has: 4 needs an operator,
     // 6 died, 5 cancelled; else 3 if all were refused, and 1.

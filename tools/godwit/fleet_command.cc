@@ -66,7 +66,9 @@ ExitCode refuse_fleet(const absl::Status& status, bool json) {
 void print_fleet(const FleetRun& run, const FleetOrder& order, const FleetOptions& options,
                  FleetTimes times) {
     if (options.json)
-        std::cout << fleet_json(run.board(), order, options.schedule, times).dump(2) << std::endl;
+        std::cout << fleet_json(run.board(), order, options.gang ? "gang" : options.schedule, times)
+                         .dump(2)
+                  << std::endl;
     else
         std::cout << fleet_summary(run.board(), order, times) << std::flush;
     for (const FleetGuest& guest : run.board().guests())
@@ -90,14 +92,17 @@ ExitCode run_fleet(AgentClient& agent, const FleetOptions& options) {
     FleetTimes times;
     const MonotonicTime before = Clock::system().now();
     absl::StatusOr<FleetOrder> order =
-        plain_order(fleet->names, options.schedule == "serial", options.parallel);
-    if (options.schedule == "auto") {
+        options.gang ? gang_order(fleet->names)
+                     : plain_order(fleet->names, options.schedule == "serial", options.parallel);
+    if (options.schedule == "auto" && !options.gang) {
         order = order_by_model(agent, options, fleet->names, *vms);
         times.sampling = Clock::system().now() - before;
     }
     if (!order.ok()) return refuse_fleet(order.status(), options.json);
-    if (!options.json) std::cerr << options.schedule << ": " << order->reason << std::endl;
-    FleetRun run(agent, interrupts, *std::move(changed), *order, options.request, options.json);
+    const std::string schedule = options.gang ? "gang" : options.schedule;
+    if (!options.json) std::cerr << schedule << ": " << order->reason << std::endl;
+    FleetRun run(agent, interrupts, *std::move(changed), *order, options.request,
+                 {.quiet = options.json, .gang = options.gang});
     run.run();
     times.total = run.total();
     print_fleet(run, *order, options, times);

@@ -13,13 +13,15 @@ struct FleetOptions {
     std::vector<std::string> vms;   // empty: all of the agent
     std::string schedule = "auto";  // serial, parallel, auto
     uint32_t parallel = 0;          // 0: as the schedule has it
+    bool gang = false;              // all at once, or none
     v1::MigrateRequest request;     // for each, but for its VM; the bandwidth is the group's
     bool json = false;
 };
 
-// Migrates them all; one that fails does not stop the rest. Ctrl-C cancels those that have not
-// committed; a second one leaves at once what still runs. A process that is killed leaves what is
-// under way to the agent, and nothing else begins.
+// Migrates them all; one that fails does not stop the rest, but of a gang: its members wait for one
+// another, switch over together, and stay where they are if one of them can't come. Ctrl-C cancels
+// those that have not committed; a second one leaves at once what still runs. A process that is
+// killed leaves what is under way to the agent, and nothing else begins.
 ExitCode run_fleet(AgentClient& agent, const FleetOptions& options);
 
 }  // namespace godwit

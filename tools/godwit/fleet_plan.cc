@@ -155,6 +155,16 @@ FleetOrder plain_order(const std::vector<std::string>& vms, bool serial, uint32_
     return order;
 }
 
+absl::StatusOr<FleetOrder> gang_order(const std::vector<std::string>& vms) {
+    if (vms.size() > kMostAtATime)
+        return absl::InvalidArgumentError(fmt::format(
+            "--gang: {} VMs; an agent moves at most {} at a time: name fewer with --vms",
+            vms.size(), kMostAtATime));
+    return FleetOrder{.vms = vms,
+                      .at_a_time = static_cast<uint32_t>(vms.size()),
+                      .reason = fmt::format("{} at once, or none", vms.size())};
+}
+
 absl::StatusOr<FleetOrder> auto_order(std::span<const FleetSample> samples,
                                       const v1::MigrateRequest& request, const LinkGuess& link,
                                       uint32_t parallel) {

@@ -51,6 +51,8 @@ struct FleetOrder {
 };
 // In the order given. `parallel` 0: as many as the schedule has.
 FleetOrder plain_order(const std::vector<std::string>& vms, bool serial, uint32_t parallel);
+// All at once. Errors: InvalidArgument for more than an agent runs at a time.
+absl::StatusOr<FleetOrder> gang_order(const std::vector<std::string>& vms);
 // As the model has it (engine/model/schedule.h), at most `parallel` at a time (0: kMostAtATime).
 // Errors: the model's.
 absl::StatusOr<FleetOrder> auto_order(std::span<const FleetSample> samples,

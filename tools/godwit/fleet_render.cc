@@ -22,6 +22,9 @@ double downtime_ms(const FleetEnd& end) { return end.report ? end.report->downti
 
 std::string state_of(const FleetGuest& guest) {
     if (guest.step == FleetStep::kWaiting) return "waits";
+    if (guest.step == FleetStep::kUnderWay && guest.is_ready &&
+        (guest.phase == "ready" || guest.phase == "rounds"))
+        return "ready";
     if (guest.step == FleetStep::kUnderWay)
         return guest.progress.total_pages() == 0
                    ? guest.phase.empty() ? "begins" : guest.phase
@@ -118,6 +121,8 @@ std::string fleet_summary(const FleetBoard& board, const FleetOrder& order, Flee
                         : "           -            -\n";
     }
     text += fmt::format("{} in {:.2f} s, {}\n", counts(board), seconds(times.total), order.reason);
+    if (const std::optional<double> outage = board.outage_ms())
+        text += fmt::format("from the first pause to the last resume: {:.1f} ms\n", *outage);
     return text;
 }
 
@@ -130,10 +135,12 @@ nlohmann::ordered_json fleet_json(const FleetBoard& board, const FleetOrder& ord
                                 {"expected_ms", nullptr},
                                 {"sampling_ms", to_ms(times.sampling)},
                                 {"total_ms", to_ms(times.total)},
+                                {"outage_ms", nullptr},
                                 {"done", board.done()},
                                 {"not_done", board.guests().size() - board.done()},
                                 {"guests", nlohmann::ordered_json::array()}};
     if (order.expected_s) json["expected_ms"] = *order.expected_s * 1e3;
+    if (const std::optional<double> outage = board.outage_ms()) json["outage_ms"] = *outage;
     for (const FleetGuest& guest : board.guests()) json["guests"].push_back(guest_json(guest));
     return json;
 }

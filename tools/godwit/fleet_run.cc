@@ -45,15 +45,16 @@ bool is_unreachable(const absl::Status& status) {
 }  // namespace
 
 FleetRun::FleetRun(AgentClient& agent, const Interrupts& interrupts, Wakeup changed,
-                   const FleetOrder& order, const v1::MigrateRequest& request, bool quiet)
+                   const FleetOrder& order, const v1::MigrateRequest& request, Options options)
     : agent_(agent),
       interrupts_(interrupts),
       changed_(std::move(changed)),
       request_(request),
-      quiet_(quiet),
-      terminal_(!quiet && ::isatty(STDERR_FILENO) != 0),
+      quiet_(options.quiet),
+      terminal_(!options.quiet && ::isatty(STDERR_FILENO) != 0),
       begun_(Clock::system().now()),
       board_(order.vms, order.at_a_time, request.bandwidth_bytes_per_s()),
+      gathers_(options.gang),
       leaving_(order.vms.size()),
       not_cancelled_(order.vms.size()) {}
 
@@ -62,6 +63,7 @@ void FleetRun::run() {
         // An interrupt first: what has not begun then never does.
         if (wait_readable(interrupts_.fd(), -1, Clock::system().now()).ok()) interrupt();
         begin_what_may();
+        lead_gang();
         share_link();
         draw();
         {
@@ -126,14 +128,14 @@ void FleetRun::follow(size_t guest) {
         end(guest, end_of_refused(id.status(), request.vm()), is_unreachable(id.status()));
         return;
     }
-    bool interrupted = false;
+    bool stays = false;
     {
         const std::lock_guard lock(mutex_);
         board_.has_id(guest, *id);
-        interrupted = interrupted_;
+        stays = interrupted_ || !gang_left_by_.empty();
     }
     changed_.notify();
-    if (interrupted) cancel(guest, *id);
+    if (stays) cancel(guest, *id);
     std::optional<v1::MigrationReport> report;
     const absl::Status status = agent_.watch(
         *id,
@@ -141,6 +143,7 @@ void FleetRun::follow(size_t guest) {
             const std::lock_guard lock(mutex_);
             board_.event(guest, event);
             if (event.has_report()) report = event.report();
+            if (event.phase() == "ready") changed_.notify();
             if (!terminal_)
                 if (const std::string line = fleet_line(board_.guest(guest), event); !line.empty())
                     say(line);
@@ -164,6 +167,10 @@ void FleetRun::follow(size_t guest) {
 void FleetRun::end(size_t guest, FleetEnd end, bool agent_is_away) {
     {
         const std::lock_guard lock(mutex_);
+        if (!gang_left_by_.empty() && end.code == ExitCode::kCancelled) {
+            end.code = ExitCode::kFailed;
+            end.reason = gang_left_by_ + " can't come, and they belong together";
+        }
         board_.end(guest, std::move(end));
         if (agent_is_away) board_.stop("the agent went away before it began", ExitCode::kRefused);
         if (!terminal_) say(fleet_verdict(board_.guest(guest)));
@@ -175,24 +182,61 @@ void FleetRun::end(size_t guest, FleetEnd end, bool agent_is_away) {
 // when it is: by its follower.
 void FleetRun::interrupt() {
     interrupts_.drain();
-    std::vector<std::pair<size_t, std::string>> under_way;
+    std::vector<std::pair<size_t, std::string>> to_cancel;
     bool again = false;
     {
         const std::lock_guard lock(mutex_);
         again = std::exchange(interrupted_, true);
+        gathers_ = false;
         board_.stop("cancelled before it began", ExitCode::kCancelled);
-        for (size_t i = 0; i < board_.guests().size(); ++i)
-            if (board_.guest(i).step == FleetStep::kUnderWay &&
-                !board_.guest(i).migration_id.empty())
-                under_way.emplace_back(i, board_.guest(i).migration_id);
+        to_cancel = under_way();
         if (!again) say("cancelling");
     }
     if (again) {
         leave(/*only_not_cancelled=*/false);
         return;
     }
-    for (const auto& [guest, id] : under_way) cancel(guest, id);
+    for (const auto& [guest, id] : to_cancel) cancel(guest, id);
     leave_at_ = Clock::system().now() + kPatience;
+}
+
+std::vector<std::pair<size_t, std::string>> FleetRun::under_way() {
+    std::vector<std::pair<size_t, std::string>> found;
+    for (size_t i = 0; i < board_.guests().size(); ++i)
+        if (board_.guest(i).step == FleetStep::kUnderWay && !board_.guest(i).migration_id.empty())
+            found.emplace_back(i, board_.guest(i).migration_id);
+    return found;
+}
+
+// All are told to proceed once all are ready, or cancelled once one can't come.
+void FleetRun::lead_gang() {
+    std::vector<std::pair<size_t, std::string>> members;
+    bool all_come = false;
+    {
+        const std::lock_guard lock(mutex_);
+        if (!gathers_ || board_.gang_step() == GangStep::kWait) return;
+        gathers_ = false;
+        all_come = board_.gang_step() == GangStep::kProceed;
+        members = under_way();
+        for (const FleetGuest& guest : board_.guests())
+            if (!all_come && guest.step == FleetStep::kEnded && gang_left_by_.empty())
+                gang_left_by_ = guest.vm;
+        say(all_come ? "all are ready: they switch over" : gang_left_by_ + " can't come: all stay");
+    }
+    if (!all_come) {
+        for (const auto& [guest, id] : members) cancel(guest, id);
+        return;
+    }
+    // At one moment: who is told first must not wait for the others' answers.
+    std::vector<std::jthread> threads;
+    for (const auto& member : members)
+        threads.emplace_back([this, &member] {
+            const absl::Status status = agent_.proceed(member.second);
+            if (status.ok()) return;
+            const std::lock_guard lock(mutex_);
+            say(fmt::format("{} was not told to proceed: {}", board_.guest(member.first).vm,
+                            std::string(status.message())));
+        });
 }
 
 void FleetRun::cancel(size_t guest, const std::string& id) {

@@ -21,9 +21,13 @@ namespace godwit {
 // One thread calls it; each migration has a thread of its own that follows it.
 class FleetRun {
   public:
-    // All references must outlive it. `quiet`: no progress on stderr.
+    struct Options {
+        bool quiet = false;  // no progress on stderr
+        bool gang = false;   // they switch over together, or stay; the request has a hold
+    };
+    // All references must outlive it.
     FleetRun(AgentClient& agent, const Interrupts& interrupts, Wakeup changed,
-             const FleetOrder& order, const v1::MigrateRequest& request, bool quiet);
+             const FleetOrder& order, const v1::MigrateRequest& request, Options options);
 
     // Returns when every VM has ended, or nobody follows it any more.
     void run();
@@ -44,6 +48,8 @@ class FleetRun {
     void follow(size_t guest);
     void end(size_t guest, FleetEnd end, bool agent_is_away = false);
     void interrupt();
+    void lead_gang();
+    std::vector<std::pair<size_t, std::string>> under_way();  // with mutex_ held
     void cancel(size_t guest, const std::string& id);
     void leave(bool only_not_cancelled);
     void draw();
@@ -62,7 +68,9 @@ class FleetRun {
     std::mutex mutex_;
     FleetBoard board_ GODWIT_GUARDED_BY(mutex_);
     bool interrupted_ GODWIT_GUARDED_BY(mutex_) = false;
-    size_t drawn_lines_ GODWIT_GUARDED_BY(mutex_) = 0;  // of the table, on the terminal
+    bool gathers_ GODWIT_GUARDED_BY(mutex_);              // a gang of which not all are ready
+    std::string gang_left_by_ GODWIT_GUARDED_BY(mutex_);  // the VM for which a gang stays
+    size_t drawn_lines_ GODWIT_GUARDED_BY(mutex_) = 0;    // of the table, on the terminal
     // By VM: asks its follower to leave; and what came of a cancel.
     std::vector<std::stop_source> leaving_;
     std::vector<NotCancelled> not_cancelled_ GODWIT_GUARDED_BY(mutex_);

@@ -211,6 +211,12 @@ void add_fleet_options(CLI::App& migrate, Words& words) {
         ->capture_default_str();
     migrate.add_option("--parallel", words.parallel, "At most this many at a time")
         ->check(CLI::Range(1U, kMostAtATime));
+    migrate.add_flag("--gang", words.gang,
+                     "VMs that belong together: they wait until all are ready, then switch over\n"
+                     "at one moment; if one can't come, all stay");
+    migrate.add_option("--hold", words.hold,
+                       "Ready to switch over, wait so long for `godwit proceed`, then give up: 5m\n"
+                       "(at most 60m; with --gang, for the others: 10m)");
 }
 
 void add_migrate_command(CLI::App& app, Words& words, Action& action) {
@@ -218,7 +224,8 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
     migrate->footer(
         "Example:\n  godwit migrate web --to 10.0.0.2:7654 --verify\n"
         "  godwit migrate --all --to 10.0.0.2:7654 --bandwidth 5Gbit\n"
-        "  godwit migrate --vms web,db,mail --to 10.0.0.2:7654 --schedule parallel --parallel 2\n\n"
+        "  godwit migrate --vms web,db,mail --to 10.0.0.2:7654 --schedule parallel --parallel 2\n"
+        "  godwit migrate --vms app,db --to 10.0.0.2:7654 --gang\n\n"
         "Exit codes: 0 done, 1 failed and the guest runs at the source, 2 usage, 3 refused before\n"
         "anything was touched, 4 needs an operator, 5 cancelled, 6 the guest died.\n"
         "Ctrl-C cancels before COMMIT and detaches after it.\n"
@@ -404,6 +411,11 @@ void add_migration_commands(CLI::App& app, Words& words, Action& action) {
                 return print_done(agent.switch_to_postcopy(words.migration), words.json);
             };
         });
+    add("proceed", "Let a migration that is held switch over")->callback([&] {
+        action = [&words](AgentClient& agent) {
+            return print_done(agent.proceed(words.migration), words.json);
+        };
+    });
     add("resume", "Try at once to go on with a drain that was interrupted")->callback([&] {
         action = [&words](AgentClient& agent) {
             return print_done(agent.resume(words.migration), words.json);

@@ -13,6 +13,9 @@
 namespace godwit {
 namespace {
 
+// Of a gang: how long its members wait for the slowest.
+constexpr uint64_t kGangHoldMs = 10 * 60 * 1000;
+
 absl::StatusOr<double> parse_factor(std::string text) {
     if (!text.empty() && (text.back() == 'x' || text.back() == 'X')) text.pop_back();
     char* end = nullptr;
@@ -51,6 +54,15 @@ absl::Status check_who(const Words& words) {
             "--detach and --id are for one VM: with several, somebody has to begin the next");
     if (words.schedule == "serial" && words.parallel > 1)
         return absl::InvalidArgumentError("--parallel: --schedule serial has one at a time");
+    if (words.gang && !is_fleet(words))
+        return absl::InvalidArgumentError(
+            "--gang is for VMs that belong together: --vms web,db, or --all");
+    if (words.gang && (words.schedule != "auto" || words.parallel > 0))
+        return absl::InvalidArgumentError(
+            "--gang moves all at once: leave --schedule and --parallel out");
+    if (is_fleet(words) && !words.gang && !words.hold.empty())
+        return absl::InvalidArgumentError(
+            "--hold is for one VM, or for several with --gang: the next would never begin");
     return absl::OkStatus();
 }
 
@@ -106,6 +118,14 @@ absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
         if (ms < 1) return absl::InvalidArgumentError("--finish-by: it must be at least 1ms");
         request.set_finish_by_ms(static_cast<uint64_t>(ms));
     }
+    if (words.gang) request.set_hold_ms(kGangHoldMs);
+    if (!words.hold.empty()) {
+        const auto hold = parse_duration(words.hold);
+        if (!hold.ok()) return annotate(hold.status(), "--hold");
+        const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(*hold).count();
+        if (ms < 1) return absl::InvalidArgumentError("--hold: it must be at least 1ms");
+        request.set_hold_ms(static_cast<uint64_t>(ms));
+    }
     if (words.migrate_timeout > 0) request.set_finish_by_ms(words.migrate_timeout * 1000);
     if (words.postcopy && words.strategy != "hybrid" && words.strategy != "postcopy")
         return absl::InvalidArgumentError(
@@ -135,6 +155,7 @@ absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
 absl::StatusOr<FleetOptions> fleet_options(const Words& words, v1::MigrateRequest request) {
     FleetOptions options{.schedule = words.schedule,
                          .parallel = words.parallel,
+                         .gang = words.gang,
                          .request = std::move(request),
                          .json = words.json};
     if (!words.all) {

@@ -39,6 +39,8 @@ struct Words {
     std::string max_data;
     std::string on_no_converge = "default";
     std::string finish_by;
+    std::string hold;
+    bool gang = false;
     std::string bandwidth = "unlimited";
     std::string streams = "auto";
     std::string congestion_control;

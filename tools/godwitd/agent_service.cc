@@ -289,6 +289,11 @@ grpc::Status AgentService::Switch(grpc::ServerContext*, const v1::SwitchRequest*
     return api_error(migrations_.switch_to_postcopy(request->migration()));
 }
 
+grpc::Status AgentService::Proceed(grpc::ServerContext*, const v1::ProceedRequest* request,
+                                   v1::ProceedResponse*) {
+    return api_error(migrations_.proceed(request->migration()));
+}
+
 grpc::Status AgentService::Resume(grpc::ServerContext*, const v1::ResumeRequest* request,
                                   v1::ResumeResponse*) {
     return api_error(migrations_.resume(request->migration()));

@@ -63,6 +63,8 @@ class AgentService final : public v1::Agent::Service {
                        grpc::ServerWriter<v1::MigrationEvent>* writer) override;
     grpc::Status Cancel(grpc::ServerContext*, const v1::CancelRequest* request,
                         v1::CancelResponse*) override;
+    grpc::Status Proceed(grpc::ServerContext*, const v1::ProceedRequest* request,
+                         v1::ProceedResponse*) override;
     grpc::Status Switch(grpc::ServerContext*, const v1::SwitchRequest* request,
                         v1::SwitchResponse*) override;
     grpc::Status Resolve(grpc::ServerContext*, const v1::ResolveRequest* request,

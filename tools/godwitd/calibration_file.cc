@@ -140,6 +140,8 @@ absl::StatusOr<v1::Calibration> decode_calibration(const std::string& text) {
 
 std::optional<v1::CalibrationEntry> calibration_entry(const v1::MigrationReport& report) {
     if (report.outcome() != v1::OUTCOME_DONE || report.engine() != "godwit") return std::nullopt;
+    // Nobody could foresee how long it would be held.
+    if (report.held_ms() > 0) return std::nullopt;
     v1::CalibrationEntry entry;
     entry.set_migration_id(report.migration_id());
     entry.set_vm(report.vm());

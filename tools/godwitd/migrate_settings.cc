@@ -14,6 +14,7 @@ namespace {
 constexpr double kThrottleMaxData = 10;
 constexpr uint64_t kLongestDowntimeLimitUs = uint64_t{3600} * 1'000'000;
 constexpr uint64_t kLongestFinishByMs = uint64_t{7} * 24 * 3600 * 1000;
+constexpr uint64_t kLongestHoldMs = uint64_t{3600} * 1000;
 constexpr uint64_t kLongestTimeoutMs = uint64_t{365} * 24 * 3600 * 1000;
 
 template <typename Value>
@@ -32,6 +33,7 @@ absl::Status check_numbers(const v1::MigrateRequest& request) {
     GODWIT_RETURN_IF_ERROR(check_range<double>("max_data", request.max_data(), 0, 1e6));
     GODWIT_RETURN_IF_ERROR(
         check_range<uint64_t>("finish_by_ms", request.finish_by_ms(), 0, kLongestFinishByMs));
+    GODWIT_RETURN_IF_ERROR(check_range<uint64_t>("hold_ms", request.hold_ms(), 0, kLongestHoldMs));
     GODWIT_RETURN_IF_ERROR(check_range<uint32_t>("streams", request.streams(), 0, kMaxDataStreams));
     GODWIT_RETURN_IF_ERROR(check_range<int>("the number of source_addresses",
                                             request.source_addresses_size(), 0, kMaxDataStreams));
@@ -76,6 +78,13 @@ absl::Status set_limits(const v1::MigrateRequest& request, MigrationSettings& se
     if (settings.finish_by > Duration::zero() && limits.strategy == Strategy::kStopAndCopy)
         return absl::InvalidArgumentError(
             "finish_by_ms: stop-and-copy has no live rounds that could be ended for it");
+    settings.hold_limit = std::chrono::milliseconds(request.hold_ms());
+    if (settings.hold_limit > Duration::zero() && settings.finish_by > Duration::zero())
+        return absl::InvalidArgumentError(
+            "hold_ms and finish_by_ms: what is held until it is told to proceed keeps no deadline");
+    if (settings.hold_limit > Duration::zero() && request.fallback() == "native")
+        return absl::InvalidArgumentError(
+            "hold_ms: the hypervisor's own migration, which fallback allows, can't be held");
     return absl::OkStatus();
 }
 

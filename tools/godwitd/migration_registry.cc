@@ -249,6 +249,18 @@ absl::Status MigrationRegistry::switch_to_postcopy(const std::string& name) {
     return entry->migration->switch_to_postcopy();
 }
 
+absl::Status MigrationRegistry::proceed(const std::string& name) {
+    const std::shared_ptr<Entry> entry = find(name);
+    if (!entry) return unknown(name);
+    {
+        const std::lock_guard lock(mutex_);
+        if (entry->ended || !entry->migration)
+            return absl::FailedPreconditionError(
+                fmt::format("Migration {} has no live rounds any more", entry->id));
+    }
+    return entry->migration->proceed();
+}
+
 absl::Status MigrationRegistry::resume(const std::string& name) {
     const std::shared_ptr<Entry> entry = find(name);
     if (!entry) return unknown(name);
@@ -350,6 +362,7 @@ v1::MigrationReport MigrationRegistry::report_of(const Entry& entry) {
         if (entry.migration)
             report.set_destination(entry.migration->settings().destination.to_string());
         report.set_reason(entry.pending);
+        if (entry.migration && entry.migration->is_held()) report.set_reason(held_text(entry.id));
         if (entry.committed) report.set_retry_safe(false);
         if (entry.migration && entry.migration->resumed_there())
             report.set_guest_at(v1::GUEST_AT_DESTINATION);

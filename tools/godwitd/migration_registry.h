@@ -53,6 +53,7 @@ class MigrationRegistry {
     absl::Status cancel(const std::string& name);
     // As SourceMigration's.
     absl::Status switch_to_postcopy(const std::string& name);
+    absl::Status proceed(const std::string& name);
     absl::Status resume(const std::string& name);
     // What an operator says of a guest in doubt; `confirm` is the VM's name. The destination is
     // asked once more. Errors: InvalidArgument, FailedPrecondition; nothing has changed then.

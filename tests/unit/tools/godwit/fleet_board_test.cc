@@ -66,6 +66,52 @@ TEST(FleetBoard, WithoutALimitThereAreNoSharesAndATinyOneStaysALimit) {
     EXPECT_EQ(tiny.share(), 1024U) << "0 would be no limit";
 }
 
+v1::MigrationEvent in_phase(const char* phase) {
+    v1::MigrationEvent event;
+    event.set_phase(phase);
+    return event;
+}
+
+TEST(FleetBoard, AGangProceedsOnceAllAreReadyWhateverElseTheySay) {
+    FleetBoard board({"a", "b"}, 2, 0);
+    board.begin();
+    EXPECT_EQ(board.gang_step(), GangStep::kWait);
+    board.event(0, in_phase("ready"));
+    board.event(0, in_phase("rounds"));
+    board.event(1, in_phase("rounds"));
+    EXPECT_EQ(board.gang_step(), GangStep::kWait);
+    board.event(1, in_phase("ready"));
+    EXPECT_EQ(board.gang_step(), GangStep::kProceed);
+}
+
+TEST(FleetBoard, AGangStaysOnceOneCanNotCome) {
+    FleetBoard board({"a", "b"}, 2, 0);
+    board.begin();
+    board.event(0, in_phase("ready"));
+    board.event(1, in_phase("ready"));
+    board.end(1, ended(v1::OUTCOME_FAILED, v1::GUEST_AT_SOURCE));
+    EXPECT_EQ(board.gang_step(), GangStep::kAbandon);
+}
+
+TEST(FleetBoard, TheOutageIsFromTheFirstPauseToTheLastResume) {
+    const auto stopped = [](double unix_ms, double downtime_ms, double verify_ms) {
+        v1::MigrationReport report;
+        report.set_outcome(v1::OUTCOME_DONE);
+        report.set_guest_at(v1::GUEST_AT_DESTINATION);
+        report.set_stopped_unix_ms(unix_ms);
+        report.set_downtime_ms(downtime_ms);
+        report.set_verify_ms(verify_ms);
+        return end_of(report);
+    };
+    FleetBoard board({"a", "b", "c"}, 3, 0);
+    board.begin();
+    board.end(0, stopped(1e12 + 40, 10, 0));
+    EXPECT_FALSE(board.outage_ms().has_value()) << "one guest is no group";
+    board.end(1, stopped(1e12, 20, 35));
+    board.end(2, ended(v1::OUTCOME_FAILED, v1::GUEST_AT_SOURCE));
+    EXPECT_EQ(board.outage_ms(), 55);
+}
+
 TEST(FleetBoard, AStopEndsTheWaitingOnlyAndTheirGuestsAreAtTheSource) {
     FleetBoard board({"a", "b", "c"}, 1, 0);
     board.begin();
