@@ -172,8 +172,9 @@ TEST_F(Gang, StaysWhereItIsWhenOneCanNotCome) {
     for (const json& guest : group["guests"]) {
         EXPECT_EQ(guest["guest_at"], "source") << guest;
         EXPECT_EQ(guest["retry_safe"], true) << guest;
-        if (guest["vm"] != "v1")
+        if (guest["vm"] != "v1") {
             EXPECT_EQ(guest["reason"], "v1 can't come, and they belong together");
+        }
     }
     for (const std::string& name : names_) expect_alive_and_well(a, name, 100);
     expect_alive_and_well(b, "v1", 100);
