@@ -25,7 +25,7 @@ namespace {
 using Action = std::function<ExitCode(AgentClient&)>;
 
 ExitCode print_json(const google::protobuf::Message& message) {
-    std::cout << to_json(message).dump(2) << std::endl;
+    std::cout << json_text(to_json(message)) << std::endl;
     return ExitCode::kDone;
 }
 
