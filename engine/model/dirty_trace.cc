@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <span>
 #include <string_view>
 
@@ -110,6 +111,12 @@ uint64_t TraceHeader::page_count() const {
     return sum;
 }
 
+absl::Status trace_not_written() {
+    constexpr const char* kWhat = "Cannot write the dirty trace";
+    return absl::DataLossError(errno == 0 ? kWhat
+                                          : std::string(errno_status(errno, kWhat).message()));
+}
+
 absl::StatusOr<TraceWriter> TraceWriter::begin(std::ostream& out, const TraceHeader& header) {
     GODWIT_RETURN_IF_ERROR(check_header(header));
     std::string bytes(kTraceMagic);
@@ -119,8 +126,9 @@ absl::StatusOr<TraceWriter> TraceWriter::begin(std::ostream& out, const TraceHea
     append(bytes, header.touched_pages);
     for (const uint64_t pages : header.block_pages) append(bytes, pages);
     append(bytes, checksum_of(bytes));
+    errno = 0;
     out << bytes;
-    if (!out) return absl::DataLossError("Cannot write the dirty trace");
+    if (!out) return trace_not_written();
     return TraceWriter(out, header.page_count());
 }
 
@@ -159,8 +167,9 @@ absl::Status TraceWriter::put(uint8_t kind, uint64_t time_ns, uint64_t count,
     append(bytes, count);
     bytes += body;
     append(bytes, checksum_of(bytes));
+    errno = 0;
     *out_ << bytes;
-    if (!*out_) return absl::DataLossError("Cannot write the dirty trace");
+    if (!*out_) return trace_not_written();
     return absl::OkStatus();
 }
 

@@ -50,6 +50,9 @@ struct DirtyRecord {
 inline constexpr uint64_t kMostTracePages = uint64_t{1} << 32;  // 16 TiB of RAM
 inline constexpr uint32_t kMostTraceBody = 64U << 20;           // bytes of one record's runs
 
+// DataLoss for a stream that has just failed, with the reason that its last system call left.
+absl::Status trace_not_written();
+
 // Not thread-safe. After an error the file is unusable.
 class TraceWriter {
   public:

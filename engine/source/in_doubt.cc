@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "engine/base/log.h"
+#include "engine/base/wait.h"
 
 namespace godwit {
 namespace {
@@ -40,6 +41,11 @@ std::optional<Fate> OperatorsWord::said() const {
 void OperatorsWord::wait(Duration limit, const std::stop_token& stop) const {
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, stop, limit, [this] { return fate_.has_value(); });
+}
+
+bool is_guest_here(const std::weak_ptr<Vm>& guest) {
+    const std::shared_ptr<Vm> vm = guest.lock();
+    return vm && !wait_readable(vm->gone_fd(), -1, Clock::system().now()).ok();
 }
 
 std::string operators_word_text(Fate fate) {

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <stop_token>
 #include <string>
 
 #include "engine/base/clock.h"
+#include "engine/guest/hypervisor.h"
 #include "engine/source/transfer_client.h"
 
 namespace godwit {
@@ -39,6 +41,10 @@ class OperatorsWord {
     std::optional<Fate> fate_;               // guarded by mutex_
     std::optional<MonotonicTime> asked_at_;  // the same: when the destination asked last
 };
+
+// Whether there is a guest here that could be given back: its QEMU has not ended. Where it has,
+// what the destination holds is the only copy. Never blocks.
+bool is_guest_here(const std::weak_ptr<Vm>& guest);
 
 // The reason in the report.
 std::string operators_word_text(Fate fate);

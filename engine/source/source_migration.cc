@@ -76,7 +76,8 @@ SourceMigration::SourceMigration(MigrationSettings settings, SourceDependencies 
       dependencies_(std::move(dependencies)),
       vm_name_(dependencies_.vm->spec().name()),
       signals_(settings_.streams == kAutoStreams ? AutoStreams::kMost : settings_.streams),
-      limiter_(settings_.bandwidth_bytes_per_s) {}
+      limiter_(settings_.bandwidth_bytes_per_s),
+      guest_(dependencies_.vm) {}
 
 absl::Status SourceMigration::cancel() {
     // Held until the cancel is seen too: who finds ABORT in the word learns here whose it is.
@@ -443,6 +444,7 @@ void SourceMigration::finish_dead(SourceContext& context, const std::string& det
 
 void SourceMigration::finish_at_destination(SourceContext& context) {
     v1::MigrationReport& report = context.report;
+    resumed_there_ = true;
     context.at_step(step::kResumedSeen);
     report.set_wire_bytes(context.streams->sent_bytes());
     report.set_outcome(v1::OUTCOME_DONE);
@@ -453,9 +455,16 @@ void SourceMigration::finish_at_destination(SourceContext& context) {
     context.streams->shutdown();
 }
 
-// To the disk, before anything is done about it: a successor must not ask again.
-void SourceMigration::note_resolution(SourceContext& context, Fate fate) const {
+// To the disk, before anything is done about it: a successor must not ask again. Where the guest's
+// QEMU has ended here nothing is given back: a destination that has all pages may go on with it.
+void SourceMigration::note_resolution(SourceContext& context, Fate fate) {
     spdlog::warn("migration {}: {}", settings_.id, operators_word_text(fate));
+    if (fate == Fate::kRefused) {
+        if (!context.record.postcopy() && !is_guest_here(guest_) &&
+            !signals_.seen().moved_by_others)
+            return;
+        given_back_ = true;
+    }
     context.record.set_resolution(fate == Fate::kAtDestination ? v1::RESOLUTION_AT_DESTINATION
                                                                : v1::RESOLUTION_AT_SOURCE);
     if (const absl::Status status =
@@ -474,7 +483,11 @@ absl::Status SourceMigration::resolve(Fate fate) {
     return absl::OkStatus();
 }
 
-bool SourceMigration::given_back() { return operators_word_.given_back() && !resumed_there_; }
+bool SourceMigration::given_back() {
+    const bool said = operators_word_.given_back();
+    if (resumed_there_) return false;
+    return given_back_ || (said && is_guest_here(guest_));
+}
 
 // Nobody may start a second guest from this QEMU.
 void SourceMigration::kill_guest(SourceContext& context) {

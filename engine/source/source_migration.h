@@ -82,7 +82,8 @@ class SourceMigration {
     // An operator says where the guest is. Errors: FailedPrecondition when it is not in doubt, or
     // can be at the destination only once that has answered (its last pages are here).
     absl::Status resolve(Fate fate);
-    // The destination asks whether that was said, and the guest is to run here.
+    // The destination asks whether that was said, and the guest runs here or will. False where its
+    // QEMU had ended before it could.
     bool given_back();
 
     // Limits all streams together from now on; 0: no limit. Of no effect once it has ended.
@@ -107,7 +108,7 @@ class SourceMigration {
     absl::Status give_back(SourceContext& context, const std::stop_token& stop);
     void finish_at_destination(SourceContext& context);
     void kill_guest(SourceContext& context);
-    void note_resolution(SourceContext& context, Fate fate) const;
+    void note_resolution(SourceContext& context, Fate fate);
     // Post-copy, once COMMIT was sent.
     void drain(SourceContext& context, Handover& handover, const std::stop_token& stop);
     void note_resumed(SourceContext& context, Handover& handover, MonotonicTime at);
@@ -132,6 +133,8 @@ class SourceMigration {
     std::atomic<bool> switch_requested_{false};
     std::atomic<bool> is_held_{false};
     OperatorsWord operators_word_;
+    const std::weak_ptr<Vm> guest_;        // of dependencies_, for other threads
+    std::atomic<bool> given_back_{false};  // by an operator, with a guest here
     std::mutex drain_mutex_;
     std::shared_ptr<Drain> drain_;  // guarded by drain_mutex_
     bool live_over_ = false;        // the same: too late to switch

@@ -9,7 +9,6 @@ namespace {
 
 constexpr Duration kConnectLimit = std::chrono::seconds(5);
 constexpr Duration kCallLimit = std::chrono::seconds(5);
-constexpr Duration kGivenBackLimit = std::chrono::seconds(2);
 
 void set_deadline(grpc::ClientContext& context, Duration limit) {
     context.set_deadline(std::chrono::system_clock::now() + limit);
@@ -73,15 +72,23 @@ absl::StatusOr<v1::ReconnectResponse> TransferClient::reconnect(const std::strin
     return annotate(from_grpc(status), fmt::format("The destination {}", peer_.to_string()));
 }
 
-absl::StatusOr<bool> TransferClient::given_back(const std::string& migration_id) {
-    grpc::ClientContext context;
-    set_deadline(context, kGivenBackLimit);
+absl::StatusOr<bool> TransferClient::given_back(const std::string& migration_id, Duration limit) {
+    const auto deadline = std::chrono::system_clock::now() +
+                          std::chrono::duration_cast<std::chrono::milliseconds>(limit);
     v1::GivenBackRequest request;
     request.set_migration_id(migration_id);
-    v1::GivenBackResponse response;
-    const grpc::Status status = stub_->GivenBack(&context, request, &response);
-    if (status.ok()) return response.given_back();
-    return annotate(from_grpc(status), fmt::format("The source {}", peer_.to_string()));
+    while (true) {
+        grpc::ClientContext context;
+        context.set_deadline(deadline);
+        context.set_wait_for_ready(true);
+        v1::GivenBackResponse response;
+        const grpc::Status status = stub_->GivenBack(&context, request, &response);
+        if (status.ok()) return response.given_back();
+        // An answer that was lost with its connection is asked for again.
+        if (status.error_code() != grpc::StatusCode::UNAVAILABLE ||
+            std::chrono::system_clock::now() >= deadline)
+            return annotate(from_grpc(status), fmt::format("The source {}", peer_.to_string()));
+    }
 }
 
 }  // namespace godwit

@@ -21,8 +21,8 @@ class TransferClient {
     absl::Status abort(const std::string& migration_id, const std::string& reason);
     absl::StatusOr<v1::QueryResponse> query(const std::string& migration_id);
     absl::StatusOr<v1::ReconnectResponse> reconnect(const std::string& migration_id);
-    // Asked of a source. Does not wait long: a guest stands still meanwhile.
-    absl::StatusOr<bool> given_back(const std::string& migration_id);
+    // Asked of a source; one that does not answer yet is waited for. Errors: gRPC's.
+    absl::StatusOr<bool> given_back(const std::string& migration_id, Duration limit);
 
     [[nodiscard]] const HostPort& peer() const { return peer_; }
 

@@ -183,6 +183,29 @@ TEST_F(SomeVms, ShareABandwidthAndTheLastOneHasItAll) {
     EXPECT_EQ(limit("v1"), uint64_t{64} << 20);
 }
 
+TEST_F(SomeVms, ThatDoNotAllFitIntoTheMemoryMountAreRefusedBeforeTheyMove) {
+    for (const char* name : {"v0", "v1"})
+        ASSERT_NO_FATAL_FAILURE(start_guest(
+            a, {.name = name, .accel = accel_here(), .append = "ws=96M rate=100 sweep=0"}));
+    ASSERT_NO_FATAL_FAILURE(start(b, {"v2"}));  // the mount is there as long as it is used
+    const CommandResult sized =
+        run_command({"mount", "-o", "remount,size=192M", b.state_dir() + "/ram-thp"});
+    ASSERT_EQ(sized.exit_code, 0) << sized.err;
+    const CommandResult result =
+        a.cli(words({"--vms", "v0,v1", "--schedule", "parallel", "--bandwidth", "32MiB/s",
+                     "--compress", "off", "--strategy", "precopy", "--json"}));
+    EXPECT_EQ(result.exit_code, 1) << result.err;
+    const json group = json_of(result);
+    EXPECT_EQ(group["done"], 1) << result.err;
+    for (const char* name : {"v0", "v1"}) {
+        const json guest = guest_of(group, name);
+        expect_alive_and_well(guest["outcome"] == "done" ? b : a, name, 100);
+        if (guest["outcome"] == "done") continue;
+        EXPECT_EQ(guest["outcome"], "refused");
+        EXPECT_THAT(guest["reason"].get<std::string>(), HasSubstr("for others on their way"));
+    }
+}
+
 TEST_F(SomeVms, AnAgentThatDiesEndsTheGroupAndSaysHowToFindOut) {
     ASSERT_NO_FATAL_FAILURE(start(a));
     BackgroundCommand moving = a.cli_in_background(words(

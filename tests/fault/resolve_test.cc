@@ -134,6 +134,37 @@ TEST_P(ResolveToSource, IsKnownToADestinationThatComesBackWithItsGuest) {
     expect_moves(a, b);
 }
 
+// The operator was wrong about the source as well: its QEMU has ended, and the destination's copy
+// is the only one.
+class ResolveToASourceWithoutItsGuest : public Resolve,
+                                        public ::testing::WithParamInterface<bool> {};
+
+TEST_P(ResolveToASourceWithoutItsGuest, LeavesItToTheDestination) {
+    hold(b, step::kContNoted);
+    BackgroundCommand command = begin_migration(kByPrecopy);
+    await_held(b);
+    b.end(SIGKILL);
+    await_doubt();
+    const bool to_a_successor = GetParam();
+    if (to_a_successor) a.end(SIGKILL);
+    for (const pid_t qemu : a.qemu_pids()) kill_process(qemu);
+    if (to_a_successor) {
+        bring_back(a);
+        await_doubt();
+    }
+    EXPECT_EQ(resolve("source").exit_code, 0);
+    expect_report({.exit_code = 6, .outcome = "guest-died", .words = {kOperatorSaid}}, "none");
+    bring_back(a);  // whoever answers is not who heard the operator
+    bring_back(b);
+    expect_only_at(b, a);
+    expect_moves(b, a);
+}
+
+INSTANTIATE_TEST_SUITE_P(Of, ResolveToASourceWithoutItsGuest, ::testing::Bool(),
+                         [](const auto& test) {
+                             return std::string(test.param ? "ASuccessor" : "WhoWasInDoubt");
+                         });
+
 // The agent that was in doubt has ended; its successor is.
 TEST_P(ResolveToSource, IsHeardByASuccessorInDoubt) {
     BackgroundCommand command = lose_b(step::kCommitCame, GetParam() ? kByPostcopy : kByPrecopy);

@@ -9,6 +9,7 @@
 #include "tools/godwit/fleet_plan.h"
 #include "tools/godwit/fleet_run.h"
 #include "tools/godwit/migrate_command.h"
+#include "tools/godwit/render.h"
 #include "transport/control/error_detail.h"
 
 namespace godwit {
@@ -17,8 +18,14 @@ namespace {
 // Long enough to see whether pages are written again and again; a second before anything moves.
 constexpr uint64_t kSampleWindowsUs[] = {100'000, 300'000, 1'000'000};
 
+bool is_interrupted(const Interrupts& interrupts) {
+    return wait_readable(interrupts.fd(), -1, Clock::system().now()).ok();
+}
+
+// Goes no further once it is interrupted.
 std::vector<FleetSample> sample_fleet(AgentClient& agent, const std::vector<std::string>& names,
-                                      const v1::ListVmsResponse& vms, const std::string& tracker) {
+                                      const v1::ListVmsResponse& vms, const std::string& tracker,
+                                      const Interrupts& interrupts) {
     std::vector<FleetSample> samples;
     for (const std::string& name : names) {
         FleetSample sample{.vm = name, .rate = absl::UnknownError("not measured")};
@@ -26,7 +33,8 @@ std::vector<FleetSample> sample_fleet(AgentClient& agent, const std::vector<std:
             if (vm.spec().name() == name) sample.memory_bytes = vm.spec().memory_bytes();
         samples.push_back(std::move(sample));
     }
-    for (size_t begin = 0; begin < samples.size(); begin += kMostAtATime) {
+    for (size_t begin = 0; begin < samples.size() && !is_interrupted(interrupts);
+         begin += kMostAtATime) {
         std::vector<std::jthread> threads;
         for (size_t i = begin; i < std::min(begin + kMostAtATime, samples.size()); ++i)
             threads.emplace_back([&, i] {
@@ -42,11 +50,14 @@ std::vector<FleetSample> sample_fleet(AgentClient& agent, const std::vector<std:
 
 absl::StatusOr<FleetOrder> order_by_model(AgentClient& agent, const FleetOptions& options,
                                           const std::vector<std::string>& names,
-                                          const v1::ListVmsResponse& vms) {
+                                          const v1::ListVmsResponse& vms,
+                                          const Interrupts& interrupts) {
     if (!options.json)
         std::cerr << fmt::format("seeing for 1 s what {} VMs write", names.size()) << std::endl;
     const std::vector<FleetSample> samples =
-        sample_fleet(agent, names, vms, options.request.tracker());
+        sample_fleet(agent, names, vms, options.request.tracker(), interrupts);
+    // Nothing will begin: FleetRun sees the interrupt first.
+    if (is_interrupted(interrupts)) return plain_order(names, false, options.parallel);
     for (const FleetSample& sample : samples)
         if (!sample.rate.ok() && !options.json)
             std::cerr << fmt::format("{} counts as full and idle: {}", sample.vm,
@@ -66,8 +77,8 @@ ExitCode refuse_fleet(const absl::Status& status, bool json) {
 void print_fleet(const FleetRun& run, const FleetOrder& order, const FleetOptions& options,
                  FleetTimes times) {
     if (options.json)
-        std::cout << fleet_json(run.board(), order, options.gang ? "gang" : options.schedule, times)
-                         .dump(2)
+        std::cout << json_text(fleet_json(run.board(), order,
+                                          options.gang ? "gang" : options.schedule, times))
                   << std::endl;
     else
         std::cout << fleet_summary(run.board(), order, times) << std::flush;
@@ -95,7 +106,7 @@ ExitCode run_fleet(AgentClient& agent, const FleetOptions& options) {
         options.gang ? gang_order(fleet->names)
                      : plain_order(fleet->names, options.schedule == "serial", options.parallel);
     if (options.schedule == "auto" && !options.gang) {
-        order = order_by_model(agent, options, fleet->names, *vms);
+        order = order_by_model(agent, options, fleet->names, *vms, interrupts);
         times.sampling = Clock::system().now() - before;
     }
     if (!order.ok()) return refuse_fleet(order.status(), options.json);

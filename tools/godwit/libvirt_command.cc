@@ -16,7 +16,7 @@ namespace godwit {
 namespace {
 
 ExitCode refuse(const LibvirtWords& words, const absl::Status& status) {
-    if (*words.json) std::cout << error_json(status).dump(2) << std::endl;
+    if (*words.json) std::cout << json_text(error_json(status)) << std::endl;
     std::cerr << fmt::format("godwit: {}\n", std::string(status.message()));
     return ExitCode::kRefused;
 }
@@ -86,11 +86,10 @@ absl::StatusOr<std::string> changed_xml(const LibvirtWords& words, const std::st
 ExitCode print_change(const LibvirtWords& words, bool changed, const std::string& difference,
                       const std::string& what) {
     if (*words.json)
-        std::cout << nlohmann::ordered_json{{"domain", words.domain},
-                                            {"changed", changed},
-                                            {"difference", difference},
-                                            {"message", what}}
-                         .dump(2)
+        std::cout << json_text({{"domain", words.domain},
+                                {"changed", changed},
+                                {"difference", difference},
+                                {"message", what}})
                   << std::endl;
     else
         std::cout << difference << what << "\n";
@@ -109,12 +108,11 @@ ExitCode libvirt_check(const LibvirtWords& words) {
     const bool runs = ::virDomainIsActive(found->domain.get()) == 1;
     const ExitCode code = problems->empty() ? ExitCode::kDone : ExitCode::kRefused;
     if (*words.json) {
-        std::cout << nlohmann::ordered_json{{"domain", ::virDomainGetName(found->domain.get())},
-                                            {"running", runs},
-                                            {"can_be_moved", problems->empty()},
-                                            {"problems", *problems},
-                                            {"notes", *notes}}
-                         .dump(2)
+        std::cout << json_text({{"domain", ::virDomainGetName(found->domain.get())},
+                                {"running", runs},
+                                {"can_be_moved", problems->empty()},
+                                {"problems", *problems},
+                                {"notes", *notes}})
                   << std::endl;
         return code;
     }

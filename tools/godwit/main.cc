@@ -24,7 +24,7 @@ namespace godwit {
 namespace {
 
 ExitCode print_json(const google::protobuf::Message& message) {
-    std::cout << to_json(message).dump(2) << std::endl;
+    std::cout << json_text(to_json(message)) << std::endl;
     return ExitCode::kDone;
 }
 

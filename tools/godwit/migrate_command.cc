@@ -50,14 +50,14 @@ class ProgressPrinter {
 }  // namespace
 
 ExitCode print_error(const absl::Status& status, bool json) {
-    if (json) std::cout << error_json(status).dump(2) << std::endl;
+    if (json) std::cout << json_text(error_json(status)) << std::endl;
     std::cerr << "godwit: " << status.message() << std::endl;
     return exit_code_of(status);
 }
 
 ExitCode print_report(const v1::MigrationReport& report, bool json) {
     if (json)
-        std::cout << to_json(report).dump(2) << std::endl;
+        std::cout << json_text(to_json(report)) << std::endl;
     else if (report.rounds_size() > 0 || report.outcome() == v1::OUTCOME_DONE)
         std::cout << summary(report) << std::flush;
     if (report.outcome() == v1::OUTCOME_RUNNING) {
@@ -129,7 +129,7 @@ ExitCode run_migrate(AgentClient& agent, const v1::MigrateRequest& request, bool
                      bool json) {
     const absl::StatusOr<std::string> id = agent.migrate(request);
     if (!id.ok()) {
-        if (json) std::cout << error_json(id.status()).dump(2) << std::endl;
+        if (json) std::cout << json_text(error_json(id.status())) << std::endl;
         std::cerr << "godwit: " << refusal(id.status(), request.vm()) << std::endl;
         return detail_of(id.status()) ? exit_code_of(id.status()) : ExitCode::kNeedsOperator;
     }

@@ -8,12 +8,12 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
-#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "engine/base/wait.h"
 #include "tools/godwit/interrupts.h"
 #include "tools/godwit/migrate_command.h"
+#include "tools/godwit/render.h"
 #include "tools/godwit/trace_recorder.h"
 #include "transport/control/error_detail.h"
 
@@ -96,17 +96,16 @@ void print_recording(const TraceRecorder& recorder, const RecordingEnd& end,
     const v1::DirtyRecordingStart& start = recorder.start();
     const double recorded_ms = static_cast<double>(recorder.time_ns()) / 1e6;
     if (options.json)
-        std::cout << nlohmann::ordered_json{{"vm", start.vm()},
-                                            {"trace", options.path},
-                                            {"tracker", start.tracker()},
-                                            {"tracker_reason", start.tracker_reason()},
-                                            {"recorded_ms", recorded_ms},
-                                            {"sets", recorder.sets()},
-                                            {"dirty_pages", recorder.dirty_pages()},
-                                            {"touched_pages", start.touched_pages()},
-                                            {"ended", end.word},
-                                            {"reason", end.reason}}
-                         .dump(2)
+        std::cout << json_text({{"vm", start.vm()},
+                                {"trace", options.path},
+                                {"tracker", start.tracker()},
+                                {"tracker_reason", start.tracker_reason()},
+                                {"recorded_ms", recorded_ms},
+                                {"sets", recorder.sets()},
+                                {"dirty_pages", recorder.dirty_pages()},
+                                {"touched_pages", start.touched_pages()},
+                                {"ended", end.word},
+                                {"reason", end.reason}})
                   << std::endl;
     else
         std::cout << fmt::format(

@@ -168,6 +168,10 @@ nlohmann::ordered_json error_json(const absl::Status& error) {
     return object;
 }
 
+std::string json_text(const nlohmann::ordered_json& json) {
+    return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 std::string vm_table(const v1::ListVmsResponse& vms) {
     std::string text = fmt::format("{:<24} {:<12} {:>5} {:>12} {:<6} {:>8}  {}\n", "NAME", "STATE",
                                    "VCPUS", "MEMORY", "ACCEL", "PID", "MIGRATION");

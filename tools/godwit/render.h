@@ -21,6 +21,9 @@ std::string verdict(const v1::MigrationReport& report);
 std::string refusal(const absl::Status& error, const std::string& vm);
 // An error as an object: error, reason, guest_at, retry_safe (the last two only when known).
 nlohmann::ordered_json error_json(const absl::Status& error);
+// What --json prints. Of names that are no UTF-8 (a path, a word of the command line) it has
+// U+FFFD.
+std::string json_text(const nlohmann::ordered_json& json);
 std::string vm_table(const v1::ListVmsResponse& vms);
 std::string migration_table(const v1::ListMigrationsResponse& migrations);
 std::string vm_text(const v1::VmInfo& vm);

@@ -1,5 +1,6 @@
 #include "tools/godwit/trace_recorder.h"
 
+#include <cerrno>
 #include <utility>
 
 namespace godwit {
@@ -63,8 +64,9 @@ absl::Status TraceRecorder::add(const v1::DirtySet& set) {
     const DirtyRecord record = std::exchange(record_, {});
     end_ = 0;
     GODWIT_RETURN_IF_ERROR(writer_->add(record));
+    errno = 0;
     out_.flush();  // whoever looks at the file sees it grow
-    if (!out_) return absl::DataLossError("Cannot write the dirty trace");
+    if (!out_) return trace_not_written();
     ++sets_;
     dirty_pages_ += record.page_count;
     time_ns_ = record.time_ns;
@@ -74,8 +76,9 @@ absl::Status TraceRecorder::add(const v1::DirtySet& set) {
 absl::Status TraceRecorder::finish() {
     if (sets_ == 0) return absl::FailedPreconditionError("nothing was recorded yet");
     GODWIT_RETURN_IF_ERROR(writer_->finish());
+    errno = 0;
     out_.flush();
-    return out_ ? absl::OkStatus() : absl::DataLossError("Cannot write the dirty trace");
+    return out_ ? absl::OkStatus() : trace_not_written();
 }
 
 }  // namespace godwit

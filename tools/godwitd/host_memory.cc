@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 #include <linux/magic.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <fstream>
 #include <set>
@@ -34,7 +36,23 @@ absl::Status check_fits(Bytes guest_memory, const HostMemory& host, bool overcom
                     format_bytes(guest_memory), format_bytes(host.total)));
 }
 
-absl::Status check_mounts_have_room(std::span<const RamBlock> blocks, Bytes to_come) {
+Bytes still_to_come(std::span<const RamBlock> guest, Bytes touched,
+                    std::span<const RamBlock> blocks) {
+    Bytes there = 0;
+    bool same_mount = false;
+    for (const RamBlock& block : guest) {
+        same_mount |= std::any_of(blocks.begin(), blocks.end(), [&](const RamBlock& other) {
+            return other.device == block.device;
+        });
+        struct stat file {};
+        if (::fstat(block.file.get(), &file) == 0)
+            there += static_cast<Bytes>(file.st_blocks) * 512;
+    }
+    return same_mount && touched > there ? touched - there : 0;
+}
+
+absl::Status check_mounts_have_room(std::span<const RamBlock> blocks, Bytes to_come,
+                                    Bytes promised) {
     Bytes left = 0;
     std::set<dev_t> seen;
     for (const RamBlock& block : blocks) {
@@ -45,11 +63,15 @@ absl::Status check_mounts_have_room(std::span<const RamBlock> blocks, Bytes to_c
         if (fs.f_type != TMPFS_MAGIC || fs.f_blocks == 0) return absl::OkStatus();
         left += fs.f_bavail * static_cast<Bytes>(fs.f_bsize);
     }
-    if (blocks.empty() || to_come <= left) return absl::OkStatus();
+    if (blocks.empty() || (promised <= left && to_come <= left - promised)) return absl::OkStatus();
+    const std::string of_others =
+        promised == 0
+            ? ""
+            : fmt::format(" ({} of that for others on their way)", format_bytes(promised));
     return absl::ResourceExhaustedError(fmt::format(
-        "No room: the VM has touched {}, and {} are left on the tmpfs of {}: mount it with "
+        "No room: the VM has touched {}, and {} are left on the tmpfs of {}{}: mount it with "
         "more (mount -o remount,size=…)",
-        format_bytes(to_come), format_bytes(left), blocks.front().path));
+        format_bytes(to_come), format_bytes(left), blocks.front().path, of_others));
 }
 
 }  // namespace godwit

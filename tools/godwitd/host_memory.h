@@ -22,8 +22,14 @@ absl::StatusOr<HostMemory> read_host_memory();
 absl::Status check_fits(Bytes guest_memory, const HostMemory& host, bool overcommit);
 
 // Whether the mounts of these files, which are empty, have room for the pages that are to come: a
-// guest whose last pages follow it could not be given back when a mount is full. Only tmpfs tells;
-// hugetlbfs has reserved its pages by then. Errors: ResourceExhausted, statfs's.
-absl::Status check_mounts_have_room(std::span<const RamBlock> blocks, Bytes to_come);
+// guest whose last pages follow it could not be given back when a mount is full. `promised` is what
+// other guests will still take. Only tmpfs tells; hugetlbfs has reserved its pages by then. Errors:
+// ResourceExhausted, statfs's.
+absl::Status check_mounts_have_room(std::span<const RamBlock> blocks, Bytes to_come,
+                                    Bytes promised);
+
+// What a guest of which `touched` bytes are to come will still take of the mounts of `blocks`.
+Bytes still_to_come(std::span<const RamBlock> guest, Bytes touched,
+                    std::span<const RamBlock> blocks);
 
 }  // namespace godwit

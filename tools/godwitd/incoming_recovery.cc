@@ -16,6 +16,8 @@ namespace {
 constexpr Duration kResumeLimit = std::chrono::seconds(10);
 constexpr Duration kKillLimit = std::chrono::seconds(10);
 constexpr Duration kResumeAgain = std::chrono::seconds(1);
+// The guest stands still meanwhile. Agents that were restarted together are there within a second.
+constexpr Duration kAskSourceLimit = std::chrono::seconds(2);
 
 // Before something is tried again. False when `stop` was asked for.
 bool pause(const std::stop_token& stop) {
@@ -108,7 +110,7 @@ bool IncomingRegistry::was_given_back(const v1::JournalRecord& record) {
     const absl::StatusOr<HostPort> source = parse_host_port(record.peer());
     if (!vm || !source.ok()) return false;
     const absl::StatusOr<bool> given_back =
-        TransferClient(*source).given_back(record.migration_id());
+        TransferClient(*source).given_back(record.migration_id(), kAskSourceLimit);
     if (!given_back.ok())
         spdlog::warn(
             "migration {}: cannot ask the source whether it runs the guest by now, so it runs here "

@@ -129,43 +129,56 @@ PrepareRefusal IncomingRegistry::prepare_new(const v1::PrepareRequest& request,
     if (const absl::Status status = vms_.reserve(name, request.migration_id()); !status.ok())
         return refuse("NAME_TAKEN", status);
 
-    absl::StatusOr<std::unique_ptr<IncomingMigration>> incoming =
+    absl::StatusOr<std::unique_ptr<IncomingMigration>> started =
         IncomingMigration::start(request, dependencies_of(id));
-    if (!incoming.ok()) {
+    if (!started.ok()) {
         vms_.settle(name, id, nullptr);
         const std::lock_guard lock(mutex_);
         v1::QueryResponse refused;
         refused.set_state(v1::INCOMING_STATE_REFUSED);
-        refused.set_detail(std::string(incoming.status().message()));
+        refused.set_detail(std::string(started.status().message()));
         keep_answer(id, refused);
-        return refuse("START_FAILED", incoming.status());
+        return refuse("START_FAILED", started.status());
     }
-    vms_.settle(name, id, (*incoming)->vm());
-    const auto blocks = (*incoming)->vm()->ram_blocks();
+    const std::shared_ptr<IncomingMigration> incoming = *std::move(started);
+    vms_.settle(name, id, incoming->vm());
+    const auto blocks = incoming->vm()->ram_blocks();
     bool same = blocks.size() == static_cast<size_t>(request.blocks_size());
     for (int i = 0; same && i < request.blocks_size(); ++i)
         same = blocks[i].name == request.blocks(i).name() &&
                blocks[i].size == request.blocks(i).size_bytes();
     if (!same) {
-        (*incoming)->abort("RAM layout differs").IgnoreError();
+        incoming->abort("RAM layout differs").IgnoreError();
         return refuse("RAM_LAYOUT", absl::FailedPreconditionError(
                                         "The RAM blocks differ from the source's: the two agents "
                                         "lay out this VM's memory differently"));
     }
-    if (const absl::Status room = check_mounts_have_room(blocks, request.touched_bytes());
-        !room.ok()) {
-        (*incoming)->abort(std::string(room.message())).IgnoreError();
+    if (const absl::Status room = admit(request, incoming); !room.ok()) {
+        incoming->abort(std::string(room.message())).IgnoreError();
         return refuse("NO_ROOM", room);
     }
-    response.set_session_token(std::string(
-        reinterpret_cast<const char*>((*incoming)->token().data()), (*incoming)->token().size()));
-    response.set_data_port((*incoming)->data_port());
+    response.set_session_token(std::string(reinterpret_cast<const char*>(incoming->token().data()),
+                                           incoming->token().size()));
+    response.set_data_port(incoming->data_port());
     response.set_prepare_ms(to_ms(Clock::system().now() - begin));
     response.set_hypervisor_version(options_.hypervisor_version);
-    response.set_postcopy_problem((*incoming)->postcopy_problem());
-    const std::lock_guard lock(mutex_);
-    incoming_[request.migration_id()] = std::move(*incoming);
+    response.set_postcopy_problem(incoming->postcopy_problem());
     return {};
+}
+
+absl::Status IncomingRegistry::admit(const v1::PrepareRequest& request,
+                                     const std::shared_ptr<IncomingMigration>& incoming) {
+    const auto blocks = incoming->vm()->ram_blocks();
+    const std::lock_guard lock(mutex_);
+    Bytes promised = 0;
+    for (const auto& [id, touched] : touched_)
+        if (const auto other = incoming_.find(id);
+            other != incoming_.end() && !other->second->ended())
+            promised += still_to_come(other->second->vm()->ram_blocks(), touched, blocks);
+    GODWIT_RETURN_IF_ERROR(check_mounts_have_room(blocks, request.touched_bytes(), promised));
+    incoming_[request.migration_id()] = incoming;
+    touched_[request.migration_id()] = request.touched_bytes();
+    return absl::OkStatus();
 }
 
 IncomingMigration::Dependencies IncomingRegistry::dependencies_of(const std::string& id) {
@@ -200,6 +213,7 @@ void IncomingRegistry::sweep() {
         if (entry->second->ended()) {
             keep_answer(entry->first, state);
             ended.push_back(std::move(entry->second));
+            touched_.erase(entry->first);
             entry = incoming_.erase(entry);
         } else {
             ++entry;

@@ -73,6 +73,9 @@ class IncomingRegistry {
     absl::Status take_up_drain(const v1::JournalRecord& record, const std::shared_ptr<Vm>& vm);
     void take_up_drain_again(v1::JournalRecord record, const std::shared_ptr<Vm>& vm,
                              const std::stop_token& stop);
+    // Takes `incoming` in, unless its memory mounts are too small for it and those on their way.
+    absl::Status admit(const v1::PrepareRequest& request,
+                       const std::shared_ptr<IncomingMigration>& incoming);
     IncomingMigration::Dependencies dependencies_of(const std::string& id);
     void note_arrival(v1::JournalRecord record, Vm& vm);
     void resume_committed(v1::JournalRecord record, Vm& vm, const std::stop_token& stop);
@@ -85,8 +88,9 @@ class IncomingRegistry {
     std::mutex mutex_;
     // Guarded by mutex_:
     std::map<std::string, std::shared_ptr<IncomingMigration>> incoming_;
-    std::set<std::string> preparing_;   // ids
-    std::set<std::string> recovering_;  // drains that could not be taken up yet
+    std::map<std::string, Bytes> touched_;  // by id, of those of incoming_ that were prepared here
+    std::set<std::string> preparing_;       // ids
+    std::set<std::string> recovering_;      // drains that could not be taken up yet
     std::map<std::string, v1::QueryResponse> ended_;
     std::deque<std::string> ended_order_;  // oldest first
 

@@ -320,9 +320,12 @@ bool MigrationRegistry::given_back(const std::string& id) {
     for (const auto& entry : entries_) {
         if (entry->id != id) continue;
         if (entry->migration) return entry->migration->given_back();
-        const bool said_now = entry->operators_word.given_back();
-        return (said_now || entry->given_back) &&
-               entry->report.guest_at() != v1::GUEST_AT_DESTINATION;
+        const bool said = entry->operators_word.given_back();
+        const v1::GuestAt at = entry->report.guest_at();
+        if (at == v1::GUEST_AT_DESTINATION) return false;
+        // Where the guest is says the same as a word of which the record was lost.
+        if (entry->given_back || (entry->ended && at == v1::GUEST_AT_SOURCE)) return true;
+        return said && !entry->ended && is_guest_here(entry->guest);
     }
     return false;
 }

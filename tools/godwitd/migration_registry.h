@@ -58,7 +58,8 @@ class MigrationRegistry {
     // What an operator says of a guest in doubt; `confirm` is the VM's name. The destination is
     // asked once more. Errors: InvalidArgument, FailedPrecondition; nothing has changed then.
     absl::Status resolve(const std::string& name, Fate fate, const std::string& confirm);
-    // Whether an operator has said that a guest is here, and not at the destination, which asks.
+    // Whether an operator has said that a guest is here, and not at the destination, which asks;
+    // and it runs here or will. False where its QEMU had ended before it could.
     bool given_back(const std::string& id);
     // Limits the bandwidth of a migration from now on; 0: no limit. Errors: also InvalidArgument,
     // FailedPrecondition when it has ended, or sends nothing any more.
@@ -91,7 +92,8 @@ class MigrationRegistry {
         std::shared_ptr<RateLimiter> limiter;  // of that
         std::shared_ptr<Drain> drain;
         OperatorsWord operators_word;
-        bool given_back = false;  // to the source, by an operator whom an earlier agent heard
+        bool given_back = false;  // to the source, by an operator; guarded by mutex_
+        std::weak_ptr<Vm> guest;  // of a doubt of an earlier agent: where it can be given back
         std::jthread thread;
     };
 
@@ -110,7 +112,7 @@ class MigrationRegistry {
                       const std::shared_ptr<Vm>& vm, std::vector<RamBlock> blocks,
                       const std::stop_token& stop);
     void await_end(const Entry& entry);
-    void note_resolution(v1::JournalRecord& record, Fate fate) const;
+    void note_resolution(Entry& entry, v1::JournalRecord& record, Fate fate);
     void conclude(Entry& entry, v1::JournalRecord record, v1::MigrationReport report,
                   const std::stop_token& stop = {});
     void forget_oldest(const Entry& but_not);  // under mutex_

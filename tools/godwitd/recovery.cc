@@ -167,6 +167,7 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
         absl::StatusOr<std::vector<RamBlock>> blocks = open_kept_ram(record);
         if (blocks.ok()) {
             entry->in_doubt = froze;
+            entry->guest = vm;
             entry->committed = true;
             entry->log = std::make_shared<EventLog>();
             entry->limiter = std::make_shared<RateLimiter>(record.bandwidth_bytes_per_s());
@@ -188,6 +189,7 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
     // disk: where the QEMU has ended too, only the destination knows.
     if (drained || (froze && (committed || (!vm && !left_alone && !resolved)))) {
         entry->in_doubt = froze;
+        entry->guest = vm;
         entry->committed = committed || drained;
         if (drained) {
             entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
@@ -346,7 +348,7 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
             break;
         case Drain::End::kRefused: {
             const std::optional<Fate> said = entry->operators_word.said();
-            if (said) note_resolution(record, *said);
+            if (said) note_resolution(*entry, record, *said);
             const std::string why =
                 said ? outcome.detail : std::string("the destination refused after COMMIT");
             if (!vm)
@@ -360,8 +362,12 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
 }
 
 // To the disk, before anything is done about it: a successor must not ask again.
-void MigrationRegistry::note_resolution(v1::JournalRecord& record, Fate fate) const {
+void MigrationRegistry::note_resolution(Entry& entry, v1::JournalRecord& record, Fate fate) {
     spdlog::warn("migration {}: {}", record.migration_id(), operators_word_text(fate));
+    {
+        const std::lock_guard lock(mutex_);
+        entry.given_back = fate == Fate::kRefused;
+    }
     record.set_resolution(fate == Fate::kAtDestination ? v1::RESOLUTION_AT_DESTINATION
                                                        : v1::RESOLUTION_AT_SOURCE);
     const absl::StatusOr<Journal> journal =
@@ -381,7 +387,10 @@ void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry, v1::Jo
     const std::optional<FateAnswer> answer =
         ask_until_known(peer, entry->id, entry->operators_word, stop);
     if (!answer) return;  // the next agent goes on asking
-    if (answer->by_operator) note_resolution(record, answer->fate);
+    // Where its QEMU has ended here nothing is given back: the destination may go on with it.
+    if (answer->by_operator && (answer->fate == Fate::kAtDestination || is_guest_here(vm) ||
+                                vms_.is_left_alone(entry->vm)))
+        note_resolution(*entry, record, answer->fate);
     const std::string refused =
         answer->by_operator ? answer->detail : std::string("the destination refused after COMMIT");
     if (answer->draining) {

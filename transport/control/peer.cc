@@ -44,8 +44,8 @@ std::string address_of_caller(const std::string& claimed, const std::string& cal
     if (!address.ok() || (address->host != "0.0.0.0" && address->host != "::")) return claimed;
     const size_t kind = caller.find(':');
     if (kind == std::string::npos) return claimed;
-    const absl::StatusOr<HostPort> from =
-        parse_host_port(absl::StrReplaceAll(caller.substr(kind + 1), {{"%5B", "["}, {"%5D", "]"}}));
+    const absl::StatusOr<HostPort> from = parse_host_port(
+        absl::StrReplaceAll(caller.substr(kind + 1), {{"%5B", "["}, {"%5D", "]"}, {"%25", "%"}}));
     if (!from.ok()) return claimed;
     address->host = from->host;
     return address->to_string();
@@ -55,6 +55,7 @@ std::shared_ptr<grpc::Channel> open_agent_channel(const HostPort& address) {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 20000);
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
+    arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // agents are reached directly
     return grpc::CreateCustomChannel(address.to_string(), grpc::InsecureChannelCredentials(),

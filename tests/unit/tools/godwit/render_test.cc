@@ -19,6 +19,10 @@ v1::MigrationReport report() {
     return made;
 }
 
+TEST(JsonText, IsThereForWhatIsNoUtf8) {
+    EXPECT_EQ(json_text({{"path", "a\xff"}}), "{\n  \"path\": \"a\xEF\xBF\xBD\"\n}");
+}
+
 TEST(Verdict, OfADoneMigrationSaysWhereTheGuestIs) {
     v1::MigrationReport made = report();
     made.set_outcome(v1::OUTCOME_DONE);

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <sstream>
 
 namespace godwit {
@@ -129,6 +130,15 @@ TEST(TraceRecorder, SaysWhenTheFileCannotBeWritten) {
     out.setstate(std::ios::badbit);
     const absl::Status status = recorder.take(set_of(1, {0, 1}));
     EXPECT_THAT(std::string(status.message()), HasSubstr("Cannot write the dirty trace"));
+}
+
+TEST(TraceRecorder, SaysWhyAFileCannotBeWritten) {
+    std::ofstream full("/dev/full", std::ios::binary);
+    TraceRecorder recorder(full);
+    absl::Status status = recorder.take(start_of({100}));
+    if (status.ok()) status = recorder.take(set_of(10, {3, 2}));
+    EXPECT_TRUE(absl::IsDataLoss(status)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("ENOSPC"));
 }
 
 }  // namespace

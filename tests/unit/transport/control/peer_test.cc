@@ -36,6 +36,8 @@ TEST(AddressOfCaller, IsWhatItSaysUnlessThatIsAllAddresses) {
     EXPECT_EQ(address_of_caller("0.0.0.0:7654", "ipv4:10.0.0.9:40000"), "10.0.0.9:7654");
     EXPECT_EQ(address_of_caller("[::]:7654", "ipv6:[fd00::9]:40000"), "[fd00::9]:7654");
     EXPECT_EQ(address_of_caller("[::]:7654", "ipv6:%5Bfd00::9%5D:40000"), "[fd00::9]:7654");
+    EXPECT_EQ(address_of_caller("[::]:7654", "ipv6:%5Bfe80::9%25eth0%5D:40000"),
+              "[fe80::9%eth0]:7654");
     EXPECT_EQ(address_of_caller("[::]:7654", "ipv4:10.0.0.9:40000"), "10.0.0.9:7654");
 }
 
