@@ -15,7 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <iterator>
+#include <sstream>
 #include <string_view>
 
 #include "engine/base/wait.h"
@@ -132,6 +132,15 @@ absl::Status let_go(Pipe& go, Pipe& result, const std::string& program) {
     return errno_status(error_number, fmt::format("Cannot run {}", program));
 }
 
+// What /proc/PID/NAME says; empty when the process is gone. One that ends while it is read is
+// ESRCH, which an istreambuf_iterator would throw.
+std::string process_text(pid_t pid, const char* name) {
+    const std::ifstream in(fmt::format("/proc/{}/{}", pid, name), std::ios::binary);
+    std::ostringstream text;
+    text << in.rdbuf();
+    return text.str();
+}
+
 }  // namespace
 
 absl::StatusOr<Spawned> spawn(const SpawnRequest& request,
@@ -225,8 +234,7 @@ absl::StatusOr<std::string> find_program(const std::string& program) {
 }
 
 absl::StatusOr<uint64_t> process_start_time(pid_t pid) {
-    std::ifstream in(fmt::format("/proc/{}/stat", pid));
-    const std::string line{std::istreambuf_iterator<char>(in), {}};
+    const std::string line = process_text(pid, "stat");
     // The second field is the name in parentheses, which may hold anything but a later ')'.
     size_t at = line.rfind(')');
     if (at == std::string::npos) return absl::NotFoundError(fmt::format("no process {}", pid));
@@ -247,8 +255,7 @@ absl::StatusOr<UniqueFd> open_process(ProcessId id) {
 }
 
 std::string process_command_line(pid_t pid) {
-    std::ifstream in(fmt::format("/proc/{}/cmdline", pid), std::ios::binary);
-    std::string text{std::istreambuf_iterator<char>(in), {}};
+    std::string text = process_text(pid, "cmdline");
     for (char& c : text)
         if (c == '\0') c = '\n';
     return text;
