@@ -197,9 +197,9 @@ class LiveRounds {
 
     absl::Status wait_held() {
         const MonotonicTime now = Clock::system().now();
+        context_.is_held = true;
         if (!ready_at_) {
             ready_at_ = now;
-            context_.is_held = true;
             context_.log.message("ready", held_text(context_.settings.id));
         }
         const MonotonicTime limit = *ready_at_ + context_.settings.hold_limit;

@@ -237,27 +237,24 @@ absl::Status MigrationRegistry::cancel(const std::string& name) {
     return entry->migration->cancel();
 }
 
-absl::Status MigrationRegistry::switch_to_postcopy(const std::string& name) {
-    const std::shared_ptr<Entry> entry = find(name);
+absl::StatusOr<std::shared_ptr<MigrationRegistry::Entry>> MigrationRegistry::find_live(
+    const std::string& name) {
+    std::shared_ptr<Entry> entry = find(name);
     if (!entry) return unknown(name);
-    {
-        const std::lock_guard lock(mutex_);
-        if (entry->ended || !entry->migration)
-            return absl::FailedPreconditionError(
-                fmt::format("Migration {} has no live rounds any more", entry->id));
-    }
+    const std::lock_guard lock(mutex_);
+    if (entry->ended || !entry->migration)
+        return absl::FailedPreconditionError(
+            fmt::format("Migration {} has no live rounds any more", entry->id));
+    return entry;
+}
+
+absl::Status MigrationRegistry::switch_to_postcopy(const std::string& name) {
+    GODWIT_ASSIGN_OR_RETURN(const std::shared_ptr<Entry> entry, find_live(name));
     return entry->migration->switch_to_postcopy();
 }
 
 absl::Status MigrationRegistry::proceed(const std::string& name) {
-    const std::shared_ptr<Entry> entry = find(name);
-    if (!entry) return unknown(name);
-    {
-        const std::lock_guard lock(mutex_);
-        if (entry->ended || !entry->migration)
-            return absl::FailedPreconditionError(
-                fmt::format("Migration {} has no live rounds any more", entry->id));
-    }
+    GODWIT_ASSIGN_OR_RETURN(const std::shared_ptr<Entry> entry, find_live(name));
     return entry->migration->proceed();
 }
 

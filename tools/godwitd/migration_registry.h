@@ -117,6 +117,8 @@ class MigrationRegistry {
                   const std::stop_token& stop = {});
     void forget_oldest(const Entry& but_not);  // under mutex_
     std::shared_ptr<Entry> find(const std::string& name);
+    // One that may still be in its live rounds. Errors: NotFound, FailedPrecondition.
+    absl::StatusOr<std::shared_ptr<Entry>> find_live(const std::string& name);
     v1::MigrationReport report_of(const Entry& entry);
     Duration fixed_cost(Duration downtime_limit);
 
