@@ -229,6 +229,7 @@ void FleetRun::lead_gang() {
     }
     // At one moment: who is told first must not wait for the others' answers.
     std::vector<std::jthread> threads;
+    threads.reserve(members.size());
     for (const auto& member : members)
         threads.emplace_back([this, &member] {
             const absl::Status status = agent_.proceed(member.second);

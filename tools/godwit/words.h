@@ -21,6 +21,8 @@ struct Words {
     bool force = false;
     bool detach = false;
     bool all = false;
+    bool gang = false;
+    bool calibration = false;
     std::string timeout = "30s";
     std::string windows = "50ms,200ms,1s,5s";
     std::string length = "60s";
@@ -40,7 +42,6 @@ struct Words {
     std::string on_no_converge = "default";
     std::string finish_by;
     std::string hold;
-    bool gang = false;
     std::string bandwidth = "unlimited";
     std::string streams = "auto";
     std::string congestion_control;
@@ -59,7 +60,6 @@ struct Words {
     std::string native_data;
     std::string sample = "10s";
     std::string planned_downtime_limit;  // empty: none is to be held
-    bool calibration = false;
     std::string guest_at;
     std::string confirm;
     bool takes_signals = false;  // the command handles Ctrl-C itself

@@ -198,7 +198,8 @@ void add_entry(v1::Calibration& calibration, const std::string& destination,
         pairs.DeleteSubrange(0, pairs.size() - CalibrationFile::kMostPairs);
 }
 
-CalibrationFile::CalibrationFile(std::string state_dir) : path_(state_dir + "/calibration.json") {
+CalibrationFile::CalibrationFile(const std::string& state_dir)
+    : path_(state_dir + "/calibration.json") {
     calibration_.set_version(kCalibrationVersion);
     const std::ifstream file(path_);
     if (!file) return;

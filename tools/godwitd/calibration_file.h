@@ -17,7 +17,7 @@ namespace godwit {
 // dies may lose the last entries.
 class CalibrationFile {
   public:
-    explicit CalibrationFile(std::string state_dir);
+    explicit CalibrationFile(const std::string& state_dir);
 
     // A plan was made: its predictions are those of a migration that follows it.
     void expect(const v1::Plan& plan);

@@ -353,7 +353,7 @@ int run(int argc, char** argv) {
 constexpr int kMallocHeaps = 4;
 
 int main(int argc, char** argv) {
-    ::mallopt(M_ARENA_MAX, kMallocHeaps);
+    ::mallopt(M_ARENA_MAX, kMallocHeaps);  // NOLINT(concurrency-mt-unsafe): no thread runs yet
     const int code = godwit::run(argc, argv);
     // Threads that hang in libvirt must not meet what exit() takes down.
     if (godwit::late_calls_that_hang() > 0) ::_exit(code);
