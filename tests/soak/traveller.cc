@@ -19,7 +19,7 @@ constexpr Duration kTripLimit = std::chrono::minutes(4);
 constexpr Duration kCommandLimit = std::chrono::seconds(60);
 // Of a guest, to go on after a trip; it shares two CPUs with two others.
 constexpr Duration kTestimonyLimit = std::chrono::seconds(60);
-constexpr Duration kLookAgain = std::chrono::milliseconds(20);
+constexpr Duration kAskAgain = std::chrono::milliseconds(20);
 constexpr uint64_t kTurns = 10;
 constexpr uint64_t kPages = 1000;
 
@@ -95,7 +95,7 @@ int Traveller::fd() const {
 
 MonotonicTime Traveller::wake_at() const {
     if (stage_ == Stage::kHome) return MonotonicTime::max();
-    if (stage_ == Stage::kTestifying) return Clock::system().now() + kLookAgain;
+    if (stage_ == Stage::kTestifying) return Clock::system().now() + kAskAgain;
     const bool meddles = !meddler_ && meddled_ < trip_.meddling.size();
     return meddles ? std::min(deadline_, meddle_at_) : deadline_;
 }
