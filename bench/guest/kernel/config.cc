@@ -117,6 +117,7 @@ bool parse_pattern(Word word, Config& config) {
 constexpr Choice<Fill> kFills[] = {
     {"zero", Fill::kZero}, {"random", Fill::kRandom}, {"text", Fill::kText}};
 constexpr Choice<Place> kPlaces[] = {{"low", Place::kLow}, {"high", Place::kHigh}};
+constexpr Choice<Rest> kRests[] = {{"spin", Rest::kSpin}, {"halt", Rest::kHalt}};
 constexpr Choice<DiskUse> kDiskUses[] = {
     {"auto", DiskUse::kAuto}, {"on", DiskUse::kOn}, {"off", DiskUse::kOff}};
 
@@ -131,6 +132,7 @@ bool apply(Word key, Word value, Config& config, bool& known) {
     if (key.is("seed")) return parse_number(value, 0, kUnlimited, config.seed);
     if (key.is("vcpus")) return parse_number(value, 1, kMaxVcpus, config.vcpu_count);
     if (key.is("sweep")) return parse_sweep(value, config);
+    if (key.is("rest")) return parse_choice(value, kRests, config.rest);
     if (key.is("place")) return parse_choice(value, kPlaces, config.place);
     if (key.is("disk")) return parse_choice(value, kDiskUses, config.disk);
     if (key.is("dma")) return parse_size(value, config.dma_bytes);

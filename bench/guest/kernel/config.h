@@ -11,6 +11,7 @@ enum class Pattern { kSequential, kRandom, kHot };
 enum class Fill { kZero, kRandom, kText };
 enum class Place { kLow, kHigh };
 enum class DiskUse { kAuto, kOn, kOff };
+enum class Rest { kSpin, kHalt };
 
 inline constexpr uint64_t kFlatOut = 0;
 inline constexpr uint64_t kUnlimited = ~uint64_t{0};
@@ -26,6 +27,7 @@ struct Config {
     uint64_t change_bytes = 64;
     uint64_t seed = 1;
     uint64_t vcpu_count = 1;
+    Rest rest = Rest::kSpin;           // when nothing is due
     uint64_t sweep_rate = kUnlimited;  // pages checked per second by the sweep, over all vCPUs
     Place place = Place::kLow;
     DiskUse disk = DiskUse::kAuto;

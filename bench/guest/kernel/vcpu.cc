@@ -12,6 +12,9 @@ constexpr unsigned kWritesPerTurn = 4;
 constexpr unsigned kSweepsPerTurn = 2;
 constexpr unsigned kSweepsPerIdleTurn = 16;
 constexpr uint64_t kIdleTurnsPerSecond = 100;
+// Of a vCPU that rests halted: what falls due meanwhile is far below what a pacer hands out at
+// once.
+constexpr uint64_t kWakesPerSecond = 1000;
 constexpr unsigned kSerialPerIdleTurn = 8;
 constexpr uint64_t kPauseUs = 200;
 
@@ -46,7 +49,10 @@ void Vcpu::run() {
     if (config.sweep_rate != kUnlimited)
         sweeps_.start(share(config.sweep_rate, number_, config.vcpu_count), hz, last_turn_);
     if (number_ == 0) machine_->disk.start_pace(hz, last_turn_);
-    if (config.idle) start_timer_here(kIdleTurnsPerSecond, hz);
+    if (config.idle)
+        start_timer_here(kIdleTurnsPerSecond, hz);
+    else if (config.rest == Rest::kHalt)
+        start_timer_here(kWakesPerSecond, hz);
     for (;;) {
         const uint64_t now = read_tsc();
         if (config.idle)
@@ -82,7 +88,16 @@ void Vcpu::run_busy_turn(uint64_t now) {
     const unsigned sweeps =
         config.sweep_rate == kUnlimited ? kSweepsPerTurn : sweeps_.take(now, kSweepsPerTurn);
     for (unsigned i = 0; i < sweeps; ++i) pages_.sweep_next();
-    if (sweeps == 0 && due == 0) cpu_pause();
+    if (sweeps == 0 && due == 0) rest();
+}
+
+void Vcpu::rest() {
+    if (machine_->config.rest == Rest::kSpin) {
+        cpu_pause();
+        return;
+    }
+    halt_until_interrupt();
+    last_turn_ = read_tsc();  // its own rest is no pause
 }
 
 void Vcpu::note_pause(uint64_t now) {

@@ -28,6 +28,7 @@ class alignas(4096) Vcpu {  // a page of its own: vCPUs do not dirty each other'
   private:
     void run_idle_turn();
     void run_busy_turn(uint64_t now);
+    void rest();
     void note_pause(uint64_t now);
     void publish();
     void print_status(uint64_t now);

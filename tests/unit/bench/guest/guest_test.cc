@@ -95,6 +95,17 @@ TEST_P(Guest, IdlesWithATickAndASweepButNoWrites) {
     EXPECT_EQ(errors_of(later), 0);
 }
 
+// A vCPU that spins goes round thousands of times for each page.
+TEST_P(Guest, RestsHaltedBetweenWhatIsDueWhenToldTo) {
+    start({.command_line = "ws=1M rate=1000 sweep=1000 rest=halt"});
+    if (HasFatalFailure()) return;
+    const Mailbox later = wait_for(
+        [](const Mailbox& now) { return now.vcpus[0].writes >= 300 && now.vcpus[0].sweeps >= 2; });
+    EXPECT_GT(later.vcpus[0].tick, running_.vcpus[0].tick);
+    EXPECT_LT(later.vcpus[0].tick - running_.vcpus[0].tick, 100 * later.vcpus[0].writes);
+    EXPECT_EQ(errors_of(later), 0);
+}
+
 TEST_P(Guest, UsesPagesAboveFourGiB) {
     for (const char* machine : {"q35", "pc"}) {
         SCOPED_TRACE(machine);
