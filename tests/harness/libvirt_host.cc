@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -25,6 +26,17 @@ constexpr const char* kDomainFirmware = "/usr/share/qemu/qboot.rom";
 // What a libvirtd has found out about the QEMUs here, in seconds of trying: in the build tree, for
 // the next one, which looks whether it still holds.
 std::string kept_capabilities() { return program("../libvirt-capabilities"); }
+
+// The CPUs that this process may use, as taskset takes them.
+std::vector<std::string> own_cpus() {
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    std::vector<std::string> cpus;
+    if (::sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return {"0"};
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+        if (CPU_ISSET(cpu, &allowed)) cpus.push_back(std::to_string(cpu));
+    return cpus;
+}
 
 void copy_directory(const std::string& from, const std::string& to) {
     std::error_code ignored;
@@ -121,10 +133,19 @@ void LibvirtHost::start_daemons() {
     fs::remove_all(fresh, ignored);
 }
 
+// libvirtd believes what is kept only where CPUID says what it said, and CPUID has the number of
+// the CPU that asks: so each starts on the same one.
 void LibvirtHost::start_libvirtd() {
-    libvirtd_.emplace(inside({"/usr/sbin/libvirtd"}, true));
-    if (!eventually(kDaemonStartLimit, [&] { return virsh({"version"}).exit_code == 0; }))
+    const std::vector<std::string> cpus = own_cpus();
+    libvirtd_.emplace(inside({"taskset", "--cpu-list", cpus.front(), "/usr/sbin/libvirtd"}, true));
+    if (!eventually(kDaemonStartLimit, [&] { return virsh({"version"}).exit_code == 0; })) {
         problem_ = "libvirtd does not start: " + libvirtd_->result().err;
+        return;
+    }
+    const CommandResult freed =
+        run_command({"taskset", "--all-tasks", "--cpu-list", "--pid",
+                     fmt::format("{}", fmt::join(cpus, ",")), std::to_string(libvirtd_->pid())});
+    if (freed.exit_code != 0) problem_ = "libvirtd stays on one CPU: " + freed.err;
 }
 
 void LibvirtHost::stop_libvirtd() { end(libvirtd_); }
