@@ -44,7 +44,7 @@ class DrainLab : public Lab {
     // 8 MiB, all of it looked at within a second. What it does not ask for by itself in a drain
     // comes at kBandwidth.
     [[nodiscard]] std::string guest_words() const override {
-        return "ws=8M rate=500 pattern=random sweep=2500 dma=512K diskrate=100";
+        return "ws=8M rate=500 pattern=random sweep=2500 rest=halt dma=512K diskrate=100";
     }
     static constexpr const char* kBandwidth = "4MiB/s";
 

@@ -326,7 +326,7 @@ TEST_F(DrainTest, CancelIsTooLateInARestartedAgentToo) {
 class PatientDrainTest : public DrainTest {
   protected:
     [[nodiscard]] std::string guest_words() const override {
-        return "ws=8M rate=50 pattern=random sweep=250 dma=512K diskrate=10";
+        return "ws=8M rate=50 pattern=random sweep=250 rest=halt dma=512K diskrate=10";
     }
 };
 

@@ -59,7 +59,7 @@ class Lab : public ::testing::Test {
     Lab(AgentOptions of_a, AgentOptions of_b) : a(std::move(of_a)), b(std::move(of_b)) {}
     // How the guest passes its time.
     [[nodiscard]] virtual std::string guest_words() const {
-        return "ws=16M rate=5000 sweep=5000 dma=1M diskrate=500";
+        return "ws=16M rate=5000 sweep=5000 rest=halt dma=1M diskrate=500";
     }
     // Further lines of its file.
     [[nodiscard]] virtual std::string more_of_vm_file() const { return {}; }

@@ -30,7 +30,7 @@ std::string accel_here() {
 }
 
 GuestOptions small_guest(const std::string& name) {
-    return {.name = name, .accel = accel_here(), .append = "ws=16M rate=5000"};
+    return {.name = name, .accel = accel_here(), .append = "ws=16M rate=5000 sweep=5000 rest=halt"};
 }
 
 std::string write_vm_file(const TestAgent& agent, const GuestOptions& options) {

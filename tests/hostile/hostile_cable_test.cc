@@ -24,9 +24,9 @@ class HostileCable : public ::testing::Test {
     }
     void start(const std::string& working_set) {
         ASSERT_NO_FATAL_FAILURE(start_guest(
-            a,
-            {.accel = accel_here(),
-             .append = "ws=" + working_set + " rate=500 pattern=random sweep=2500 fill=random"}));
+            a, {.accel = accel_here(),
+                .append = "ws=" + working_set +
+                          " rate=500 pattern=random sweep=2500 rest=halt fill=random"}));
     }
 
     // The guest is at b, whole, and so many frames of it came twice.
