@@ -34,6 +34,18 @@ set(godwit_timeout_model 600)
 set(godwit_timeout_model-long 7200)
 set(godwit_timeout_bench-smoke 120)
 
+# Where CTest knows no times of an earlier run it begins with what these say costs most. The searches of
+# the models go one at a time, so they begin first of all, beside the others; what is short ends the run.
+set(godwit_cost_unit 0)
+set(godwit_cost_unit-long 0)
+set(godwit_cost_hostile 10)
+set(godwit_cost_e2e 20)
+set(godwit_cost_fault 30)
+set(godwit_cost_fault-long 30)
+set(godwit_cost_model 40)
+set(godwit_cost_model-long 40)
+set(godwit_cost_bench-smoke 0)
+
 # Tests that measure run alone; the others spend most of their time waiting.
 set(godwit_serial_labels bench-smoke)
 
@@ -49,7 +61,8 @@ function(godwit_test name)
         set_target_properties(${name} PROPERTIES UNITY_BUILD OFF)
     endif()
     set(properties LABELS ${arg_LABEL} TIMEOUT ${godwit_timeout_${arg_LABEL}}
-        SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
+        SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]"
+        COST ${godwit_cost_${arg_LABEL}})
     if(arg_LABEL IN_LIST godwit_serial_labels)
         list(APPEND properties RUN_SERIAL TRUE)
     endif()
