@@ -6,7 +6,6 @@
 #include <cctype>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <sstream>
 
 #include "bench/lab/host_load.h"
@@ -19,8 +18,7 @@ constexpr int kMaxLooks = 100;
 double ticks_per_s() { return static_cast<double>(::sysconf(_SC_CLK_TCK)); }
 
 absl::StatusOr<ProcessCpu> read_process(pid_t pid) {
-    std::ifstream in(fmt::format("/proc/{}/stat", pid));
-    const std::string line{std::istreambuf_iterator<char>(in), {}};
+    const std::string line = read_process_file(pid, "stat");
     if (line.empty()) return absl::NotFoundError(fmt::format("there is no process {}", pid));
     return parse_process_stat(line, ticks_per_s());
 }
@@ -37,6 +35,14 @@ absl::StatusOr<CpuSeconds> sum_of_family(pid_t pid) {
 }
 
 }  // namespace
+
+std::string read_process_file(pid_t pid, const char* name) {
+    const std::ifstream in(fmt::format("/proc/{}/{}", pid, name));
+    // Reading of a process that has ended meanwhile is ESRCH, which an istreambuf_iterator throws.
+    std::ostringstream text;
+    text << in.rdbuf();
+    return text.str();
+}
 
 absl::StatusOr<ProcessCpu> parse_process_stat(const std::string& line, double ticks_per_s) {
     // pid (name) state ppid …; the name may have spaces and parentheses. Fields 14 to 17 are utime,

@@ -46,6 +46,9 @@ absl::StatusOr<CpuSeconds> cpu_of(pid_t pid);
 // same whether a child has ended or not, so that what a child used is never lost. Error: NotFound.
 absl::StatusOr<CpuSeconds> cpu_of_family(pid_t pid);
 
+// What /proc/PID/NAME says; empty when the process is gone, also while it is read.
+std::string read_process_file(pid_t pid, const char* name);
+
 // Children of a process, alive or not yet waited for.
 std::vector<pid_t> children_of(pid_t pid);
 

@@ -4,6 +4,7 @@
 
 #include "bench/lab/floor_engine.h"
 #include "bench/lab/godwit_engine.h"
+#include "bench/lab/libvirt_engine.h"
 #include "bench/lab/qemu_engine.h"
 #include "bench/lab/stay_engine.h"
 #include "engine/base/wait.h"
@@ -21,11 +22,14 @@ absl::StatusOr<std::unique_ptr<Engine>> make_engine(const EngineName& name, cons
         case EngineKind::kFloor:
             return std::make_unique<FloorEngine>(setup);
         case EngineKind::kCopy:
-            return absl::InternalError("a plain copy has no guest");
+        case EngineKind::kMicro:
+            return absl::InternalError(fmt::format("{} has no guest", name.text));
         case EngineKind::kStay:
             return std::make_unique<StayEngine>(name, setup);
         case EngineKind::kQemu:
             return std::make_unique<QemuEngine>(name, setup);
+        case EngineKind::kLibvirt:
+            return std::make_unique<LibvirtEngine>(name, setup);
         case EngineKind::kGodwit:
             return std::make_unique<GodwitEngine>(name.strategy, setup);
     }

@@ -22,6 +22,7 @@
 namespace godwit {
 
 class AgentPair;
+class LibvirtPair;
 
 // What all engines are given alike.
 struct LabSetup {
@@ -38,6 +39,7 @@ struct LabSetup {
     int cancel_fd = -1;            // ends every wait
     RamMounts* mounts = nullptr;
     AgentPair* agents = nullptr;
+    LibvirtPair* libvirt = nullptr;  // null where no libvirt is asked for
 };
 
 // One guest, moved once. The destructor ends every process of it and removes its RAM, at any
@@ -46,7 +48,7 @@ class Engine {
   public:
     virtual ~Engine() = default;
 
-    // Starts the guest and waits until it says `running`.
+    // Starts the guest and waits until it says `running`, which one with a service does not.
     virtual absl::Status start_guest() = 0;
     // Where its ticks are to be seen, at the source and, sooner or later, at the destination.
     virtual std::vector<std::shared_ptr<TickSource>> ticks() = 0;

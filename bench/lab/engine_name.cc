@@ -44,12 +44,18 @@ const std::map<std::string, std::vector<std::string>, std::less<>>& groups() {
     return kGroups;
 }
 
+// What `virsh migrate` has: multifd is its --parallel.
+constexpr std::array<Mode, 4> kLibvirtModes{{{"precopy", QemuMode::kPrecopy, true},
+                                             {"parallel", QemuMode::kMultifd, true},
+                                             {"auto-converge", QemuMode::kAutoConverge, false},
+                                             {"postcopy", QemuMode::kPostcopy, true}}};
+
 absl::Status unknown(std::string_view text) {
     return absl::InvalidArgumentError(
         fmt::format("\"{}\" is no engine: floor, copy, stay, "
                     "qemu-{{precopy,multifd,multifd-zlib,multifd-zstd,xbzrle,auto-converge,"
-                    "postcopy,preempt}}[-shared], with @PASSES "
-                    "behind a post-copy, or godwit-STRATEGY",
+                    "postcopy,preempt}}[-shared], with @PASSES behind a post-copy, "
+                    "libvirt-{{precopy,parallel,auto-converge,postcopy}}, or godwit-STRATEGY",
                     text));
 }
 
@@ -94,6 +100,13 @@ absl::StatusOr<EngineName> parse_engine(std::string_view text) {
     if (text == "copy") return EngineName{.text = "copy", .kind = EngineKind::kCopy};
     std::string_view rest = text;
     if (take_prefix(rest, "qemu-")) return parse_qemu(text, rest);
+    if (take_prefix(rest, "libvirt-")) {
+        for (const Mode& mode : kLibvirtModes)
+            if (mode.name == rest)
+                return EngineName{
+                    .text = std::string(text), .kind = EngineKind::kLibvirt, .mode = mode.value};
+        return unknown(text);
+    }
     const auto plain = [](char c) { return (c >= 'a' && c <= 'z') || c == '-'; };
     if (take_prefix(rest, "godwit-") && !rest.empty() && rest.front() != '-' &&
         std::all_of(rest.begin(), rest.end(), plain))

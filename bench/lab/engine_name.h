@@ -1,5 +1,5 @@
 // Names of what is compared: "floor", "copy", "stay", "qemu-MODE[-shared][@PASSES]",
-// "godwit-STRATEGY".
+// "libvirt-MODE", "godwit-STRATEGY".
 #pragma once
 
 #include <string>
@@ -10,7 +10,8 @@
 
 namespace godwit {
 
-enum class EngineKind { kFloor, kCopy, kStay, kQemu, kGodwit };
+// kMicro is in scenarios only: a micro-benchmark, which has no guest.
+enum class EngineKind { kFloor, kCopy, kStay, kQemu, kLibvirt, kGodwit, kMicro };
 enum class QemuMode {
     kPrecopy,
     kMultifd,
@@ -33,9 +34,9 @@ inline bool is_postcopy(QemuMode mode) {
 struct EngineName {
     std::string text;  // as the user wrote it
     EngineKind kind = EngineKind::kFloor;
-    QemuMode mode = QemuMode::kPrecopy;  // kQemu only
+    QemuMode mode = QemuMode::kPrecopy;  // kQemu, and kLibvirt as far as libvirt has it
     bool shared = false;                 // kQemu only: RAM in a shared file on huge tmpfs
-    int channels = 2;                    // kQemu's multifd only
+    int channels = 2;                    // multifd only
     int passes = 0;        // kQemu's post-copy only: full passes of pre-copy before it begins
     std::string strategy;  // kGodwit only: passed through to `godwit migrate --strategy`
 };

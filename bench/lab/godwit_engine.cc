@@ -61,6 +61,7 @@ absl::Status GodwitEngine::start_guest() {
                             setup_.agents->run(kSource, {"vm", "start", file}, kGodwitLimit));
     ::unlink(file.c_str());
     if (started.exit_code != 0) return failed("vm start", started);
+    if (setup_.guest.service) return absl::OkStatus();
     GODWIT_ASSIGN_OR_RETURN(const MailboxReader reader, mailbox());
     return wait_until_running(reader, setup_.cancel_fd);
 }

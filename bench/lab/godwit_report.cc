@@ -37,7 +37,11 @@ std::string lab_vm_file(const std::string& name, const GuestConfig& guest) {
         "name: {}\nmemory: {}\nmemory_backing: {}\nvcpus: 1\naccel: {}\nkernel: {}\n"
         "append: \"{}\"\n",
         name, guest.memory, guest.backing, guest.kvm ? "kvm" : "tcg", guest.kernel,
-        guest_append(guest));
+        guest.append.empty() ? guest_append(guest) : guest.append);
+    if (!guest.initrd.empty()) text += fmt::format("initrd: {}\n", guest.initrd);
+    if (!guest.disk.empty()) text += fmt::format("disks: [{{path: {}}}]\n", guest.disk);
+    if (!guest.bridge.empty())
+        text += fmt::format("nics: [{{bridge: {}, mac: \"{}\"}}]\n", guest.bridge, guest.mac);
     if (!guest.firmware.empty()) text += fmt::format("firmware: {}\n", guest.firmware);
     if (!guest.cpu.empty()) text += fmt::format("cpu: \"{}\"\n", guest.cpu);
     return text;

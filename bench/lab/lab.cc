@@ -1,8 +1,12 @@
 #include "bench/lab/lab.h"
 
+#include <fmt/format.h>
+
 #include <filesystem>
+#include <fstream>
 
 #include "bench/lab/provenance.h"
+#include "bench/lab/service_net.h"
 
 namespace godwit {
 
@@ -43,6 +47,32 @@ GuestConfig Lab::equip(GuestConfig guest, bool kvm) const {
     return guest;
 }
 
+absl::StatusOr<GuestConfig> Lab::equip_service(GuestConfig guest, bool kvm) const {
+    constexpr Bytes kDiskBytes = Bytes{64} << 20;
+    const std::string made = GODWIT_SOURCE_DIR "/build/linux-guest/";
+    guest.kernel = made + "vmlinuz";
+    guest.initrd = made + "service.img";
+    for (const std::string& file : {guest.kernel, guest.initrd})
+        if (!std::filesystem::exists(file))
+            return absl::UnimplementedError(fmt::format(
+                "there is no {}: run bench/guest/linux/make.sh build/linux-guest", file));
+    guest.kvm = kvm;
+    if (kvm) guest.cpu = machine_.cpu;
+    // No clock is distrusted for a pause on a busy host.
+    guest.append = "quiet panic=-1 oops=panic tsc=reliable no_timer_check mitigations=off";
+    guest.bridge = ServiceNet::kBridge;
+    guest.mac = ServiceNet::kGuestMac;
+    guest.disk = scratch_.path() + "/service.disk";
+    std::filesystem::remove(guest.disk);
+    std::ofstream{guest.disk};
+    std::error_code error;
+    std::filesystem::resize_file(guest.disk, kDiskBytes, error);
+    if (error)
+        return absl::UnavailableError(
+            fmt::format("Cannot make {}: {}", guest.disk, error.message()));
+    return guest;
+}
+
 std::unique_ptr<AgentPair> Lab::agents(const std::array<LabHost, 2>& hosts,
                                        const std::string& bin_dir, const std::string& name) const {
     return std::make_unique<AgentPair>(
@@ -51,6 +81,15 @@ std::unique_ptr<AgentPair> Lab::agents(const std::array<LabHost, 2>& hosts,
                            .qemu = options_.qemu,
                            .cancel_fd = interrupt_.fd(),
                            .hosts = hosts});
+}
+
+std::unique_ptr<LibvirtPair> Lab::libvirts(const std::array<LabHost, 2>& hosts,
+                                           const std::string& qemu) const {
+    return std::make_unique<LibvirtPair>(
+        LibvirtPair::Options{.directory = scratch_.path() + "/libvirt",
+                             .qemu = qemu,
+                             .cancel_fd = interrupt_.fd(),
+                             .hosts = hosts});
 }
 
 LabSetup Lab::setup(GuestConfig guest, const std::array<LabHost, 2>& hosts, AgentPair& agents) {

@@ -10,6 +10,7 @@
 #include "bench/lab/interrupt.h"
 #include "bench/lab/json_lines.h"
 #include "bench/lab/lab_options.h"
+#include "bench/lab/libvirt_pair.h"
 #include "bench/lab/scratch.h"
 #include "bench/lab/series.h"
 
@@ -38,11 +39,17 @@ class Lab {
     // `guest` with CPU, kernel, firmware and seed of this machine and run. `kvm` only where
     // has_kvm().
     [[nodiscard]] GuestConfig equip(GuestConfig guest, bool kvm) const;
+    // The same of a guest with a service, with a fresh disk. Errors: Unimplemented when
+    // bench/guest/linux/make.sh has not made it; those of making a disk.
+    [[nodiscard]] absl::StatusOr<GuestConfig> equip_service(GuestConfig guest, bool kvm) const;
     // Agents of a directory of their own (`name`, where there are several pairs), on these hosts,
     // of the programs in `bin_dir` (empty: beside this one).
     [[nodiscard]] std::unique_ptr<AgentPair> agents(const std::array<LabHost, 2>& hosts,
                                                     const std::string& bin_dir = "",
                                                     const std::string& name = "") const;
+    // Two libvirts on these hosts, not started yet.
+    [[nodiscard]] std::unique_ptr<LibvirtPair> libvirts(const std::array<LabHost, 2>& hosts,
+                                                        const std::string& qemu) const;
     [[nodiscard]] const std::string& bin_dir() const { return bin_dir_; }
     [[nodiscard]] LabSetup setup(GuestConfig guest, const std::array<LabHost, 2>& hosts,
                                  AgentPair& agents);

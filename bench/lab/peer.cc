@@ -23,7 +23,9 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::start(PeerSetup setup, Side side, Ev
     UniqueFd ours(sockets[0]);
     UniqueFd theirs(sockets[1]);
     setup.qmp_fd = theirs.get();
-    GODWIT_ASSIGN_OR_RETURN(Child process, Child::start(peer_argv(setup), {theirs.get()}));
+    std::vector<int> kept{theirs.get()};
+    if (setup.tap_fd >= 0) kept.push_back(setup.tap_fd);
+    GODWIT_ASSIGN_OR_RETURN(Child process, Child::start(peer_argv(setup), kept));
     std::unique_ptr<Peer> peer(new Peer(std::move(process)));
     theirs.reset();
     auto qmp = QmpClient::handshake(std::move(ours), Clock::system().now() + kCommandLimit,

@@ -53,6 +53,16 @@ std::vector<std::string> peer_argv(const PeerSetup& setup) {
     if (!guest.firmware.empty()) add("-bios", guest.firmware);
     add("-kernel", guest.kernel);
     add("-append", guest.append.empty() ? guest_append(guest) : guest.append);
+    if (!guest.initrd.empty()) add("-initrd", guest.initrd);
+    if (!guest.disk.empty()) {
+        add("-drive", fmt::format("file={},if=none,id=disk0,format=raw,cache=none",
+                                  escape_commas(guest.disk)));
+        add("-device", "virtio-blk-pci,drive=disk0");
+    }
+    if (setup.tap_fd >= 0) {
+        add("-netdev", fmt::format("tap,id=net0,fd={},vhost=off", setup.tap_fd));
+        add("-device", fmt::format("virtio-net-pci,netdev=net0,mac={},romfile=", guest.mac));
+    }
     if (setup.incoming) add("-incoming", "defer");
     if (setup.paused) argv.emplace_back("-S");
     return argv;

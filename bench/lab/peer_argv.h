@@ -23,6 +23,11 @@ struct GuestConfig {
     std::string kernel;    // guest.elf; no spaces in its path
     std::string firmware;  // empty: QEMU's own
     std::string append;    // the guest's whole command line; empty: guest_append()
+    // A Linux guest with a service for a client outside (bench/guest/linux) instead of guest.elf;
+    // it has no mailbox.
+    bool service = false;
+    std::string initrd, disk;  // a service's; disk: a raw image, the same on both hosts
+    std::string bridge, mac;   // its NIC's
 };
 
 // The guest's command line (bench/guest/README.md). One that writes sweeps nothing: that would
@@ -42,6 +47,7 @@ struct PeerSetup {
     GuestConfig guest;
     std::string ram_file;   // empty: QEMU's own private memory, its default
     int qmp_fd = -1;        // a connected socket
+    int tap_fd = -1;        // of a guest with a bridge
     bool incoming = false;  // waits for migrate-incoming
     bool paused = false;    // -S
 };

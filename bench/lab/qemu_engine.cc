@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "bench/guest/mailbox_layout.h"
+#include "bench/lab/service_net.h"
 
 namespace godwit {
 namespace {
@@ -46,13 +47,18 @@ absl::StatusOr<std::unique_ptr<Peer>> QemuEngine::start_peer(Side side) {
     if (!file.empty())
         GODWIT_RETURN_IF_ERROR(
             setup_.mounts->create_file(memory_backing(setup_.guest), file, setup_.guest.memory));
+    UniqueFd tap;
+    if (!setup_.guest.bridge.empty()) {
+        GODWIT_ASSIGN_OR_RETURN(tap, tap_at(setup_.hosts[source ? 0 : 1], setup_.guest.bridge));
+    }
     GODWIT_ASSIGN_OR_RETURN(auto peer, Peer::start({.program = setup_.qemu,
                                                     .wrapper = setup_.hosts[source ? 0 : 1].wrapper,
                                                     .guest = setup_.guest,
                                                     .ram_file = file,
+                                                    .tap_fd = tap.get(),
                                                     .incoming = !source},
                                                    side, *board_));
-    if (!file.empty()) return peer;
+    if (!file.empty() || setup_.guest.service) return peer;
     uint64_t& mailbox = source ? source_mailbox_ : destination_mailbox_;
     GODWIT_ASSIGN_OR_RETURN(mailbox, peer->host_address(kMailboxAddress));
     if (!(source ? source_ticks_ : destination_ticks_)->show(peer->pid(), mailbox))
@@ -63,6 +69,7 @@ absl::StatusOr<std::unique_ptr<Peer>> QemuEngine::start_peer(Side side) {
 absl::Status QemuEngine::start_guest() {
     GODWIT_ASSIGN_OR_RETURN(board_, EventBoard::create(setup_.cancel_fd));
     GODWIT_ASSIGN_OR_RETURN(source_, start_peer(Side::kSource));
+    if (setup_.guest.service) return absl::OkStatus();
     GODWIT_ASSIGN_OR_RETURN(const MailboxReader reader, mailbox());
     return wait_until_running(reader, setup_.cancel_fd);
 }

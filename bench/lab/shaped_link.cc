@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
+#include <iterator>
 #include <sstream>
 #include <thread>
 #include <vector>
@@ -40,8 +42,9 @@ absl::StatusOr<UniqueFd> open_tun_in(int name_space) {
     return tun;
 }
 
-// A new namespace, which nobody is in: the thread that made it is gone at once.
-absl::StatusOr<UniqueFd> make_namespace() {
+}  // namespace
+
+absl::StatusOr<UniqueFd> make_network_namespace() {
     UniqueFd fd;
     int error = 0;
     std::thread([&] {
@@ -53,12 +56,10 @@ absl::StatusOr<UniqueFd> make_namespace() {
     return fd;
 }
 
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<ShapedLink>> ShapedLink::create(Bytes bytes_per_s, Duration delay) {
     std::array<UniqueFd, 2> namespaces;
     for (UniqueFd& one : namespaces) {
-        GODWIT_ASSIGN_OR_RETURN(one, make_namespace());
+        GODWIT_ASSIGN_OR_RETURN(one, make_network_namespace());
     }
     std::unique_ptr<ShapedLink> link(new ShapedLink(std::move(namespaces)));
     if (delay > Duration::zero())
@@ -76,8 +77,10 @@ std::string ShapedLink::path(int host) const {
 std::array<LabHost, 2> ShapedLink::hosts() const {
     std::array<LabHost, 2> hosts;
     for (const int host : {0, 1})
-        hosts[static_cast<size_t>(host)] = {.address = address_of(host),
-                                            .wrapper = {"nsenter", "--net=" + path(host)}};
+        hosts[static_cast<size_t>(host)] = {
+            .address = address_of(host),
+            .wrapper = {"nsenter", "--net=" + path(host)},
+            .name_space = namespaces_[static_cast<size_t>(host)].get()};
     return hosts;
 }
 
@@ -134,6 +137,36 @@ absl::Status ShapedLink::lay(Bytes bytes_per_s) const {
 absl::StatusOr<double> ShapedLink::bytes() const {
     GODWIT_ASSIGN_OR_RETURN(const std::string text, run(0, {"cat", "/proc/net/dev"}));
     return parse_device_bytes(text, kDevice);
+}
+
+absl::StatusOr<double> ShapedLink::retransmissions() const {
+    double sum = 0;
+    for (const int host : {0, 1}) {
+        GODWIT_ASSIGN_OR_RETURN(const std::string text, run(host, {"cat", "/proc/net/snmp"}));
+        GODWIT_ASSIGN_OR_RETURN(const double segments, parse_retransmissions(text));
+        sum += segments;
+    }
+    return sum;
+}
+
+absl::StatusOr<double> parse_retransmissions(const std::string& text) {
+    // A line of names, then one of numbers.
+    std::istringstream lines(text);
+    std::vector<std::string> names;
+    for (std::string line; std::getline(lines, line);) {
+        if (!line.starts_with("Tcp: ")) continue;
+        std::istringstream in(line);
+        const std::vector<std::string> words{std::istream_iterator<std::string>(in), {}};
+        for (size_t i = 0; i < names.size() && i < words.size(); ++i) {
+            double value = 0;
+            const std::string& word = words[i];
+            if (names[i] == "RetransSegs" &&
+                std::from_chars(word.data(), word.data() + word.size(), value).ec == std::errc())
+                return value;
+        }
+        names = words;
+    }
+    return absl::NotFoundError("there is no RetransSegs in /proc/net/snmp");
 }
 
 absl::StatusOr<double> parse_device_bytes(const std::string& text, const std::string& device) {

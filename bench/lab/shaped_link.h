@@ -29,6 +29,8 @@ class ShapedLink {
     [[nodiscard]] std::array<LabHost, 2> hosts() const;
     // Sent so far by both, with all headers from Ethernet's on. Errors: those of looking.
     [[nodiscard]] absl::StatusOr<double> bytes() const;
+    // TCP segments that either had to send again so far. Errors: as above.
+    [[nodiscard]] absl::StatusOr<double> retransmissions() const;
 
   private:
     explicit ShapedLink(std::array<UniqueFd, 2> namespaces) : namespaces_(std::move(namespaces)) {}
@@ -43,7 +45,13 @@ class ShapedLink {
     std::unique_ptr<DelayRelay> relay_;  // where there is a delay
 };
 
+// A new namespace, which nobody is in; the kernel removes it with its last descriptor. Errors:
+// unshare's.
+absl::StatusOr<UniqueFd> make_network_namespace();
+
 // Received and sent bytes of `device` in the text of /proc/net/dev. Error: NotFound.
 absl::StatusOr<double> parse_device_bytes(const std::string& text, const std::string& device);
+// RetransSegs in the text of /proc/net/snmp. Error: NotFound.
+absl::StatusOr<double> parse_retransmissions(const std::string& text);
 
 }  // namespace godwit

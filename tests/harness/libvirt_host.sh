@@ -6,7 +6,8 @@ root=$1 name=$2 uuid=$3
 mount --make-rprivate /
 hostname "$name"
 ip link set lo up
-ip link add br0 type bridge
+# Two of them may share a network.
+ip link show br0 >/dev/null 2>&1 || ip link add br0 type bridge
 ip link set br0 up
 mkdir -p "$root"/{etc,lib,log,cache,run} /etc/libvirt /var/lib/libvirt /var/log/libvirt /var/cache/libvirt
 mount -t tmpfs none /run

@@ -15,7 +15,7 @@ namespace {
 using nlohmann::json;
 
 constexpr double kPerMiB = 1.0 / (1 << 20);
-constexpr std::array<ReportColumn, 14> kColumns{
+constexpr std::array<ReportColumn, 17> kColumns{
     {{"total_ms", "total ms", 1, true},
      {"downtime_ms", "downtime ms", 1, true},
      {"blackout_ms", "blackout ms", 1, true},
@@ -23,6 +23,9 @@ constexpr std::array<ReportColumn, 14> kColumns{
      {"slowdown_percent", "slowdown %", 1, true, false},
      {"cpu_s", "CPU s", 1, true},
      {"link_bytes", "link MiB", kPerMiB, true},
+     {"retransmissions", "sent again", 1, true, false},
+     {"client_blackout_ms", "client's blackout ms", 1, true},
+     {"client_during_per_s", "answers/s meanwhile", 1, false},
      {"wire_bytes", "sent MiB", kPerMiB, true},
      {"peak_memory_bytes", "memory MiB", kPerMiB, true},
      {"rounds", "rounds", 1, true, false},

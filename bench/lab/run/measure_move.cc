@@ -4,6 +4,7 @@
 
 #include "bench/lab/guest_checks.h"
 #include "bench/lab/measure.h"
+#include "bench/lab/run/move_cost.h"
 #include "bench/lab/run/process_watch.h"
 #include "bench/lab/warm_memory.h"
 #include "engine/base/wait.h"
@@ -18,13 +19,6 @@ constexpr size_t kMaxStallsTold = 100;
 // Of the longest stall within the baseline: below, a guest's own way of running.
 constexpr double kPercent = 100;
 
-struct Reading {
-    MonotonicTime at;
-    CpuSeconds cpu;
-    double busy_s = 0;
-    double link_bytes = 0;
-};
-
 struct Before {
     BlackoutReport report;
     CpuSeconds cpu_per_s;
@@ -32,17 +26,6 @@ struct Before {
 };
 
 double seconds(Duration duration) { return to_ms(duration) / 1e3; }
-
-absl::StatusOr<Reading> read_all(Engine& engine, const MoveMeasure& options) {
-    Reading reading;
-    GODWIT_ASSIGN_OR_RETURN(reading.cpu, engine.cpu());
-    GODWIT_ASSIGN_OR_RETURN(reading.busy_s, host_busy_s());
-    if (options.link_bytes) {
-        GODWIT_ASSIGN_OR_RETURN(reading.link_bytes, options.link_bytes());
-    }
-    reading.at = Clock::system().now();
-    return reading;
-}
 
 absl::StatusOr<BlackoutSampler> watch(Engine& engine, const MoveMeasure& options) {
     return BlackoutSampler::start({.more = engine.ticks(),
@@ -67,14 +50,14 @@ double pace_of(const BlackoutReport& report) {
 }
 
 absl::StatusOr<Before> watch_before(Engine& engine, const MoveMeasure& options) {
-    GODWIT_ASSIGN_OR_RETURN(const Reading begin, read_all(engine, options));
+    GODWIT_ASSIGN_OR_RETURN(const CostReading begin, read_costs(engine, options));
     GODWIT_ASSIGN_OR_RETURN(BlackoutReport report, watch_for(engine, options, options.before));
-    GODWIT_ASSIGN_OR_RETURN(const Reading end, read_all(engine, options));
+    GODWIT_ASSIGN_OR_RETURN(const CostReading end, read_costs(engine, options));
     if (report.new_ticks < 2)
         return absl::FailedPreconditionError("the guest shows no ticks before it is moved");
     const double ticks_per_ms = pace_of(report);
     return Before{.report = std::move(report),
-                  .cpu_per_s = (1 / seconds(end.at - begin.at)) * (end.cpu - begin.cpu),
+                  .cpu_per_s = cpu_per_s(begin, end),
                   .ticks_per_ms = ticks_per_ms};
 }
 
@@ -91,21 +74,7 @@ Metrics before_metrics(const Before& before, const MoveMeasure& options) {
          total_ms / std::max(1e-3, seconds(before.report.last_time - before.report.first_time))}};
 }
 
-void add_cost(const Reading& begin, const Reading& end, const Before& before,
-              const MoveMeasure& options, Metrics& metrics) {
-    CpuSeconds cpu = end.cpu - begin.cpu;
-    double guest_s = cpu.guest;
-    if (!options.tells_guest) {
-        const CpuSeconds by_guest = seconds(end.at - begin.at) * before.cpu_per_s;
-        cpu = cpu - by_guest;
-        guest_s = by_guest.total();
-    }
-    metrics["cpu_s"] = cpu.total();
-    metrics["cpu_user_s"] = cpu.user;
-    metrics["cpu_system_s"] = cpu.system;
-    metrics["guest_cpu_s"] = guest_s;
-    metrics["host_busy_s"] = end.busy_s - begin.busy_s;
-    if (options.link_bytes) metrics["link_bytes"] = end.link_bytes - begin.link_bytes;
+void add_times_touched(const MoveMeasure& options, Metrics& metrics) {
     if (options.bytes_per_s > 0 && options.working_set > 0)
         metrics["times_touched"] = metrics["total_ms"] / 1e3 * options.bytes_per_s /
                                    static_cast<double>(options.working_set);
@@ -172,10 +141,10 @@ absl::StatusOr<MovedOnce> measure_move(Engine& engine, const MoveMeasure& option
 
     GODWIT_ASSIGN_OR_RETURN(const auto processes, ProcessWatch::start());
     GODWIT_ASSIGN_OR_RETURN(BlackoutSampler sampler, watch(engine, options));
-    GODWIT_ASSIGN_OR_RETURN(const Reading begin, read_all(engine, options));
+    GODWIT_ASSIGN_OR_RETURN(const CostReading begin, read_costs(engine, options));
     const MonotonicTime requested = Clock::system().now();
     GODWIT_ASSIGN_OR_RETURN(Metrics metrics, engine.move());
-    GODWIT_ASSIGN_OR_RETURN(const Reading end, read_all(engine, options));
+    GODWIT_ASSIGN_OR_RETURN(const CostReading end, read_costs(engine, options));
     Metrics used = processes->stop();
     const absl::Status runs = ticks_there(engine, options.cancel_fd);
     const BlackoutReport during = sampler.stop();
@@ -194,7 +163,8 @@ absl::StatusOr<MovedOnce> measure_move(Engine& engine, const MoveMeasure& option
 
     metrics.merge(used);
     metrics.merge(before_metrics(before, options));
-    add_cost(begin, end, before, options, metrics);
+    add_cost(begin, end, before.cpu_per_s, options, metrics);
+    add_times_touched(options, metrics);
     add_pauses(during, before, options, metrics);
     metrics.merge(pace_after(after));
     add_series(before, during, requested, after, moved.series);

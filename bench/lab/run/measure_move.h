@@ -20,7 +20,8 @@ struct MoveMeasure {
     // The kernel tells apart what vCPUs run (under KVM). Else the guest is taken to have used as
     // much while it moved as it did before.
     bool tells_guest = true;
-    std::function<absl::StatusOr<double>()> link_bytes;  // null where nobody counts
+    // Null where nobody counts.
+    std::function<absl::StatusOr<double>()> link_bytes, retransmissions;
     double bytes_per_s = 0;  // what link and limit let through; 0: unlimited
     Bytes working_set = 0;
     Bytes warm = 0;  // of the host's memory, before the move (warm_memory)
@@ -41,6 +42,14 @@ absl::StatusOr<MovedOnce> measure_move(Engine& engine, const MoveMeasure& option
 
 // A guest that stays: only `before_ticks_per_ms` and what it stalled by itself.
 absl::StatusOr<MovedOnce> measure_stay(Engine& engine, const MoveMeasure& options);
+
+class ServiceNet;
+
+// The same of a guest with a service that a client uses meanwhile; the series "pace" is what it is
+// answered. Errors: as above; DataLoss when what was answered is not there afterwards, or the
+// guest's disk writer read what it did not write.
+absl::StatusOr<MovedOnce> measure_service(Engine& engine, const MoveMeasure& options,
+                                          const ServiceNet& net);
 
 // [ms from `origin`, ticks per ms since the point before]…, at most `limit` points.
 nlohmann::json pace_series(const std::vector<TracePoint>& trace, MonotonicTime origin,

@@ -85,15 +85,14 @@ void ProcessWatch::look(bool first) {
         const auto cpu = cpu_of(pid);
         if (!cpu.ok()) continue;
         Seen& seen = seen_[pid];
-        // A process is its wrapper first, and becomes what it is to be.
-        if (!first || seen.role.empty())
-            seen.role = role_of(process_command_line(pid),
-                                first || (!seen.role.empty() && seen.role == "source-qemu"));
+        // A process is its wrapper first, and becomes what it is to be; one that ends has no words.
+        const std::string arguments = process_command_line(pid);
+        if (seen.role.empty() || (!first && !arguments.empty()))
+            seen.role = role_of(arguments, first || seen.role == "source-qemu");
         if (first) seen.first_s = cpu->total();
         seen.last_s = cpu->total();
         seen.peak_anon =
-            std::max(seen.peak_anon,
-                     parse_kib_field(text_of(fmt::format("/proc/{}/status", pid)), "RssAnon:"));
+            std::max(seen.peak_anon, parse_kib_field(read_process_file(pid, "status"), "RssAnon:"));
     }
 }
 

@@ -2,12 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <ctime>
 #include <numeric>
 
 #include "bench/lab/host_load.h"
 #include "bench/lab/plain_copy.h"
 #include "bench/lab/report/results.h"
+#include "bench/lab/service_net.h"
 #include "bench/lab/shaped_link.h"
 #include "bench/lab/warm_memory.h"
 
@@ -35,8 +37,10 @@ struct Runner::Stage {
     const Scenario& scenario;
     bool kvm = false;
     std::unique_ptr<ShapedLink> link;
+    std::unique_ptr<ServiceNet> net;  // where a row's guest has a service
     std::array<LabHost, 2> hosts;
     std::vector<std::unique_ptr<AgentPair>> agents;  // for each build
+    std::unique_ptr<LibvirtPair> libvirt;            // where a row asks for it
     std::vector<bool> missing;                       // for each row
 };
 
@@ -51,6 +55,12 @@ absl::StatusOr<MovedOnce> Runner::move_once(const PlannedRow& planned, Stage& st
     setup.tracker = row.tracker;
     setup.migrate_flags = row.migrate_flags;
     setup.qemu_parameters = row.qemu_parameters;
+    setup.libvirt = stage.libvirt.get();
+    if (row.engine.kind == EngineKind::kMicro) {
+        GODWIT_ASSIGN_OR_RETURN(Metrics metrics, run_micro_bench(lab_.bin_dir(), row.micro,
+                                                                 setup.limit, setup.cancel_fd));
+        return MovedOnce{.metrics = std::move(metrics)};
+    }
     if (row.engine.kind == EngineKind::kCopy) {
         GODWIT_ASSIGN_OR_RETURN(Metrics metrics, plain_copy(setup, row.guest.working_set));
         return MovedOnce{.metrics = std::move(metrics)};
@@ -64,8 +74,15 @@ absl::StatusOr<MovedOnce> Runner::move_once(const PlannedRow& planned, Stage& st
                         .working_set = row.guest.working_set,
                         .warm = memory_of_move(row.guest.working_set),
                         .cancel_fd = setup.cancel_fd};
-    if (stage.link) measure.link_bytes = [&stage] { return stage.link->bytes(); };
+    if (stage.link) {
+        measure.link_bytes = [&stage] { return stage.link->bytes(); };
+        measure.retransmissions = [&stage] { return stage.link->retransmissions(); };
+    }
+    if (row.guest.service) {
+        GODWIT_ASSIGN_OR_RETURN(setup.guest, lab_.equip_service(row.guest, stage.kvm));
+    }
     GODWIT_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, make_engine(row.engine, setup));
+    if (row.guest.service) return measure_service(*engine, measure, *stage.net);
     return row.engine.kind == EngineKind::kStay ? measure_stay(*engine, measure)
                                                 : measure_move(*engine, measure);
 }
@@ -139,10 +156,19 @@ absl::StatusOr<bool> Runner::run_scenario(const PlannedScenario& planned,
         GODWIT_ASSIGN_OR_RETURN(stage.link, ShapedLink::create(planned.scenario.link.bytes_per_s,
                                                                planned.scenario.link.delay));
         stage.hosts = stage.link->hosts();
+        if (std::any_of(planned.rows.begin(), planned.rows.end(),
+                        [](const PlannedRow& row) { return row.row.guest.service; })) {
+            GODWIT_ASSIGN_OR_RETURN(stage.net, ServiceNet::create(*stage.link));
+        }
     }
     for (size_t i = 0; i < options_.builds.size(); ++i)
         stage.agents.push_back(
             lab_.agents(stage.hosts, options_.builds[i].bin_dir, std::to_string(i)));
+    const auto libvirt_row = std::find_if(
+        planned.rows.begin(), planned.rows.end(),
+        [](const PlannedRow& row) { return row.row.engine.kind == EngineKind::kLibvirt; });
+    if (libvirt_row != planned.rows.end())
+        stage.libvirt = lab_.libvirts(stage.hosts, libvirt_row->qemu);
     stage.missing.resize(planned.rows.size(), false);
     std::vector<std::string> labels;
     for (const PlannedRow& row : planned.rows) labels.push_back(row.label);

@@ -100,6 +100,27 @@ void read_qemu(const YamlFields& fields, Row& row) {
     if (const auto cache = fields.bytes("cache")) row.qemu_parameters["xbzrle-cache-size"] = *cache;
 }
 
+void read_libvirt(const YamlFields& fields, Row& row) {
+    const std::string mode =
+        one_of(fields, "mode", "precopy", {"precopy", "parallel", "auto-converge", "postcopy"});
+    row.engine = *parse_engine("libvirt-" + mode);
+    if (mode != "parallel" && fields.number("channels"))
+        fields.fault("channels", "is for mode parallel only");
+    row.engine.channels =
+        static_cast<int>(std::clamp<uint32_t>(fields.number("channels").value_or(2), 1, 255));
+}
+
+void read_micro(const YamlFields& fields, Row& row) {
+    row.micro.program =
+        one_of(fields, "program", "",
+               {"tracker_bench", "transport_micro_bench", "fault_bench", "bitmap_bench"});
+    row.micro.name = fields.text("case").value_or("");
+    for (const auto& [key, value] :
+         {std::pair{"program", row.micro.program}, {"case", row.micro.name}})
+        if (value.empty()) fields.fault(key, "is missing");
+    row.engine = {.text = "micro-" + row.micro.name, .kind = EngineKind::kMicro};
+}
+
 void read_other(const YamlFields& fields, const std::string& engine, Row& row) {
     row.engine = *parse_engine(engine);
     if (engine != "stay") return;
@@ -114,6 +135,7 @@ void read_other(const YamlFields& fields, const std::string& engine, Row& row) {
 bool in_name(const std::string& engine, const std::string& key) {
     if (key == "engine" || key == "strategy" || key == "mode" || key == "passes") return true;
     if (engine == "qemu") return key == "memory" || key == "compression";
+    if (engine == "micro") return key == "program" || key == "case";
     return engine == "stay" && key == "memory";
 }
 
@@ -150,6 +172,12 @@ Row read_row(YamlFile& file, const YAML::Node& values, const std::string& field,
                     field,
                     {"engine", "mode", "memory", "channels", "compression", "passes",
                      "throttle_step", "cache", "bandwidth", "downtime_limit", "guest"}};
+        if (engine == "libvirt")
+            return {file,
+                    values,
+                    field,
+                    {"engine", "mode", "channels", "bandwidth", "downtime_limit", "guest"}};
+        if (engine == "micro") return {file, values, field, {"engine", "program", "case"}};
         if (engine == "stay") return {file, values, field, {"engine", "memory", "guest"}};
         return {file, values, field, {"engine", "guest"}};
     }();
@@ -157,11 +185,17 @@ Row read_row(YamlFile& file, const YAML::Node& values, const std::string& field,
         read_godwit(fields, row);
     else if (engine == "qemu")
         read_qemu(fields, row);
+    else if (engine == "libvirt")
+        read_libvirt(fields, row);
+    else if (engine == "micro")
+        read_micro(fields, row);
     else if (engine == "floor" || engine == "copy" || engine == "stay")
         read_other(fields, engine, row);
     else
-        fields.fault("engine",
-                     fmt::format("\"{}\" is none of godwit, qemu, floor, copy, stay", engine));
+        fields.fault(
+            "engine",
+            fmt::format("\"{}\" is none of godwit, qemu, libvirt, floor, copy, stay, micro",
+                        engine));
     row.bandwidth = read_rate(fields, "bandwidth", row.bandwidth);
     row.downtime_limit = read_duration(fields, "downtime_limit", row.downtime_limit);
     if (const YAML::Node guest = fields.child("guest"); !guest.IsNull())
@@ -193,10 +227,12 @@ Bytes read_rate(const YamlFields& fields, const char* key, Bytes otherwise) {
 GuestConfig read_guest(YamlFile& file, const YAML::Node& node, const std::string& field,
                        GuestConfig base) {
     const YamlFields fields(
-        file, node, field, {"memory", "ws", "rate", "fill", "change", "pattern", "sweep", "place"});
+        file, node, field,
+        {"memory", "ws", "rate", "fill", "change", "pattern", "sweep", "place", "service"});
     GuestConfig guest = std::move(base);
     guest.memory = fields.bytes("memory").value_or(guest.memory);
     guest.working_set = fields.bytes("ws").value_or(guest.working_set);
+    guest.service = fields.boolean("service").value_or(guest.service);
     if (const auto rate = fields.text("rate")) {
         guest.idle = *rate == "idle";
         const bool flat_out = *rate == "flat-out";

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bench/lab/engine_name.h"
+#include "bench/lab/micro_bench.h"
 #include "bench/lab/peer_argv.h"
 #include "bench/lab/target.h"
 #include "engine/base/clock.h"
@@ -26,6 +27,7 @@ struct Row {
     std::string label;
     EngineName engine;
     GuestConfig guest;
+    MicroBench micro;                        // a micro-benchmark's
     std::string tracker = "auto";            // Godwit's
     std::vector<std::string> migrate_flags;  // Godwit's
     nlohmann::json qemu_parameters = nlohmann::json::object();

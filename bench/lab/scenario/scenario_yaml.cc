@@ -73,6 +73,24 @@ Scenario read_frame(const YamlFields& fields) {
     return scenario;
 }
 
+// Whether there can be such a guest; a micro-benchmark has none.
+bool can_be(const Row& row) {
+    if (row.engine.kind == EngineKind::kMicro) return true;
+    GuestConfig guest = row.guest;
+    // What it writes is its own affair.
+    if (guest.service) guest.working_set = kPageBytes;
+    return check_guest(guest).ok();
+}
+
+void check_service(YamlFile& file, int line, const Row& row, const Scenario& scenario) {
+    if (!row.guest.service) return;
+    if (!scenario.link.cable())
+        file.fault(line, "link", "a guest with a service wants two hosts: say a rate");
+    if (row.engine.kind == EngineKind::kFloor || row.engine.kind == EngineKind::kStay ||
+        row.engine.kind == EngineKind::kCopy)
+        file.fault(line, "engines", "a guest with a service is for godwit, qemu and libvirt");
+}
+
 void read_engines(YamlFile& file, const YamlFields& fields, const GuestConfig& guest,
                   Scenario& scenario) {
     Row base{.guest = guest};
@@ -83,10 +101,10 @@ void read_engines(YamlFile& file, const YamlFields& fields, const GuestConfig& g
     for (const YAML::Node& entry : fields.list("engines")) {
         if (scenario.rows.size() > kMaxRowsOfFile) break;
         for (Row& row : read_rows(file, entry, fmt::format("engines[{}]", index++), base)) {
-            const absl::Status good = check_guest(row.guest);
-            if (!good.ok())
+            if (!can_be(row))
                 file.fault(line_of(entry), "guest",
                            "memory must be a multiple of 2 MiB and ws whole pages");
+            check_service(file, line_of(entry), row, scenario);
             if (!labels.insert(row.label).second)
                 file.fault(line_of(entry), "engines",
                            fmt::format("there are two rows \"{}\"", row.label));

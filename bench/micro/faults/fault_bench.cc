@@ -27,7 +27,17 @@ int run(int argc, char** argv) {
     app.add_option("--views", latency.views, "how often the guest maps its RAM");
     app.add_flag("--small", small, "4 KiB tmpfs instead of huge");
     app.add_flag("--ordinary", ordinary, "peer and receiver not under SCHED_FIFO");
+    app.add_option("--case", latency.only, "of the latency: this one only")
+        ->check(CLI::IsMember(latency_cases()));
+    app.add_flag("--json", latency.json,
+                 "print the latency as JSON; needs --part latency or --case");
+    app.footer("Example:\n  fault_bench --case random --faults 5000 --json");
     CLI11_PARSE(app, argc, argv);
+    if (!latency.only.empty() && part == "all") part = "latency";
+    if (latency.json && part != "latency") {
+        fmt::print(stderr, "--json is for the latency: add --part latency\n");
+        return 2;
+    }
     const auto bytes = parse_bytes(ram);
     const auto push_rate = parse_rate(rate);
     if (!bytes.ok() || !push_rate.ok()) {

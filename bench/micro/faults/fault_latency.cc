@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <random>
 #include <thread>
@@ -65,14 +67,35 @@ struct Case {
     uint32_t prepaging;
     bool sequential;
 };
+constexpr std::array<Case, 4> kCases{{{"random", false, 0, false},
+                                      {"random, push", true, 0, false},
+                                      {"sequential, prepaging", false, 64, true},
+                                      {"seq., prepaging, push", true, 64, true}}};
 
 std::string us(uint64_t ns) { return fmt::format("{:7.1f}", static_cast<double>(ns) / 1000); }
 
 std::string us(Duration time) { return us(static_cast<uint64_t>(time.count())); }
 
-void report(const Case& tried, const FaultServer& server, std::span<const uint64_t> touched,
+nlohmann::json as_json(const Case& tried, const FaultStats& stats, Duration took) {
+    const FaultPercentiles found = stats.percentiles();
+    const auto in_us = [](Duration time) { return to_ms(time) * 1e3; };
+    return {{"name", tried.name},
+            {"real_time", to_ms(took)},
+            {"time_unit", "ms"},
+            {"faults", found.count},
+            {"fault_p50_us", in_us(found.p50)},
+            {"fault_p90_us", in_us(found.p90)},
+            {"fault_p99_us", in_us(found.p99)},
+            {"fault_p999_us", in_us(found.p99_9)},
+            {"fault_max_us", in_us(found.max)},
+            {"demand_pages", stats.demand_pages},
+            {"prepaging_pages", stats.prepaging_pages},
+            {"push_pages", stats.push_pages},
+            {"duplicate_pages", stats.duplicate_pages}};
+}
+
+void report(const Case& tried, const FaultStats& stats, std::span<const uint64_t> touched,
             Duration took) {
-    const FaultStats stats = server.stats();
     const FaultPercentiles found = stats.percentiles();
     std::vector<uint64_t> waited;
     for (const uint64_t ns : touched)
@@ -93,7 +116,7 @@ std::vector<PageIndex> choose_pages(const LatencyOptions& options, bool sequenti
     return pages;
 }
 
-absl::Status measure(const LatencyOptions& options, const Case& tried) {
+absl::Status measure(const LatencyOptions& options, const Case& tried, nlohmann::json& told) {
     GODWIT_RETURN_IF_ERROR(enter_bench_mount(3 * options.ram, options.huge));
     GODWIT_ASSIGN_OR_RETURN(const RamBlock source,
                             make_bench_block("source", options.ram, options.huge));
@@ -128,7 +151,11 @@ absl::Status measure(const LatencyOptions& options, const Case& tried) {
     guest->touch(choose_pages(options, tried.sequential), options.views - 1,
                  std::chrono::microseconds(options.think_us));
     const auto touched = guest->touched_ns();
-    report(tried, *server, touched, Clock::system().now() - begin);
+    const Duration took = Clock::system().now() - begin;
+    if (options.json)
+        told.push_back(as_json(tried, server->stats(), took));
+    else
+        report(tried, server->stats(), touched, took);
     ::shutdown(peer->urgent(), SHUT_RDWR);
     ::shutdown(peer->push(), SHUT_RDWR);
     urgent.join();
@@ -136,9 +163,7 @@ absl::Status measure(const LatencyOptions& options, const Case& tried) {
     return server->stop();
 }
 
-}  // namespace
-
-absl::Status measure_latency(const LatencyOptions& options) {
+void print_head(const LatencyOptions& options) {
     fmt::print(
         "\nFault latency in us, {} of RAM, {} tmpfs, {} view(s), push at {}/s in frames of {} "
         "pages, threads {}\n",
@@ -150,10 +175,23 @@ absl::Status measure_latency(const LatencyOptions& options) {
         "{:>7} {:>7} {:>6} | {:>6}\n",
         "", "faults", "p50", "p90", "p99", "p99.9", "max", "demand", "prepage", "push", "dup",
         "ms");
-    for (const Case& tried : {Case{"random", false, 0, false}, Case{"random, push", true, 0, false},
-                              Case{"sequential, prepaging", false, 64, true},
-                              Case{"seq., prepaging, push", true, 64, true}})
-        GODWIT_RETURN_IF_ERROR(measure(options, tried));
+}
+
+}  // namespace
+
+std::vector<std::string> latency_cases() {
+    std::vector<std::string> names;
+    for (const Case& one : kCases) names.emplace_back(one.name);
+    return names;
+}
+
+absl::Status measure_latency(const LatencyOptions& options) {
+    if (!options.json) print_head(options);
+    nlohmann::json told = nlohmann::json::array();
+    for (const Case& tried : kCases)
+        if (options.only.empty() || options.only == tried.name)
+            GODWIT_RETURN_IF_ERROR(measure(options, tried, told));
+    if (options.json) fmt::print("{}\n", nlohmann::json{{"benchmarks", std::move(told)}}.dump(1));
     return absl::OkStatus();
 }
 

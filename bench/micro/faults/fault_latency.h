@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "engine/base/status.h"
 #include "engine/base/units.h"
@@ -17,7 +19,12 @@ struct LatencyOptions {
     uint64_t push_pages = 512;
     uint64_t think_us = 0;  // of the guest, between two touches
     bool realtime = true;
+    std::string only;   // one case by its name; empty: all
+    bool json = false;  // one object, as Google Benchmark would print it, instead of a table
 };
+
+// The names of the cases, in the order in which they are measured.
+std::vector<std::string> latency_cases();
 
 // Prints a line each without and with push, and one with pre-paging and a sequential guest.
 absl::Status measure_latency(const LatencyOptions& options);

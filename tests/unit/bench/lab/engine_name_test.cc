@@ -31,6 +31,16 @@ TEST(EngineName, PassesAnyStrategyOfGodwitThrough) {
     EXPECT_EQ(name->strategy, "stop-and-copy");
 }
 
+TEST(EngineName, KnowsTheModesOfLibvirt) {
+    const auto parallel = parse_engine("libvirt-parallel");
+    ASSERT_TRUE(parallel.ok()) << parallel.status();
+    EXPECT_EQ(parallel->kind, EngineKind::kLibvirt);
+    EXPECT_TRUE(is_multifd(parallel->mode));
+    EXPECT_TRUE(is_postcopy(parse_engine("libvirt-postcopy")->mode));
+    EXPECT_FALSE(parse_engine("libvirt-xbzrle").ok());
+    EXPECT_FALSE(parse_engine("libvirt-precopy-shared").ok());
+}
+
 TEST(EngineName, KnowsTheModesThatCompressAndThePlainCopy) {
     const auto zstd = parse_engine("qemu-multifd-zstd-shared");
     ASSERT_TRUE(zstd.ok()) << zstd.status();

@@ -50,6 +50,23 @@ TEST(PeerArgv, SharedRamIsTheFileAndTheMachineUsesIt) {
     EXPECT_THAT(value_of(argv, "-object"), HasSubstr("size=1073741824"));
 }
 
+TEST(PeerArgv, AGuestWithAServiceHasADiskAndItsTap) {
+    PeerSetup serving = setup();
+    serving.guest.service = true;
+    serving.guest.append = "quiet";
+    serving.guest.initrd = "/made/service.img";
+    serving.guest.disk = "/tmp/a,b/disk";
+    serving.guest.mac = "52:54:00:78:00:10";
+    serving.tap_fd = 11;
+    const auto argv = peer_argv(serving);
+    EXPECT_EQ(value_of(argv, "-append"), "quiet");
+    EXPECT_EQ(value_of(argv, "-initrd"), "/made/service.img");
+    EXPECT_THAT(value_of(argv, "-drive"), HasSubstr("file=/tmp/a,,b/disk,"));
+    EXPECT_THAT(value_of(argv, "-netdev"), HasSubstr("fd=11"));
+    EXPECT_THAT(argv, Contains(HasSubstr("mac=52:54:00:78:00:10")));
+    EXPECT_THAT(peer_argv(setup()), Not(Contains("-netdev")));
+}
+
 TEST(PeerArgv, ADestinationWaitsAndOneThatIsPausedStaysSo) {
     PeerSetup destination = setup();
     destination.incoming = destination.paused = true;

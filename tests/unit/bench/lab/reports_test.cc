@@ -104,6 +104,26 @@ TEST(GodwitVmFile, IsOneThatGodwitReads) {
     EXPECT_EQ(spec->accel(), v1::ACCEL_KVM);
 }
 
+TEST(GodwitVmFile, AGuestWithAServiceHasADiskAndANic) {
+    const auto spec = parse_vm_file(lab_vm_file("lab1", {.memory = Bytes{128} << 20,
+                                                         .kernel = "/bin/true",
+                                                         .append = "quiet",
+                                                         .service = true,
+                                                         .initrd = "/bin/true",
+                                                         .disk = "/tmp/disk",
+                                                         .bridge = "lab",
+                                                         .mac = "52:54:00:78:00:10"}),
+                                    "/lab1.yaml");
+    ASSERT_TRUE(spec.ok()) << spec.status();
+    EXPECT_EQ(spec->append(), "quiet");
+    EXPECT_EQ(spec->initrd(), "/bin/true");
+    ASSERT_EQ(spec->disks_size(), 1);
+    EXPECT_EQ(spec->disks(0).path(), "/tmp/disk");
+    ASSERT_EQ(spec->nics_size(), 1);
+    EXPECT_EQ(spec->nics(0).bridge(), "lab");
+    EXPECT_EQ(spec->nics(0).mac(), "52:54:00:78:00:10");
+}
+
 TEST(Provenance, KeepsTheVersionOfQemu) {
     EXPECT_EQ(qemu_version_said("QEMU emulator version 7.2.22 (Debian 1)\nCopyright\n"),
               "7.2.22 (Debian 1)");

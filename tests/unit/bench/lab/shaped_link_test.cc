@@ -23,6 +23,17 @@ TEST(ShapedLink, CountsBothDirectionsOfADevice) {
     EXPECT_TRUE(absl::IsNotFound(parse_device_bytes("", "cable").status()));
 }
 
+TEST(ShapedLink, FindsWhatTcpSentAgain) {
+    const auto again = parse_retransmissions(
+        "Ip: Forwarding RetransSegs\nIp: 1 77\n"
+        "Tcp: RtoAlgorithm MaxConn RetransSegs InErrs\nTcp: 1 -1 42 3\nUdp: RetransSegs\nUdp: 5\n");
+    ASSERT_TRUE(again.ok()) << again.status();
+    EXPECT_EQ(*again, 42);
+    EXPECT_TRUE(absl::IsNotFound(parse_retransmissions("Tcp: RetransSegs\n").status()));
+    EXPECT_TRUE(absl::IsNotFound(parse_retransmissions("Tcp: RetransSegs\nTcp: x\n").status()));
+    EXPECT_TRUE(absl::IsNotFound(parse_retransmissions("").status()));
+}
+
 TEST(ShapedLink, ItsHostsReachEachOtherAndKeepTheirPids) {
     if (::geteuid() != 0) GTEST_SKIP() << "network namespaces need root";
     const auto link = ShapedLink::create(125'000'000);

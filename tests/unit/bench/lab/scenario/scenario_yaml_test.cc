@@ -47,6 +47,47 @@ std::string with_engines(const std::string& engines) {
     return "name: one\nguest: {memory: 128MiB, ws: 16MiB}\nengines:\n" + engines;
 }
 
+TEST(ScenarioYaml, LibvirtHasItsModesAndChannels) {
+    const auto parsed =
+        parse_scenarios(with_engines("  - {engine: libvirt, mode: [precopy, postcopy]}\n"
+                                     "  - {engine: libvirt, mode: parallel, channels: 4}\n"),
+                        "x.yaml");
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    EXPECT_THAT(labels(parsed->front()),
+                ElementsAre("libvirt-precopy", "libvirt-postcopy", "libvirt-parallel,channels=4"));
+    EXPECT_EQ(parsed->front().rows[2].engine.channels, 4);
+    EXPECT_THAT(complaint(with_engines("  - {engine: libvirt, mode: precopy, channels: 4}\n")),
+                HasSubstr("mode parallel only"));
+    EXPECT_THAT(complaint(with_engines("  - {engine: libvirt, mode: xbzrle}\n")),
+                HasSubstr("auto-converge"));
+}
+
+TEST(ScenarioYaml, AMicroBenchmarkHasNoGuest) {
+    const auto parsed = parse_scenarios(
+        "name: one\nengines:\n"
+        "  - {engine: micro, program: bitmap_bench, case: [\"add/a:1\", \"count/a:1\"]}\n",
+        "x.yaml");
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    EXPECT_THAT(labels(parsed->front()), ElementsAre("micro-add/a:1", "micro-count/a:1"));
+    EXPECT_EQ(parsed->front().rows[1].micro.program, "bitmap_bench");
+    EXPECT_EQ(parsed->front().rows[1].micro.name, "count/a:1");
+    EXPECT_THAT(complaint(with_engines("  - {engine: micro, program: rm, case: x}\n")),
+                HasSubstr("tracker_bench"));
+    EXPECT_THAT(complaint(with_engines("  - {engine: micro, program: bitmap_bench}\n")),
+                HasSubstr("case: is missing"));
+}
+
+TEST(ScenarioYaml, AGuestWithAServiceWantsALinkAndEnginesThatMoveIt) {
+    const std::string guest = "name: one\nguest: {memory: 512MiB, service: true}\n";
+    const std::string engines = "engines:\n  - {engine: godwit}\n";
+    const auto parsed = parse_scenarios(guest + "link: {rate: 1Gbit}\n" + engines, "x.yaml");
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    EXPECT_TRUE(parsed->front().rows[0].guest.service);
+    EXPECT_THAT(complaint(guest + engines), HasSubstr("say a rate"));
+    EXPECT_THAT(complaint(guest + "link: {rate: 1Gbit}\nengines:\n  - {engine: floor}\n"),
+                HasSubstr("godwit, qemu and libvirt"));
+}
+
 // 12 guests by 12 links by 12 rows: more than anybody runs, and than fits into memory before long.
 TEST(ScenarioYaml, RefusesSweepsThatGrowBeyondAllBounds) {
     std::string numbers, delays;
