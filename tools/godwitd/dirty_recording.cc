@@ -15,6 +15,9 @@ constexpr uint64_t kLongestRecordingMs = uint64_t{24} * 3600 * 1000;
 constexpr uint64_t kShortestWindowUs = 10'000;
 constexpr uint64_t kLongestWindowUs = uint64_t{600} * 1'000'000;
 constexpr Duration kAskAgain = std::chrono::milliseconds(100);
+// A process that is killed closes its sockets before its pidfd tells of its end; its memory is
+// given back in between.
+constexpr Duration kEndsWithin = std::chrono::seconds(2);
 
 enum class Pause { kOver, kVmEnded };
 
@@ -32,7 +35,9 @@ absl::StatusOr<Pause> pause_until(Vm& vm, MonotonicTime moment,
     }
 }
 
-bool has_ended(Vm& vm) { return wait_readable(vm.gone_fd(), -1, Clock::system().now()).ok(); }
+bool has_ended(Vm& vm, Duration within = {}) {
+    return wait_readable(vm.gone_fd(), -1, Clock::system().now() + within).ok();
+}
 
 absl::Status rearm_set(DirtyTracker& tracker, const PageSet& dirty) {
     absl::Status status;
@@ -72,7 +77,7 @@ absl::Status record_windows(Vm& vm, DirtyTracker& tracker, const RecordingTimes&
         elapsed = Clock::system().now() - begin;
         if (pause == Pause::kOver && status.ok()) status = rearm_set(tracker, dirty);
         // A tracker that fails because its VM has just ended has done nothing wrong.
-        if (pause == Pause::kVmEnded || (!status.ok() && has_ended(vm))) {
+        if (pause == Pause::kVmEnded || (!status.ok() && has_ended(vm, kEndsWithin))) {
             v1::DirtyRecording last;
             last.set_ended_early(fmt::format("the VM ended after {:.1f} s", to_ms(elapsed) / 1e3));
             write(last);
