@@ -15,6 +15,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "engine/base/units.h"
+
 namespace godwit {
 namespace {
 
