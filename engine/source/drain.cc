@@ -274,8 +274,10 @@ Drain::Step Drain::await_resumed(Connection connection, const std::stop_token& s
                 return now.resumed_at || now.refused || stop.stop_requested();
             });
     };
-    set_awaited(connection.signals);
-    absl::StatusOr<Seen> seen = wait(Clock::system().now() + kAnswerLimit);
+    const bool in_doubt = !resumed_;
+    if (in_doubt) set_awaited(connection.signals);
+    absl::StatusOr<Seen> seen =
+        wait(in_doubt ? Clock::system().now() + kAnswerLimit : MonotonicTime::max());
     if (absl::IsDeadlineExceeded(seen.status())) {
         plan_.log->message("drain",
                            "COMMIT was sent and is not answered: in doubt where the "
@@ -284,14 +286,15 @@ Drain::Step Drain::await_resumed(Connection connection, const std::stop_token& s
                      plan_.destination.to_string());
         seen = wait(MonotonicTime::max());
     }
-    set_awaited(nullptr);
+    if (in_doubt) set_awaited(nullptr);
     if (!seen.ok()) {
         outcome.detail = std::string(seen.status().message());
         return Step::kLost;
     }
     if (seen->refused) {
         outcome.detail = *seen->refused;
-        return Step::kRefused;
+        // Whoever has run the guest cannot refuse it.
+        return in_doubt ? Step::kRefused : Step::kLost;
     }
     if (!seen->resumed_at) return Step::kStopped;
     note_resumed(*seen->resumed_at);
@@ -299,9 +302,10 @@ Drain::Step Drain::await_resumed(Connection connection, const std::stop_token& s
 }
 
 Drain::Step Drain::drive(Connection connection, const std::stop_token& stop, Outcome& outcome) {
-    if (!resumed_) {
+    if (awaits_resumed_) {
         const Step step = await_resumed(connection, stop, outcome);
         if (step != Step::kDrained) return step;
+        awaits_resumed_ = false;
     }
     if (const absl::Status status = connection.streams->shorten_timeouts(); !status.ok())
         spdlog::debug("migration {}: {}", plan_.migration_id, std::string(status.message()));

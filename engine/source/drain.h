@@ -136,6 +136,7 @@ class Drain final : public PageRequests, private PageSink {
     std::atomic<Bytes> sent_bytes_{0};
 
     bool resumed_ = false;
+    bool awaits_resumed_ = true;  // by the destination's agent of now: before, it takes no push
     MonotonicTime resumed_at_{};
     MonotonicTime started_at_{};
     uint32_t interruptions_ = 0;

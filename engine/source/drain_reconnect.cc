@@ -104,6 +104,7 @@ absl::StatusOr<bool> Drain::try_reconnect(Outcome& outcome, const std::stop_toke
     const v1::QueryResponse& state = response.state();
     const bool resumed = state.state() == v1::INCOMING_STATE_RESUMED;
     if (resumed) note_resumed(Clock::system().now());
+    awaits_resumed_ = !resumed;
     if (!state.draining()) {
         outcome.detail = state.detail();
         if (state.state() == v1::INCOMING_STATE_REFUSED)
