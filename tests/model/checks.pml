@@ -2,7 +2,8 @@
  * prints when it fails: "assertion violated !(two_guests_run)". */
 bool two_guests_run, stale_copy_run, run_before_commit, run_after_commit, no_complete_copy;
 bool wrong_page_read, guest_write_lost, running_guest_killed, guest_declared_dead;
-bool guard_too_late, stuck, guest_left_paused, guest_lost, left_behind;
+bool guard_too_late, meddled, stuck, guest_left_paused, guest_lost, left_behind;
+bool illegal_frame; /* on a connection that stands, one that the engine's tables do not have then */
 bool reached; /* what was sought, not a fault */
 
 inline violated(what) { what = true; assert(!what) }
@@ -11,11 +12,13 @@ inline check(condition, what) { if :: !(condition) -> violated(what) :: else fi 
 inline run_at_source() {
     check(!committed || has_refused, run_after_commit);
     check(!ran_here, stale_copy_run);
+    check(!others, meddled);
     sq = RUNNING
 }
 
 inline run_at_destination() { atomic {
     check(committed, run_before_commit);
+    check(!others, meddled);
     ran_here = true;
     dq = RUNNING
 } }

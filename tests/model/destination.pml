@@ -28,20 +28,34 @@ incarnation:
         :: d_state == DOWN && (d_journal == CONT || d_journal == DRAINING) && dq == DEAD -> goto gone
 #ifdef HOLE_CONT_BEFORE_SERVING
         :: atomic { d_state == DOWN && d_journal == CONT && dq != DEAD ->
-               d_state = COMMITTED }; goto resume
+               d_phase = (served -> D_COMMITTED_SERVING : D_COMMITTED); d_state = COMMITTED };
+            goto resume
 #else
         :: atomic { d_state == DOWN && d_journal == CONT && dq != DEAD ->
-               take_userfaultfd(); d_state = COMMITTED }; goto resume
+               if
+               :: served -> take_userfaultfd(); d_phase = D_COMMITTED_SERVING
+               :: else -> d_phase = D_COMMITTED
+               fi;
+               d_state = COMMITTED }; goto resume
 #endif
         :: atomic { d_state == DOWN && d_journal == DRAINING && dq != DEAD ->
-               take_userfaultfd(); d_state = RESUMED }; goto drain
+               take_userfaultfd(); d_phase = D_DRAINING; d_state = RESUMED }; goto drain
         fi;
 
 end_waiting: /* A source that is down may be there still, with streams that look well. */
         do
-        :: atomic { urgent?STATE -> state_came = true }
+#ifdef SWITCH
+        :: atomic { urgent?BEGIN -> destination_hears_urgent_postcopy_begin() };
+            atomic { registered = true; serving = true; d_phase = D_ARMED; send(replies, READY) }
+        :: atomic { urgent?OFF -> destination_hears_urgent_postcopy_off();
+               registered = false; serving = false; taken_back = true; wake_all() }
+#endif
+#ifdef POSTCOPY
+        :: atomic { urgent?FINAL -> destination_hears_urgent_postcopy_final() }
+#endif
+        :: atomic { urgent?STATE -> destination_hears_urgent_device_state(); state_came = true }
         :: atomic { dq == LOADED && !told -> told = true; send(replies, LOADED) }
-        :: urgent?COMMIT -> break
+        :: atomic { urgent?COMMIT -> destination_hears_urgent_commit() }; break
         :: !up || dq == DEAD -> goto refuse
         od;
 
@@ -59,12 +73,12 @@ end_resume:
         :: dq == DEAD -> goto gone
         :: pages_gone && m -> end_at_destination(); goto gone
         fi;
-        atomic { d_state = RESUMED; send(replies, RESUMED) };
-#ifndef POSTCOPY
-        d_journal = DRAINED;
-        goto drained;
-#endif
-        d_journal = DRAINING;
+        atomic { d_state = RESUMED; d_phase = (served -> D_DRAINING : D_RESUMED);
+            send(replies, RESUMED) };
+        if
+        :: !served -> d_journal = DRAINED; goto drained
+        :: served -> d_journal = DRAINING
+        fi;
 #ifdef HOLE_CONT_BEFORE_SERVING
         atomic { if :: !serving -> take_userfaultfd() :: else fi };
 #endif
@@ -72,9 +86,9 @@ end_resume:
 drain:
 end_drain:
         do
-        :: !m && last_seen -> break
+        :: atomic { !m && lasts == 2 -> d_phase = D_DRAINED; break }
 #ifndef HOLE_WAITS_FOR_A_SOURCE_IT_DOES_NOT_NEED
-        :: !m && !up -> break
+        :: atomic { !m && !up -> d_phase = D_DRAINED; break }
 #endif
         :: dq == DEAD -> goto gone
         :: pages_gone && m -> end_at_destination(); goto gone
@@ -95,7 +109,7 @@ gone:   /* COMMIT came, QEMU ended since: the source's copy is never run. */
         atomic { d_journal = DRAINED; d_gone = true; was_gone = true };
         d_state = RESUMED;
 #ifndef HOLE_GONE_UNTOLD
-        up = false; /* so that the source asks */
+        atomic { up = false; d_phase = D_DRAINED }; /* so that the source asks */
 #endif
 end_gone:
         false;
@@ -122,13 +136,13 @@ refuse:
         d_state = REFUSED;
         send(replies, REFUSED);
 refused:
-        up = false;
+        atomic { up = false; d_phase = D_REFUSED };
 end_refused:
         false
     } unless { atomic { killed == DESTINATION_AGENT ->
         killed = NOTHING;
         d_up = false; d_state = DOWN; d_restarted = true; told = false;
-        serving = false; last_seen = false; rs = NOTHING; fs = NOTHING; cont_answer = NOTHING;
+        serving = false; lasts = 0; rs = NOTHING; fs = NOTHING; cont_answer = NOTHING;
         pages_gone = false;
         if :: up -> up = false; maybe_drop(replies) :: else fi;
         drop(urgent); drop(data)

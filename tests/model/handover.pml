@@ -7,7 +7,9 @@
  *   destination, journal:  LIVE                              CONT          DRAINING ─► DRAINED
  *
  * -DPOSTCOPY      the guest resumes before its last page has come; without it all came before
+ * -DSWITCH        either, as the source chooses while the guest runs and once more when it stands
  * -DEARLY_FAULTS  with it: the destination's QEMU touches memory before it loads the device state
+ * -DOTHERS        later migrations of the same VM, by the agents of either side, to a third host
  * -DCRASHES=n     processes that die, -DCUTS=n connections that break, -DREFUSALS=n times that the
  *                 destination's QEMU answers `cont` with an error, -DBLACKOUTS=n hosts that lose
  *                 their power; each at any moment
@@ -18,6 +20,9 @@
  * its steps in order and may die between any two; its helper threads keep where they are in globals
  * (`rs`, `fs`), so that they die with it.
  */
+#if defined(SWITCH) && !defined(POSTCOPY)
+#define POSTCOPY
+#endif
 #ifndef CRASHES
 #define CRASHES 1
 #endif
@@ -38,11 +43,13 @@ mtype = { RUNNING, QUIET, SAVING, COMPLETED, STARTING, LOADED, DEAD }; /* QEMUs 
 mtype = { DOWN, WAITING, COMMITTED, RESUMED, REBOOTED }; /* the destination's agent, with REFUSED */
 mtype = { SOURCE_AGENT, DESTINATION_AGENT, GUARD, SOURCE_HOST }; /* who is killed */
 mtype = { MIGRATE, CONTINUE };                       /* QMP, with CONT */
-mtype = { PUNCH, MARKER, ACK, STATE, ASK, PAGE, LAST }; /* frames, with LOADED, COMMIT, RESUMED, … */
+mtype = { BEGIN, READY, OFF, PUNCH, MARKER, ACK, FINAL, STATE, ASK, PAGE, LAST }; /* frames, with LOADED, COMMIT, RESUMED, … */
 mtype = { ABSENT, OLD, GOOD, NEWER, ZEROED };        /* a page at the destination */
 mtype = { QUEUED, READ };     /* a fault: to be read from the userfaultfd, or read and not answered */
 mtype = { HAVE_STALE, HAVE_HOLE, ZERO_STALE, WAKE_HOLE };  /* where the fault server is */
 mtype = { PUNCHING, FILLING };                       /* where the receiver of pages is */
+
+#include "phases.pml" /* made from the engine's own tables */
 
 /* --- what outlives its process ------------------------------------------------------------- */
 mtype word = OPEN;           /* engine/handover/decision_word */
@@ -50,6 +57,11 @@ mtype s_journal = LIVE;      /* engine/handover/journal */
 mtype d_journal = LIVE;
 bool d_gone = false;         /* in the journal: the guest's QEMU ended after COMMIT */
 bool kept = false;           /* the hard link to the source's RAM file */
+#ifdef POSTCOPY
+bool served = false;         /* pages are missing: both journals, or the answer to Query, tell */
+#else
+#define served false
+#endif
 mtype sq = RUNNING;          /* the source's QEMU */
 mtype dq = STARTING;         /* the destination's QEMU, with -S */
 
@@ -69,6 +81,13 @@ bool s_up = true, s_restarted = false, s_done = false;
 bool pushing = false, to_push = false, last_sent = false;
 bool pages_gone = false;      /* said to the destination by Reconnect: no RAM file to push from */
 
+#if defined(POSTCOPY) && !defined(SWITCH)
+#define ARMED_FROM_THE_START
+byte s_phase = S_ARMED;
+#else
+byte s_phase = S_ROUNDS;
+#endif
+
 /* --- the guard; its agent is gone when a successor would be `s_restarted` ---------------------- */
 bool armed = false, dismissed = false, guard_over = false, guard_died = false;
 
@@ -76,8 +95,14 @@ bool armed = false, dismissed = false, guard_over = false, guard_died = false;
 mtype d_state = WAITING;      /* what Query answers */
 bool d_up = true, d_restarted = false;
 bool state_came = false;      /* the device state was handed to QEMU */
+#ifdef ARMED_FROM_THE_START
 bool serving = true;          /* it holds the userfaultfd and answers faults */
-bool last_seen = false;       /* the last marker of this generation came */
+byte d_phase = D_ARMED;
+#else
+bool serving = false;
+byte d_phase = D_LIVE;
+#endif
+byte lasts = 0;               /* how many of this generation's two streams sent the last marker */
 mtype rs = NOTHING, fs = NOTHING;
 
 /* --- memory at the destination. One page is stale: the source marks it in M and has it punched.
@@ -85,7 +110,11 @@ mtype rs = NOTHING, fs = NOTHING;
 bool m = false;               /* M, in a mapped file: outlives the agent */
 mtype stale = OLD;            /* or ABSENT, when it was never sent */
 bool hole_filled = false;
+#ifdef ARMED_FROM_THE_START
 bool registered = true;       /* with the userfaultfd, which lives in QEMU */
+#else
+bool registered = false;
+#endif
 mtype stale_fault = NOTHING, hole_fault = NOTHING;
 bool other_view = false;      /* the fault came through the view that a fill does not wake */
 
@@ -98,6 +127,8 @@ bool ran_here = false;                  /* the guest has run at the destination 
 bool committed = false;                 /* the word was COMMIT */
 bool has_refused = false;               /* the destination has written REFUSED, once */
 bool was_gone = false;                  /* or that the guest is gone */
+bool taken_back = false;                /* a switch to post-copy */
+bool others = false;                    /* a later migration has taken the guest */
 bool stale_read = false, hole_read = false;
 
 #ifdef POSTCOPY

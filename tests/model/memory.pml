@@ -61,32 +61,47 @@ proctype Receiver() RUNS {
 end:
     do
 #ifdef BREAK_PUNCH_BEFORE_M
-    :: atomic { rs == NOTHING && data?[PUNCH] -> data?PUNCH; punch(); rs = PUNCHING }
+    :: atomic { rs == NOTHING && data?[PUNCH] -> data?PUNCH; destination_hears_data_punch();
+           punch(); rs = PUNCHING }
     :: atomic { rs == PUNCHING -> m = true; rs = NOTHING }
 #else
-    :: atomic { rs == NOTHING && data?[PUNCH] -> data?PUNCH; m = true; rs = PUNCHING }
+    :: atomic { rs == NOTHING && data?[PUNCH] -> data?PUNCH; destination_hears_data_punch();
+           m = true; rs = PUNCHING }
     :: atomic { rs == PUNCHING -> punch(); rs = NOTHING }
 #endif
-    :: atomic { rs == NOTHING && data?[MARKER] -> data?MARKER; send(replies, ACK) }
-    :: atomic { rs == NOTHING && data?[LAST] -> data?LAST; last_seen = true }
-    :: atomic { rs == NOTHING && serving && data?[PAGE] -> data?PAGE; fill() }
-    :: atomic { rs == NOTHING && serving && urgent?[PAGE] -> urgent?PAGE; fill() }
+    :: atomic { rs == NOTHING && data?[MARKER] -> data?MARKER; destination_hears_data_marker();
+           send(replies, ACK) }
+    :: atomic { rs == NOTHING && data?[LAST] -> data?LAST; destination_hears_data_marker();
+           lasts++ }
+    :: atomic { rs == NOTHING && urgent?[LAST] -> urgent?LAST; destination_hears_urgent_marker();
+           lasts++ }
+#ifdef SWITCH /* nobody waits for it: it is written where it belongs */
+    :: atomic { rs == NOTHING && (d_phase == D_LIVE || d_phase == D_ARMING || d_phase == D_ARMED) &&
+           data?[PAGE] -> data?PAGE; destination_hears_data_pages(); stale = GOOD }
+#endif
+    :: atomic { rs == NOTHING && serving && d_phase >= D_PUNCHED && data?[PAGE] -> data?PAGE; destination_hears_data_pages();
+           fill() }
+    :: atomic { rs == NOTHING && serving && urgent?[PAGE] -> urgent?PAGE;
+           destination_hears_urgent_fault_pages(); fill() }
     :: atomic { rs == FILLING -> finish_fill(); rs = NOTHING }
     od
 }
+
+/* Before, not every stale page is known, and the source does not answer. */
+#define ASKS (d_phase == D_SERVING || d_phase == D_COMMITTED_SERVING || d_phase == D_DRAINING)
 
 /* The thread that answers faults. Its look at M and its zero page are one step against the
  * receiver's M and punch: one lock. */
 proctype FaultServer() RUNS {
 end:
     do
-    :: atomic { serving && fs == NOTHING && stale_fault == QUEUED && m ->
+    :: atomic { serving && fs == NOTHING && stale_fault == QUEUED && m && ASKS ->
            stale_fault = READ; send(replies, ASK) }
     :: atomic { serving && fs == NOTHING && stale_fault == QUEUED && !m ->
            stale_fault = READ; fs = HAVE_STALE }
     :: atomic { serving && fs == NOTHING && hole_fault == QUEUED ->
            hole_fault = READ; fs = HAVE_HOLE }
-    :: atomic { fs == HAVE_STALE && m -> fs = NOTHING; send(replies, ASK) }
+    :: atomic { fs == HAVE_STALE && m && ASKS -> fs = NOTHING; send(replies, ASK) }
 #ifdef HOLE_ZERO_WITHOUT_LOCK
     :: atomic { fs == HAVE_STALE && !m -> fs = ZERO_STALE }
     :: atomic { fs == ZERO_STALE -> zero_stale(); fs = NOTHING }

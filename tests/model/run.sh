@@ -9,6 +9,7 @@ folder="$1" expected="$2"
 shift 2
 definitions=("$@")
 model="$(dirname "$(readlink -f "$0")")/handover.pml"
+phases="${MODEL_PHASES:-$(dirname "$model")/../../build/release/tests/model/phases.pml}"
 memory_limit_mb=${MODEL_MEMORY_MB:-2000}
 longest_run=${MODEL_LONGEST_RUN:-100000} # steps; the longest of the model has a few hundred
 
@@ -17,6 +18,8 @@ rm -rf "$folder"
 mkdir -p "$folder"
 cd "$folder"
 
+cp "$phases" . 2>/dev/null || { echo "there is no $phases: build model_phases" && exit 2; }
+definitions+=("-E-I.")
 # `provided` clauses, by which a death is one step, exclude partial order reduction.
 spin -a "${definitions[@]}" "$model"
 options=(-DCOLLAPSE -DNOREDUCE -DMEMLIM="$memory_limit_mb")

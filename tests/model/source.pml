@@ -14,11 +14,26 @@ inline decide_abort() { if :: word == OPEN -> word = ABORT :: else fi }
 /* What ends a wait before COMMIT. */
 #define TROUBLE (!up || sq == DEAD || word == ABORT)
 
-/* Reconnect: the destination drops the streams that it had and says what is missing. */
+/* What was asked for on a connection that broke. */
+inline ask_again() {
+    if :: stale_fault == READ && fs == NOTHING -> stale_fault = QUEUED :: else fi
+}
+
+/* Reconnect: the destination drops the streams that it had, says what is missing, and asks again for
+ * the pages that its guest waits for. Nothing is pushed before RESUMED. */
 inline reconnect() {
     drop(urgent); drop(data); drop(replies);
-    up = true; last_seen = false;
-    pushing = true; to_push = m; last_sent = false
+    up = true; lasts = 0;
+    last_sent = false;
+    if
+    :: d_state == RESUMED -> s_phase = S_DRAINING; pushing = true; to_push = m
+#ifdef HOLE_PUSHES_BEFORE_THE_SUCCESSOR_RESUMED
+    :: d_state != RESUMED && s_journal == DRAINING ->
+        s_phase = S_COMMITTED_SERVED; pushing = true; to_push = m
+#endif
+    :: else -> s_phase = S_COMMITTED_SERVED; pushing = false; to_push = false
+    fi;
+    ask_again()
 }
 
 /* Reconnect by a source that was rebooted says that there are no pages: they were on tmpfs. */
@@ -61,12 +76,29 @@ incarnation:
             goto give_back
         :: s_restarted && s_journal == FREEZING && MAY_HAVE_COMMITTED -> goto in_doubt
         :: s_restarted && s_journal == DRAINING -> kill_at_source(); goto drain
+#ifdef BREAK_SUCCESSOR_ROLLS_BACK_AN_ENDED_ONE
+        :: s_restarted && s_journal == ENDED -> atomic { roll_back() }; goto ended
+#endif
 #ifdef HOLE_ENDED_IS_LEFT_ALONE
         :: s_restarted && s_journal == ENDED -> s_done = true; goto end_done
 #else
         :: s_restarted && s_journal == ENDED -> goto ended
 #endif
         fi;
+
+#ifdef SWITCH /* while the guest runs */
+        if
+        :: atomic { s_phase = S_ARMING; send(urgent, BEGIN) };
+            if
+            :: atomic { replies?READY -> source_hears_postcopy_ready() }
+            :: TROUBLE -> goto give_back
+#ifdef BREAK_SWITCH_BEFORE_READY
+            :: s_phase = S_ARMED
+#endif
+            fi
+        :: true
+        fi;
+#endif
 
         /* Freeze. "COMMIT may have been sent" is in the journal first. */
         kept = true;
@@ -80,15 +112,35 @@ incarnation:
         :: sq == QUIET
         :: TROUBLE -> goto give_back
         fi;
+#ifdef SWITCH
+        if
+        :: s_phase == S_ARMED
+        :: atomic {
+#ifndef BREAK_OFF_WITHOUT_THE_PAGES
+               send(data, PAGE);
+#endif
+               send(data, MARKER) };
+            if
+            :: atomic { replies?ACK -> source_hears_marker_ack() }
+            :: TROUBLE -> goto give_back
+            fi;
+            atomic { if :: s_phase == S_ARMED -> send(urgent, OFF) :: else fi; s_phase = S_SAVING };
+            goto save
+        fi;
+#endif
 #ifdef POSTCOPY
         atomic { send(data, PUNCH); send(data, MARKER) };
 #ifndef BREAK_LOAD_BEFORE_MARKERS
         if
-        :: replies?ACK
+        :: atomic { replies?ACK -> source_hears_marker_ack() }
         :: TROUBLE -> goto give_back
         fi;
 #endif
+        atomic { served = true; s_phase = S_SAVING_SERVED; send(urgent, FINAL) };
+#else
+        s_phase = S_SAVING;
 #endif
+save:
         sq_qmp!CONTINUE;
         if
         :: sq == SAVING || sq == COMPLETED -> send(urgent, STATE)
@@ -98,7 +150,7 @@ incarnation:
 #ifdef BREAK_LOAD_BEFORE_MARKERS
         :: replies?ACK
 #endif
-        :: atomic { replies?LOADED -> loaded = true }
+        :: atomic { replies?LOADED -> source_hears_loaded(); loaded = true }
 #ifdef BREAK_COMMIT_BEFORE_COMPLETED
         :: loaded -> break
 #else
@@ -117,14 +169,14 @@ incarnation:
         :: word != OPEN -> goto give_back
         fi;
 #endif
-        send(urgent, COMMIT);
+        atomic { s_phase = (served -> S_COMMITTED_SERVED : S_COMMITTED); send(urgent, COMMIT) };
 
 in_doubt: /* The answer comes on the urgent stream or to a Query. Asking again and again until the
            * destination knows more is written as waiting until it does. */
 end_in_doubt:
         do
-        :: replies?RESUMED -> goto resumed
-        :: replies?REFUSED -> goto give_back
+        :: atomic { replies?RESUMED -> source_hears_resumed() }; goto resumed
+        :: atomic { replies?REFUSED -> source_hears_refused() }; goto give_back
 #ifdef BREAK_LOAD_BEFORE_MARKERS
         :: replies?ACK
 #endif
@@ -135,7 +187,8 @@ end_in_doubt:
         :: s_restarted && sq == RUNNING -> goto give_back /* the predecessor heard REFUSED */
 #endif
 #ifdef POSTCOPY
-        :: atomic { !up && COMMIT_CAME && d_state != RESUMED && serving && kept -> reconnect() }
+        :: atomic { !up && COMMIT_CAME && d_state != RESUMED && served && serving && kept ->
+               reconnect() }
         :: atomic { PAGES_LOST && d_state != RESUMED -> say_pages_gone() }
 #endif
 #ifdef BREAK_GUESS_IN_DOUBT
@@ -145,9 +198,7 @@ end_in_doubt:
 
 resumed:
         kill_at_source();
-#ifndef POSTCOPY
-        goto ended;
-#endif
+        if :: !served -> goto ended :: served fi;
 #ifdef BREAK_RELEASE_AT_RESUMED
         kept = false;
 #endif
@@ -157,11 +208,13 @@ resumed:
 drain:
 end_drain:
         do
-        :: replies?RESUMED
-        :: replies?DRAINED -> goto ended
+        :: atomic { replies?RESUMED -> source_hears_resumed(); /* of a successor, perhaps */
+               if :: !pushing -> pushing = true; to_push = m :: else fi }
+        :: atomic { replies?DRAINED -> source_hears_drained() }; goto ended
         :: !up && d_state == RESUMED && (d_gone || d_journal == DRAINED) -> goto ended
         :: d_state == REBOOTED -> goto ended /* with the guest, which had run there */
-        :: atomic { !up && COMMIT_CAME && d_journal != DRAINED && serving && kept -> reconnect() }
+        :: atomic { !up && COMMIT_CAME && d_journal != DRAINED && d_phase != D_DRAINED && serving &&
+               kept -> reconnect() }
         :: atomic { PAGES_LOST && d_journal != DRAINED -> say_pages_gone() }
         od;
 
@@ -198,9 +251,12 @@ end_crashed: /* for good */
 proctype SourcePageServer() RUNS {
 end:
     do
-    :: atomic { s_up && up && replies?[ASK] -> replies?ASK; send(urgent, PAGE) }
+    :: atomic { s_up && up && replies?[ASK] -> replies?ASK; source_hears_page_request();
+           /* Behind the last marker it is under way, or there. */
+           if :: !last_sent -> send(urgent, PAGE) :: else fi }
     :: atomic { up && to_push -> to_push = false; send(data, PAGE) }
-    :: atomic { up && pushing && !to_push && !last_sent -> last_sent = true; send(data, LAST) }
+    :: atomic { up && pushing && !to_push && !last_sent -> last_sent = true;
+           send(data, LAST); send(urgent, LAST) }
     od
 }
 

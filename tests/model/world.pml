@@ -25,6 +25,15 @@
 #ifdef SEEK_AN_OPERATOR /* both agents are back, and nobody can tell */
 #define SOUGHT (s_up && d_up && NEEDS_AN_OPERATOR)
 #endif
+#ifdef SEEK_A_SWITCH
+#define SOUGHT (served && s_journal == ENDED && d_journal == DRAINED && VISITED)
+#endif
+#ifdef SEEK_A_SWITCH_TAKEN_BACK
+#define SOUGHT (taken_back && dq == RUNNING && s_journal == ENDED && VISITED)
+#endif
+#ifdef SEEK_ANOTHER_MIGRATION_AFTER_A_RESCUE
+#define SOUGHT (others && !ran_here && s_restarted)
+#endif
 #ifndef SOUGHT
 #define SOUGHT false
 #endif
@@ -35,7 +44,7 @@
 proctype World() RUNS {
 end:
     do
-    :: atomic { crashes > 0 && s_up && !s_done ->
+    :: atomic { crashes > 0 && s_up && (!s_done || others) ->
            crashes--; killed = SOURCE_AGENT }
     :: atomic { crashes > 0 && d_up && !ALL_WRITTEN ->
            crashes--; killed = DESTINATION_AGENT }
@@ -58,12 +67,26 @@ end:
     od
 }
 
+#ifdef OTHERS
+/* The guest is free for the next migration where it runs, and ends up at a third host. What still has
+ * to do with this one must not touch it. */
+proctype Others() RUNS {
+end:
+    do
+    :: atomic { s_done && sq == RUNNING -> others = true; sq = QUIET }; /* its freeze */
+        sq = DEAD
+    :: atomic { d_up && d_journal == DRAINED && !d_gone && dq == RUNNING && VISITED ->
+           others = true; dq = DEAD }
+    od
+}
+#endif
+
 /* Looks at every state. */
 proctype Watch() RUNS {
 end:
     do
     :: atomic { sq == RUNNING && dq == RUNNING -> violated(two_guests_run) }
-    :: atomic { sq == DEAD && !kept && !DESTINATION_COMPLETE && !GUEST_DEAD ->
+    :: atomic { sq == DEAD && !kept && !DESTINATION_COMPLETE && !GUEST_DEAD && !others ->
            violated(no_complete_copy) }
     :: atomic { d_gone && !dq_died && !s_blackout -> violated(guest_declared_dead) }
     od
@@ -79,7 +102,7 @@ proctype Judge() {
     atomic {
         if
         :: !committed -> /* Whatever failed, unless agent and guard are both gone for good. */
-            check(sq == RUNNING || sq_died || (!s_up && guard_died), guest_left_paused)
+            check(sq == RUNNING || sq_died || others || (!s_up && guard_died), guest_left_paused)
         :: else
         fi;
         check(kept || s_journal == ENDED || s_blackout || (!s_up && s_journal == LIVE),
@@ -93,7 +116,7 @@ proctype Judge() {
             check(sq == RUNNING || sq == DEAD, left_behind);
             check(dq == RUNNING || dq == DEAD, left_behind);
             check(dq == DEAD || d_journal == DRAINED, stuck);
-            check(sq == RUNNING || (dq == RUNNING && d_journal == DRAINED) || GUEST_DEAD,
+            check(sq == RUNNING || (dq == RUNNING && d_journal == DRAINED) || GUEST_DEAD || others,
                   guest_lost)
         :: else
         fi;
@@ -115,6 +138,9 @@ init {
         run DestinationAgent(); run DestinationQemu();
 #ifdef POSTCOPY
         run SourcePageServer(); run Receiver(); run FaultServer();
+#endif
+#ifdef OTHERS
+        run Others();
 #endif
         run World(); run Watch(); run Judge()
     }
