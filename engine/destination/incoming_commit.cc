@@ -112,7 +112,8 @@ void IncomingMigration::note_arrival() {
 }
 
 // Ok: the guest is this side's, running or crashed. Cancelled: the agent ends before QEMU has said.
-// Another error: it has never run here, for QEMU was not asked or answered `cont` with an error.
+// Another error: it has never run here, for QEMU was not asked, answered `cont` with an error, or
+// was being killed when it was asked.
 absl::Status IncomingMigration::resume_guest(bool run) {
     if (wait_readable(vm_->gone_fd(), -1, Clock::system().now()).ok())
         return absl::UnavailableError(kEndedTooEarly);

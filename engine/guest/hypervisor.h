@@ -114,7 +114,7 @@ class Vm {
 
     // Destination. begin_device_load() starts to load from `in`: event kMigration "completed" or
     // "failed" (or kGone). resume() lets the guest run: an error in the hypervisor's words means
-    // that it does not.
+    // that it does not. Ended meanwhile: Aborted when it never ran, NotFound when it may have.
     virtual absl::Status begin_device_load(UniqueFd in) = 0;
     virtual absl::Status resume(Duration limit) = 0;
     // resume() comes soon: what can be done for it ahead is. The guest does not run yet.

@@ -76,6 +76,30 @@ INSTANTIATE_TEST_SUITE_P(Steps, DestinationQemuKilled,
                                            step::kCommitCame, step::kContNoted),
                          step_name);
 
+// It is asked to run the guest before its agent can know that it never will.
+class DestinationQemuDyingWhenCommitComes : public Qemu,
+                                            public ::testing::WithParamInterface<std::string_view> {
+};
+
+TEST_P(DestinationQemuDyingWhenCommitComes, LeavesTheGuestRunningAtTheSourceWithItsDisks) {
+    b.restart(hold_at(step::kCommitCame));
+    BackgroundCommand command = begin_migration({"--strategy", std::string(GetParam())});
+    await_held(b);
+    ASSERT_EQ(b.qemu_pids().size(), 1U);
+    const pid_t qemu = b.qemu_pids().front();
+    ASSERT_EQ(::kill(qemu, SIGSTOP), 0);
+    let_go(b);
+    await_commit_heard();
+    EXPECT_FALSE(command.wait(std::chrono::seconds(1)));
+    kill_process(qemu);
+    expect_end(command, {.exit_code = 1, .outcome = "failed", .words = {"QEMU", "never run"}},
+               "source");
+    expect_at_a_and_moves();
+}
+
+INSTANTIATE_TEST_SUITE_P(Strategies, DestinationQemuDyingWhenCommitComes,
+                         ::testing::Values("precopy", "postcopy"), step_name);
+
 class DestinationQemuKilledWhileTheSourceIs
     : public Qemu,
       public ::testing::WithParamInterface<std::string_view> {};

@@ -268,6 +268,12 @@ bool QmpClient::wait_closed(Duration limit) const {
     return changed_.wait_until(lock, Clock::system().now() + limit, [&] { return reader_done_; });
 }
 
+bool QmpClient::wait_told_all(Duration limit) const {
+    // Unavailable is the other side's end of the connection, and what came before it was read. We
+    // end it for other reasons.
+    return wait_closed(limit) && absl::IsUnavailable(state());
+}
+
 void QmpClient::stop() {
     wakeup_.notify();
     if (reader_.joinable()) reader_.join();

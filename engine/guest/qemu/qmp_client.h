@@ -46,6 +46,7 @@ class QmpClient final : public QmpSession {
 
     [[nodiscard]] absl::Status state() const override;
     [[nodiscard]] bool wait_closed(Duration limit) const override;
+    [[nodiscard]] bool wait_told_all(Duration limit) const override;
     // Ends the session: every waiter gets Cancelled. Returns when the reader has ended.
     void stop();
 

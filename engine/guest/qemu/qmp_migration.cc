@@ -22,6 +22,8 @@ namespace {
 constexpr Duration kMigrationCommandLimit = std::chrono::seconds(10);
 // Between two looks at a state whose change brings no event.
 constexpr Duration kLookAgain = std::chrono::milliseconds(10);
+// What an ended QEMU wrote last is read at once, if a thread of ours gets to run.
+constexpr Duration kLastWords = std::chrono::seconds(5);
 // `cont` that is answered well and leaves the guest paused is not repeated for ever.
 constexpr int kMaxContinues = 3;
 
@@ -175,9 +177,12 @@ absl::Status QmpVm::begin_device_load(UniqueFd in) {
     }
     GODWIT_RETURN_IF_ERROR(
         command("getfd", {{"fdname", kLoadFd}}, kMigrationCommandLimit, in.get()).status());
-    return command("migrate-incoming", {{"uri", fmt::format("fd:{}", kLoadFd)}},
-                   kMigrationCommandLimit)
-        .status();
+    GODWIT_RETURN_IF_ERROR(command("migrate-incoming", {{"uri", fmt::format("fd:{}", kLoadFd)}},
+                                   kMigrationCommandLimit)
+                               .status());
+    const std::lock_guard lock(session_mutex_);
+    load_session_ = session_;
+    return absl::OkStatus();
 }
 
 void QmpVm::foresee_resume() { foresee("cont", {}); }
@@ -197,7 +202,22 @@ absl::Status QmpVm::resume(Duration limit) {
             return absl::FailedPreconditionError(
                 fmt::format("VM {} has not loaded its device state", parts_.name));
     }
-    return cont_and_confirm(deadline);
+    const absl::Status status = cont_and_confirm(deadline);
+    if (!absl::IsNotFound(status) || !never_ran_what_it_loaded()) return status;
+    return absl::AbortedError(
+        fmt::format("{}; the guest has never run in it", std::string(status.message())));
+}
+
+// QEMU says RESUME before it lets the first vCPU go, and a unix socket gives what was written to it
+// even when the writer is gone. So a session that saw the load begin, and was read to its end
+// without a RESUME, is proof. A successor of the agent has no such session.
+bool QmpVm::never_ran_what_it_loaded() {
+    std::shared_ptr<QmpSession> client;
+    {
+        const std::lock_guard lock(session_mutex_);
+        client = load_session_;
+    }
+    return client && client->wait_told_all(kLastWords) && resume_count() == 0;
 }
 
 absl::Status QmpVm::announce() {

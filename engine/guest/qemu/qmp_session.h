@@ -38,6 +38,9 @@ class QmpSession {
     // Waits until the session is over and every event of it was delivered; false: not within
     // `limit`.
     [[nodiscard]] virtual bool wait_closed(Duration limit) const = 0;
+    // Waits until the session is over. True: QEMU ended it, and every event that it ever told in it
+    // was delivered. False: that is not known, or not within `limit`.
+    [[nodiscard]] virtual bool wait_told_all(Duration /*limit*/) const { return false; }
 };
 
 }  // namespace godwit

@@ -54,6 +54,7 @@ QmpVm::~QmpVm() {
     watcher_.request_stop();
     wakeup_.notify();
     watcher_.join();
+    load_session_.reset();
     session_.reset();  // joins the reader, which calls into us
 }
 
@@ -67,6 +68,12 @@ absl::StatusOr<std::shared_ptr<QmpSession>> QmpVm::session(MonotonicTime deadlin
     std::shared_ptr<QmpSession> lost = std::move(session_);
     connecting_ = true;
     lock.unlock();
+    // Of two sessions both would tell every event. One that has told all is silent, and a witness.
+    if (lost && !lost->wait_told_all(kExitLag)) {
+        lock.lock();
+        const std::shared_ptr<QmpSession> no_witness = std::move(load_session_);
+        lock.unlock();
+    }
     lost.reset();
     absl::StatusOr<std::unique_ptr<QmpSession>> client = parts_.open_session(
         deadline, [this](const QmpEvent& event, MonotonicTime at) { on_qmp_event(event, at); });
@@ -75,7 +82,10 @@ absl::StatusOr<std::shared_ptr<QmpSession>> QmpVm::session(MonotonicTime deadlin
     connected_.notify_all();
     if (!client.ok()) return client.status();
     session_ = *std::move(client);
-    return session_;
+    const std::shared_ptr<QmpSession> opened = session_;
+    lost = std::move(load_session_);
+    lock.unlock();  // `lost` may be the last to hold it
+    return opened;
 }
 
 absl::Status QmpVm::connect(Duration limit) {

@@ -87,6 +87,8 @@ class QmpVm : public Vm {
     absl::StatusOr<std::string> run_state_text(Duration limit);
     absl::StatusOr<std::string> migration_status_within(Duration limit);
     absl::Status cont_and_confirm(MonotonicTime deadline);
+    // Of a QEMU that has ended: whether the guest that it has loaded has certainly never run in it.
+    bool never_ran_what_it_loaded();
     void break_save_stream();
 
     void on_qmp_event(const QmpEvent& event, MonotonicTime at);
@@ -128,6 +130,8 @@ class QmpVm : public Vm {
     std::condition_variable connected_;
     bool connecting_ GODWIT_GUARDED_BY(session_mutex_) = false;  // by one caller, without the mutex
     std::shared_ptr<QmpSession> session_ GODWIT_GUARDED_BY(session_mutex_);
+    // In which the load began; none once another was opened.
+    std::shared_ptr<QmpSession> load_session_ GODWIT_GUARDED_BY(session_mutex_);
 
     std::atomic<bool> lost_{false};  // the session, and nobody has made another yet
     std::jthread watcher_;

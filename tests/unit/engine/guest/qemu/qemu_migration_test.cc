@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -102,6 +103,17 @@ class QemuMigration : public testing::TestWithParam<v1::Accel> {
         ASSERT_TRUE(begun.ok()) << begun;
         ASSERT_TRUE(log_->wait_for(GuestEventKind::kMigration, "pre-switchover"));
     }
+    // All of the guest is at the target, which waits for `cont`.
+    void load_target() {
+        start_target();
+        Stream stream = make_stream();
+        ASSERT_TRUE(target_->begin_device_load(std::move(stream.in)).ok());
+        freeze(std::move(stream.out));
+        copy_ram(*source_, *target_);
+        ASSERT_TRUE(source_->finish_device_save().ok());
+        ASSERT_TRUE(log_->wait_for(GuestEventKind::kMigration, "completed"));
+        ASSERT_TRUE(target_log_->wait_for(GuestEventKind::kMigration, "completed"));
+    }
     void expect_runs_with_its_disk() {
         EXPECT_EQ(source_->run_state().value_or(RunState::kOther), RunState::kRunning);
         const absl::Status grown = grow_disk(*source_);
@@ -149,19 +161,36 @@ TEST_P(QemuMigration, TheGuestRunsAtTheTargetWithItsDisk) {
 }
 
 TEST_P(QemuMigration, ALoadedTargetWhoseDiskIsHeldElsewhereDoesNotResume) {
-    start_target();
-    Stream stream = make_stream();
-    ASSERT_TRUE(target_->begin_device_load(std::move(stream.in)).ok());
-    freeze(std::move(stream.out));
-    copy_ram(*source_, *target_);
-    ASSERT_TRUE(source_->finish_device_save().ok());
-    ASSERT_TRUE(target_log_->wait_for(GuestEventKind::kMigration, "completed"));
+    load_target();
     ASSERT_TRUE(source_->roll_back(/*run=*/true, kTestLimit).ok());
     const absl::Status status = target_->resume(kTestLimit);
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
     EXPECT_THAT(std::string(status.message()), HasSubstr("lock"));
     EXPECT_EQ(target_->run_state().value_or(RunState::kOther), RunState::kPaused);
     expect_runs_with_its_disk();
+    target_log_.reset();
+}
+
+TEST_P(QemuMigration, ATargetThatIsKilledBeforeItReadContHasNeverRunTheGuest) {
+    load_target();
+    ASSERT_EQ(::kill(target_->pid(), SIGSTOP), 0);
+    const absl::Status waiting = target_->resume(std::chrono::milliseconds(100));
+    EXPECT_EQ(waiting.code(), absl::StatusCode::kDeadlineExceeded) << waiting;
+    ASSERT_EQ(::kill(target_->pid(), SIGKILL), 0);
+    EXPECT_TRUE(target_log_->wait_for(GuestEventKind::kGone));
+    const absl::Status status = target_->resume(kTestLimit);
+    EXPECT_EQ(status.code(), absl::StatusCode::kAborted) << status;
+    target_log_.reset();
+    ASSERT_TRUE(source_->roll_back(/*run=*/true, kTestLimit).ok());
+    expect_runs_with_its_disk();
+}
+
+TEST_P(QemuMigration, ATargetThatIsKilledAfterContMayHaveRunTheGuest) {
+    load_target();
+    ASSERT_TRUE(target_->resume(kTestLimit).ok());
+    ASSERT_EQ(::kill(target_->pid(), SIGKILL), 0);
+    EXPECT_TRUE(target_log_->wait_for(GuestEventKind::kGone));
+    EXPECT_EQ(target_->resume(kTestLimit).code(), absl::StatusCode::kNotFound);
     target_log_.reset();
 }
 

@@ -288,6 +288,22 @@ TEST_F(QmpClientTest, ALostConnectionEndsEveryWaiter) {
     EXPECT_TRUE(client->wait_closed(kQmpLong));
 }
 
+TEST_F(QmpClientTest, WhatWasSaidLastIsHeardThoughTheCommandBeforeItWasNeverRead) {
+    const auto client = ready();
+    EXPECT_FALSE(client->wait_told_all(Duration::zero()));
+    EXPECT_FALSE(client->execute("first", {}, std::chrono::milliseconds(1)).ok());
+    qemu_->say(R"({"event": "RESUME"})");
+    qemu_->hang_up();
+    EXPECT_TRUE(client->wait_told_all(kQmpLong));
+    EXPECT_EQ(events(), std::vector<std::string>{"RESUME"});
+}
+
+TEST_F(QmpClientTest, ASessionThatWeEndedHasNotToldAll) {
+    const auto client = ready();
+    client->stop();
+    EXPECT_FALSE(client->wait_told_all(kQmpLong));
+}
+
 TEST_F(QmpClientTest, StopEndsEveryWaiter) {
     const auto client = ready();
     auto waiting = call(*client, "first");
