@@ -72,6 +72,7 @@ void IncomingMigration::note_resumed() {
         state_ = v1::INCOMING_STATE_RESUMED;
         phase_ = all_pages ? DestinationPhase::kResumed : DestinationPhase::kDraining;
         gone = vm_gone_;
+        changed_.notify_all();
     }
     if (all_pages) {
         // Whoever hears of RESUMED may migrate the VM on at once, and then waits for what follows.

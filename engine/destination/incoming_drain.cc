@@ -110,14 +110,17 @@ bool IncomingMigration::await_next_session() {
     if (!session_asked_)
         spdlog::warn("migration {}: the source is lost ({}); the guest waits where it needs a page",
                      id(), std::string(broken_.message()));
-    // Every page is here: nobody is needed for more, only the source does not know yet.
-    if (phase_ == DestinationPhase::kDraining && !vm_gone_ && postcopy_->complete()) {
-        lock.unlock();
-        if (const absl::Status status = end_drain(); !status.ok())
-            spdlog::error("migration {}: {}", id(), std::string(status.message()));
-        return false;
+    while (!session_asked_ && !vm_gone_ && !ending_ && draining()) {
+        // Every page is here: nobody is needed for more. The source does not know yet, or it was
+        // told by an earlier agent that could not write it down, and will never come.
+        if (phase_ == DestinationPhase::kDraining && postcopy_->complete()) {
+            lock.unlock();
+            if (const absl::Status status = end_drain(); !status.ok())
+                spdlog::error("migration {}: {}", id(), std::string(status.message()));
+            return false;
+        }
+        changed_.wait(lock);
     }
-    changed_.wait(lock, [&] { return session_asked_ || vm_gone_ || ending_ || !draining(); });
     if (vm_gone_) {
         record_.set_guest_gone(true);
         detail_ = "its QEMU has ended";

@@ -1,6 +1,7 @@
 // A successor finds less than its predecessor knew: files that are gone, a word that can't be read,
 // a journal that an earlier boot left.
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -8,12 +9,14 @@
 
 #include "engine/handover/journal.h"
 #include "tests/fault/drain_lab.h"
+#include "tests/harness/full_disk.h"
 
 namespace godwit::testing {
 namespace {
 
 class RecoveryTest : public DrainLab {
   protected:
+    using DrainLab::DrainLab;
     void await_outcome(const std::string& outcome) {
         nlohmann::json last;
         EXPECT_TRUE(eventually(std::chrono::seconds(30), [&] {
@@ -37,6 +40,33 @@ TEST_F(RecoveryTest, MemoryThatWasLetGoBeforeTheEndWasWrittenIsNoLoss) {
     await_outcome("done");
     EXPECT_EQ(report()["guest_at"], "destination");
     expect_only_at(b, a);
+}
+
+class DestinationWithADisk : public RecoveryTest {
+  protected:
+    DestinationWithADisk() : RecoveryTest(AgentOptions{}, {.disk_bytes = uint64_t{16} << 20}) {}
+};
+
+// The last that its journal says is that the guest may run. All of its pages are there, and the
+// source, which knows that, has nothing more to bring.
+TEST_F(DestinationWithADisk, ThatWasFullInTheDrainFinishesItWithoutTheSourceWhenItComesBack) {
+    hold(b, step::kServing);
+    BackgroundCommand command = begin_postcopy();
+    await_held(b);
+    {
+        const FullDisk full(b.state_dir());
+        let_go(b);
+        ASSERT_TRUE(command.wait(std::chrono::seconds(60)));
+        EXPECT_EQ(command.result().exit_code, 0) << command.result().err;
+        b.end(SIGKILL);
+    }
+    bring_back(b);
+    EXPECT_TRUE(eventually(std::chrono::seconds(30), [&] {
+        const nlohmann::json vm = b.vm(kVm);
+        return vm.is_object() && vm["migration_id"] == "";
+    })) << b.log();
+    expect_drained(report());
+    expect_moves(b, a);
 }
 
 TEST_F(RecoveryTest, PagesThatAreLostWithTheSourcesMemoryAreSaidAndTheGuestIsNotKilled) {

@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mount.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -34,6 +36,11 @@ TestAgent::TestAgent(AgentOptions options) : options_(std::move(options)) {
     std::string pattern = "/tmp/gw-XXXXXX";  // short: unix socket paths have 108 bytes
     state_dir_ = ::mkdtemp(pattern.data());
     address_ = options_.host + ":0";
+    if (options_.disk_bytes > 0) {
+        has_disk_ = ::mount("godwit-test", state_dir_.c_str(), "tmpfs", 0,
+                            fmt::format("size={},mode=0700", options_.disk_bytes).c_str()) == 0;
+        EXPECT_TRUE(has_disk_) << strerrordesc_np(errno);
+    }
     start();
 }
 
@@ -74,6 +81,7 @@ TestAgent::~TestAgent() {
     }
     for (const char* mount : {"ram-thp", "ram-4k", "ram-hugetlb-2M"})
         ::umount2((state_dir_ + "/" + mount).c_str(), MNT_DETACH);
+    if (has_disk_) ::umount2(state_dir_.c_str(), MNT_DETACH);
     std::error_code ignored;
     fs::remove_all(state_dir_, ignored);
 }

@@ -17,6 +17,7 @@ struct AgentOptions {
     std::string host = "127.0.0.1";
     std::vector<std::string> wrapper;        // for example {"nsenter", "--net=/run/netns/NAME"}
     std::vector<std::string> lasting_flags;  // the same as flags, but restart_with() keeps them
+    uint64_t disk_bytes = 0;  // its state directory is a file system of its own; 0: it is not
 };
 
 // At the end: its VMs are killed by pid, the agent is ended, its mounts and files are gone.
@@ -67,6 +68,7 @@ class TestAgent {
 
     AgentOptions options_;
     std::string state_dir_;
+    bool has_disk_ = false;
     std::string address_;
     std::string old_logs_;
     std::optional<BackgroundCommand> process_;
