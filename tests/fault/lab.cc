@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
+#include <sstream>
 
 #include "engine/base/wait.h"
 #include "engine/guest/qemu/qmp_client.h"
@@ -24,9 +24,12 @@ constexpr Duration kLimit = std::chrono::seconds(60);
 constexpr Duration kStill = std::chrono::milliseconds(300);
 constexpr uint64_t kScratchBytes = 1 << 20;
 
+// Of a process that has just gone nothing can be read, which an iterator would throw.
 std::string slurp(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
+    const std::ifstream file(path, std::ios::binary);
+    std::stringstream text;
+    text << file.rdbuf();
+    return text.str();
 }
 
 std::string held_file(const TestAgent& agent) { return agent.state_dir() + "/held"; }

@@ -195,7 +195,7 @@ std::vector<std::string> TestAgent::ram_files_on_disk() const {
     std::error_code ignored;
     for (const char* mount : {"ram-thp", "ram-4k", "ram-hugetlb-2M"})
         for (const auto& entry : fs::directory_iterator(state_dir_ + "/" + mount, ignored))
-            files.push_back(entry.path().string());
+            if (entry.is_regular_file(ignored)) files.push_back(entry.path().string());
     return files;
 }
 

@@ -12,6 +12,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kDevice = "cable";
+// An address of nobody's network card: what is sent there is dropped at the cable's other end.
+constexpr const char* kNobodysCard = "02:00:00:00:00:99";
+constexpr const char* kNobody = "10.77.0.99";
 
 std::string address_of(int host) { return fmt::format("10.77.0.{}", host + 1); }
 
@@ -84,6 +87,40 @@ void LinkedHosts::set_link(int host, bool up) {
     const CommandResult result =
         run_command(inside(host, {"ip", "link", "set", kDevice, up ? "up" : "down"}));
     EXPECT_EQ(result.exit_code, 0) << result.err;
+}
+
+void LinkedHosts::set_mute(int host, bool mute) {
+    std::vector<std::string> words = {"ip", "neigh"};
+    if (mute)
+        words.insert(words.end(), {"replace", address_of(1 - host), "lladdr", kNobodysCard, "dev",
+                                   kDevice, "nud", "permanent"});
+    else
+        words.insert(words.end(), {"del", address_of(1 - host), "dev", kDevice});
+    const CommandResult result = run_command(inside(host, words));
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+}
+
+void LinkedHosts::set_crowded(bool crowded) {
+    for (int host = 0; host < 2; ++host) {
+        crowds_[host].reset();
+        std::vector<std::vector<std::string>> commands;
+        // The queue is longer than what one socket may have in it: so its sender waits.
+        if (crowded)
+            commands = {{"tc", "qdisc", "replace", "dev", kDevice, "root", "tbf", "rate", "40mbit",
+                         "burst", "64kb", "limit", "4mb"},
+                        {"ip", "neigh", "replace", kNobody, "lladdr", kNobodysCard, "dev", kDevice,
+                         "nud", "permanent"}};
+        else
+            commands = {{"tc", "qdisc", "del", "dev", kDevice, "root"}};
+        for (const auto& words : commands) {
+            const CommandResult result = run_command(inside(host, words));
+            EXPECT_EQ(result.exit_code, 0) << result.err;
+        }
+        if (crowded)
+            crowds_[host].emplace(inside(
+                host, {"bash", "-c",
+                       fmt::format("exec dd if=/dev/zero bs=1400 > /dev/udp/{}/9", kNobody)}));
+    }
 }
 
 }  // namespace godwit::testing

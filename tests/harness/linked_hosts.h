@@ -27,6 +27,11 @@ class LinkedHosts {
     [[nodiscard]] AgentOptions on(int host) const;
     // Takes the cable out of a host, or puts it back.
     void set_link(int host, bool up);
+    // What a host sends is lost, and nobody is told; what it is sent still comes. Only for
+    // Cable::kTrue, as the next one.
+    void set_mute(int host, bool mute);
+    // The cable takes 5 MB/s, and either host has more than that to send to nobody.
+    void set_crowded(bool crowded);
     // For Cable::kLying where there is no problem().
     [[nodiscard]] LyingCable& lying_cable() { return *lying_cable_; }
 
@@ -38,6 +43,7 @@ class LinkedHosts {
     bool did(const std::vector<std::string>& words);
 
     std::optional<BackgroundCommand> holders_[2];
+    std::optional<BackgroundCommand> crowds_[2];
     std::unique_ptr<LyingCable> lying_cable_;
     std::string problem_;
 };
