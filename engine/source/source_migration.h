@@ -100,6 +100,8 @@ class SourceMigration {
     [[nodiscard]] const std::string& vm_name() const { return vm_name_; }
 
   private:
+    // Error: FailedPrecondition, where memory was plugged into the running VM.
+    static absl::Status check_memory(Vm& vm);
     absl::Status prepare(SourceContext& context);
     absl::StatusOr<v1::PrepareRequest> prepare_request(const SourceContext& context);
     void migrate(SourceContext& context, const std::stop_token& stop);
