@@ -108,6 +108,9 @@ class Vm {
     virtual absl::Status prepare_device_save(UniqueFd out) = 0;
     virtual absl::Status begin_device_save() = 0;
     virtual absl::Status finish_device_save() = 0;
+    // Source: begin_device_save() does not follow after all. What prepare_device_save() set up is
+    // put back where it would be in the way of others; best effort.
+    virtual void forgo_device_save() {}
     // Source: undoes a freeze at any point before COMMIT. The guest runs again when this returns ok
     // (or stays paused when `run` is false: it was paused before).
     virtual absl::Status roll_back(bool run, Duration limit) = 0;

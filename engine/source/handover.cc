@@ -84,6 +84,7 @@ absl::Status Handover::freeze(LiveResult live) {
     if (armed_) GODWIT_RETURN_IF_ERROR(link_kept_ram(context_.vm.ram_blocks(), context_.record));
     GODWIT_ASSIGN_OR_RETURN(pump_, DeviceStatePump::start(context_.streams->urgent(),
                                                           context_.signals, context_.at_step));
+    prepared_ = true;
     GODWIT_RETURN_IF_ERROR(annotate(context_.vm.prepare_device_save(pump_->take_guest_end()),
                                     "Cannot prepare the freeze"));
     GODWIT_RETURN_IF_ERROR(start_guard());
@@ -107,6 +108,11 @@ absl::Status Handover::freeze(LiveResult live) {
         GODWIT_RETURN_IF_ERROR(verified);
     }
     return absl::OkStatus();
+}
+
+void Handover::forgo() {
+    dismiss_guard();
+    if (prepared_) context_.vm.forgo_device_save();
 }
 
 absl::Status Handover::stop_guest() {

@@ -52,6 +52,8 @@ class Handover {
 
     // The guard's work is done.
     void dismiss_guard() { guard_.reset(); }
+    // After an error of make_ready() or freeze() where it has not begun.
+    void forgo();
 
   private:
     absl::Status start_guard();
@@ -84,6 +86,7 @@ class Handover {
 
     SourceContext& context_;
     bool was_running_ = true;
+    bool prepared_ = false;  // QEMU was set up for the save
     bool began_ = false;
     std::optional<GuardProcess> guard_;
     std::unique_ptr<DeviceStatePump> pump_;

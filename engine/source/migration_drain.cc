@@ -83,10 +83,10 @@ void SourceMigration::drain(SourceContext& context, Handover& handover,
             in_doubt_ = false;
             if (operators_word_.said()) {
                 note_resolution(context, Fate::kRefused);
-                return undo(context, absl::AbortedError(outcome.detail), true, stop);
+                return undo(context, absl::AbortedError(outcome.detail), &handover, stop);
             }
             return undo(context, absl::AbortedError("the destination refused: " + outcome.detail),
-                        true, stop);
+                        &handover, stop);
         case Drain::End::kStopped:
             unfinished_ = true;
             context.report.set_outcome(in_doubt_ ? v1::OUTCOME_IN_DOUBT : v1::OUTCOME_RUNNING);

@@ -168,11 +168,11 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
             return migrate_natively(context, fmt::format("{}", fmt::join(*why, "; ")));
     }
     absl::Status status = prepare(context);
-    if (!status.ok()) return undo(context, status, false, stop);
+    if (!status.ok()) return undo(context, status, nullptr, stop);
     context.at_step(step::kPrepared);
 
     absl::StatusOr<LiveResult> live = run_live_rounds(context);
-    if (!live.ok()) return undo(context, live.status(), false, stop);
+    if (!live.ok()) return undo(context, live.status(), nullptr, stop);
     context.report.set_switch_reason(live->decision.reason);
     const SourceStreams::ZeroCopy zero_copy = context.streams->zero_copy();
     context.report.set_zero_copy_streams(zero_copy.streams);
@@ -187,7 +187,7 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
     if (status.ok()) status = handover.make_ready(*live);
     if (status.ok()) status = handover.freeze(std::move(*live));
     was_running_ = handover.was_running();
-    if (!status.ok()) return undo(context, status, handover.began(), stop);
+    if (!status.ok()) return undo(context, status, &handover, stop);
     log_.message("handover", "device state loaded at the destination");
 
     std::string why;
@@ -220,7 +220,7 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
         end = answer->fate == Fate::kAtDestination ? CommitEnd::kResumed : CommitEnd::kRefused;
     }
     if (end == CommitEnd::kResumed) return finish_at_destination(context);
-    undo(context, absl::AbortedError(why), true, stop);
+    undo(context, absl::AbortedError(why), &handover, stop);
 }
 
 absl::Status SourceMigration::give_back(SourceContext& context, const std::stop_token& stop) {
@@ -237,12 +237,18 @@ absl::Status SourceMigration::give_back(SourceContext& context, const std::stop_
 }
 
 // Before COMMIT, or after REFUSED: the guest first, everything else after it.
-void SourceMigration::undo(SourceContext& context, const absl::Status& cause, bool frozen,
+void SourceMigration::undo(SourceContext& context, const absl::Status& cause, Handover* handover,
                            const std::stop_token& stop) {
     v1::MigrationReport& report = context.report;
     context.word.decide(Verdict::kAbort);
     absl::Status rolled_back;
-    if (frozen) rolled_back = give_back(context, stop);
+    if (handover != nullptr && handover->began()) {
+        rolled_back = give_back(context, stop);
+        // Whoever pauses the guest from now on is not to be overruled.
+        if (rolled_back.ok()) handover->dismiss_guard();
+    } else if (handover != nullptr) {
+        handover->forgo();
+    }
     if (context.throttle) {
         if (const absl::Status released = context.throttle->release(); !released.ok())
             spdlog::warn("migration {}: {}", settings_.id, std::string(released.message()));

@@ -105,7 +105,8 @@ class SourceMigration {
     absl::Status prepare(SourceContext& context);
     absl::StatusOr<v1::PrepareRequest> prepare_request(const SourceContext& context);
     void migrate(SourceContext& context, const std::stop_token& stop);
-    void undo(SourceContext& context, const absl::Status& cause, bool frozen,
+    // `handover`: none before it began to be made ready.
+    void undo(SourceContext& context, const absl::Status& cause, Handover* handover,
               const std::stop_token& stop);
     absl::Status give_back(SourceContext& context, const std::stop_token& stop);
     void finish_at_destination(SourceContext& context);

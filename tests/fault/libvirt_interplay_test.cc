@@ -164,16 +164,6 @@ TEST_F(LibvirtInterplay, GodwitIsRefusedByLibvirtsJobWhileVirshMigrateRuns) {
     expect_at_a_and_moves();
 }
 
-// libvirt's own migration would leave the RAM behind otherwise.
-void expect_capability_off(const LibvirtHost& host) {
-    EXPECT_TRUE(eventually(kEndLimit, [&] {
-        return host.virsh({"qemu-monitor-command", "vm",
-                           R"({"execute":"query-migrate-capabilities"})"})
-                   .out.find(R"({"state":false,"capability":"x-ignore-shared"})") !=
-               std::string::npos;
-    })) << "x-ignore-shared stays on";
-}
-
 TEST_F(LibvirtInterplay, ASourceAgentThatIsKilledInTheFreezeLosesTheGuestToItsGuard) {
     ASSERT_NO_FATAL_FAILURE(start());
     a->restart_with(hold_at(step::kFrozen).flags);
@@ -187,6 +177,23 @@ TEST_F(LibvirtInterplay, ASourceAgentThatIsKilledInTheFreezeLosesTheGuestToItsGu
     a->restart_with({});
     expect_capability_off(host_a);
     expect_at_a_and_moves();
+}
+
+TEST_F(LibvirtInterplay, ACancelJustBeforeTheFreezeLeavesTheDomainToVirshMigrate) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    a->restart_with(hold_at(step::kGuardStarted).flags);
+    BackgroundCommand command = begin_migration();
+    await_held(*a);
+    EXPECT_EQ(a->cli({"cancel", kVm}).exit_code, 0);
+    let_go(*a);
+    ASSERT_TRUE(command.wait(kEndLimit));
+    EXPECT_EQ(command.result().exit_code, 5) << command.result().err;
+    expect_capability_off(host_a);
+    expect_only_at(host_a, *a, host_b, "");
+    const CommandResult moved = host_a.virsh(
+        {"migrate", "--live", kVm, host_b.peer_uri(), "--migrateuri", host_b.migration_uri()});
+    EXPECT_EQ(moved.exit_code, 0) << moved.err;
+    expect_only_at(host_b, *b, host_a, "shut off");
 }
 
 TEST_F(LibvirtInterplay, ADestinationAgentThatIsKilledAfterCommitIsSucceeded) {

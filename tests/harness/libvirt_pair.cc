@@ -57,6 +57,15 @@ void LibvirtPair::expect_only_at(LibvirtHost& here, TestAgent& agent, const Libv
     expect_alive_and_well(agent, kVm, 100);
 }
 
+void LibvirtPair::expect_capability_off(const LibvirtHost& host) {
+    EXPECT_TRUE(eventually(kTidyLimit, [&] {
+        return host.virsh(
+                       {"qemu-monitor-command", kVm, R"({"execute":"query-migrate-capabilities"})"})
+                   .out.find(R"({"state":false,"capability":"x-ignore-shared"})") !=
+               std::string::npos;
+    })) << "x-ignore-shared stays on";
+}
+
 void LibvirtPair::expect_at_a_and_moves() {
     expect_only_at(host_a, *a, host_b, "");
     const CommandResult moved = migrate(*a, b->address(), kVm, {"--strategy", "stop-and-copy"});

@@ -176,6 +176,11 @@ absl::Status LibvirtVm::restore_migration_settings(Duration limit) {
         .status();
 }
 
+void LibvirtVm::forgo_device_save() {
+    QmpVm::forgo_device_save();
+    restore_migration_settings(kCommandLimit).IgnoreError();
+}
+
 absl::Status LibvirtVm::roll_back(bool run, Duration limit) {
     GODWIT_RETURN_IF_ERROR(QmpVm::roll_back(run, limit));
     restore_migration_settings(limit).IgnoreError();  // the guest is what matters

@@ -44,6 +44,7 @@ class LibvirtVm final : public QmpVm {
         return discarding_devices_;
     }
     absl::StatusOr<std::vector<std::string>> migration_blockers() override;
+    void forgo_device_save() override;
     absl::Status roll_back(bool run, Duration limit) override;
     absl::StatusOr<v1::VmSpec> spec_to_move(bool with_definition) override;
     absl::Status undefine() override;

@@ -52,6 +52,7 @@ class QmpVm : public Vm {
     absl::Status prepare_device_save(UniqueFd out) override;
     absl::Status begin_device_save() override;
     absl::Status finish_device_save() override;
+    void forgo_device_save() override { break_save_stream(); }
     absl::Status roll_back(bool run, Duration limit) override;
     absl::Status begin_device_load(UniqueFd in) override;
     void foresee_resume() override;
