@@ -2,9 +2,9 @@
 //
 // Agent and guard share a socket and the decision word. The agent arms the guard before the freeze.
 // When the agent dies (the socket closes) or the freeze deadline passes, the guard moves the word
-// from OPEN to ABORT and, if it was the one to do so, makes the guest run again through a
-// connection of its own. A word that says COMMIT is left alone: the guest then belongs to the
-// destination.
+// from OPEN to ABORT and makes the guest run again through a connection of its own. It does so too
+// where the agent was first to say ABORT and has not dismissed it by then. A word that says COMMIT
+// is left alone: the guest then belongs to the destination.
 #pragma once
 
 #include <sys/types.h>
@@ -25,8 +25,8 @@ class GuestRescue {
     // Makes the guest run at the source again (or leaves it paused when `run` is false), from any
     // point before COMMIT. Idempotent.
     virtual absl::Status roll_back(bool run, Duration limit) = 0;
-    // The agent lives and hangs, and the word says ABORT. Where nobody else can reach the guest as
-    // long as it lives, it is ended; called before roll_back().
+    // The agent lives and has let the freeze deadline pass, and the word says ABORT now. Where
+    // nobody else can reach the guest as long as it lives, it is ended; called before roll_back().
     virtual absl::Status take_over(Duration limit) {
         static_cast<void>(limit);
         return absl::OkStatus();

@@ -73,7 +73,11 @@ int run_guard(int socket, const std::string& word_path, bool run, GuestRescue& r
                 if (!word->decide(Verdict::kAbort)) return 0;
                 return rescue_guest(rescue, run, "the agent is gone");
             case Wake::kDeadline:
-                if (word->read() == Verdict::kOpen && word->decide(Verdict::kAbort)) {
+                // An agent that was first to say ABORT rolls back itself, and is not ended: it may
+                // have hung since, or QEMU has, whom both then ask in vain.
+                if (word->read() == Verdict::kAbort) {
+                    (void)rescue_guest(rescue, run, "the agent has aborted, and is not done");
+                } else if (word->decide(Verdict::kAbort)) {
                     if (const absl::Status taken = rescue.take_over(kRescueLimit); !taken.ok())
                         std::fprintf(stderr, "guard: %s\n", taken.ToString().c_str());
                     (void)rescue_guest(rescue, run, "the freeze deadline has passed");

@@ -138,6 +138,23 @@ INSTANTIATE_TEST_SUITE_P(Steps, SourceAgentStopped,
                                            step::kDeviceStateLeaves, step::kVerified),
                          step_name);
 
+// A cancel is the agent's own ABORT, and its rollback never comes.
+TEST_F(SourceAgent, ThatHangsBeforeTheRollbackOfACancelLosesTheGuestToTheGuard) {
+    a.restart(hold_at(step::kFrozen, {"--freeze-limit", "0.5"}));
+    const GuestWatch guest(a.ram_file(kVm));
+    BackgroundCommand command = begin_migration();
+    await_held(a);
+    EXPECT_EQ(a.cli({"cancel", kVm}).exit_code, 0);
+    EXPECT_EQ(word_at(a), Verdict::kAbort);
+    a.signal(SIGSTOP);
+    // The guard waits for its deadline, a few seconds after the freeze began.
+    EXPECT_TRUE(guest.until_it_runs(std::chrono::seconds(20))) << "the guest does not run again";
+    let_go(a);
+    a.signal(SIGCONT);
+    expect_end(command, kCancelled, "source");
+    expect_at_a_and_moves();
+}
+
 TEST_F(SourceAgent, ToldToEndInARoundCancelsAndItsSuccessorHasTheGuest) {
     BackgroundCommand command = begin_slow_round();
     a.end(SIGTERM);

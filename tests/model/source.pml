@@ -282,6 +282,7 @@ inline rescue() {
 }
 
 proctype Guard() DIES_AS(killed == GUARD) {
+    bool passed = false;
     {
         true;
 end_watching:
@@ -297,7 +298,9 @@ end_watching:
 #endif
             fi;
             break
-        :: atomic { armed && word == OPEN -> word = ABORT }; rescue() /* the freeze deadline */
+        :: atomic { armed && !passed && word != COMMIT -> /* the freeze deadline, once */
+               passed = true; word = ABORT };
+            rescue()
         od;
         guard_over = true
     } unless { atomic { killed == GUARD ->

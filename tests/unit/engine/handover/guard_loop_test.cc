@@ -179,6 +179,18 @@ TEST_F(Guard, FinishesAnAbortOfAnAgentThatDies) {
     EXPECT_EQ(rescue_.calls(), kRunTwice);
 }
 
+TEST_F(Guard, FinishesAnAbortOfAnAgentThatHangsPastTheDeadline) {
+    start();
+    ASSERT_TRUE(word().decide(Verdict::kAbort));
+    arm(std::chrono::milliseconds(1));
+    const MonotonicTime limit = Clock::system().now() + kLimit;
+    while (rescue_.calls().size() < 2 && Clock::system().now() < limit) pause();
+    send({.kind = GuardMessageKind::kDismiss});
+    EXPECT_EQ(exit_code(), 0);
+    EXPECT_EQ(rescue_.calls(), kRunTwice);
+    EXPECT_TRUE(rescue_.take_overs().empty()) << "it is at work, and is not ended";
+}
+
 TEST_F(Guard, LeavesACommittedGuestAloneWhenTheAgentDies) {
     start();
     arm(kLimit);
