@@ -147,6 +147,19 @@ TEST_F(LibvirtInterplay, VirshMigrateToTheSameHostIsRefusedWhileGodwitsDomainWai
     expect_done(command);
 }
 
+TEST_F(LibvirtInterplay, ASecondMigrationIsRefusedByWhateverNameItCallsTheDomain) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    const std::string uuid = host_a.virsh_text({"domuuid", kVm});
+    BackgroundCommand command = begin_slow_migration();
+    const CommandResult refused = migrate(*a, b->address(), uuid);
+    EXPECT_EQ(refused.exit_code, 3) << refused.err;
+    EXPECT_THAT(refused.err, HasSubstr("VM vm is in use by migration"));
+    EXPECT_EQ(a->cli_json({"vm", "show", uuid})["spec"]["name"], kVm);
+    EXPECT_EQ(a->vm_names(), std::vector<std::string>{kVm});
+    finish_soon();
+    expect_done(command);
+}
+
 TEST_F(LibvirtInterplay, GodwitIsRefusedByLibvirtsJobWhileVirshMigrateRuns) {
     ASSERT_NO_FATAL_FAILURE(start(restless_domain()));
     ASSERT_EQ(host_a.virsh({"migrate-setspeed", kVm, "4"}).exit_code, 0);

@@ -103,20 +103,21 @@ absl::StatusOr<bool> MigrationRegistry::reserve(const std::string& id, const std
 
 absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& request) {
     GODWIT_ASSIGN_OR_RETURN(MigrationSettings settings, settings_of(request));
-    GODWIT_ASSIGN_OR_RETURN(const bool is_new, reserve(settings.id, request.vm()));
+    const std::string name = vms_.own_name(request.vm());
+    GODWIT_ASSIGN_OR_RETURN(const bool is_new, reserve(settings.id, name));
     if (!is_new) return settings.id;
     // May take minutes, where the VM has just come and is put in order: nobody else waits for that.
-    absl::StatusOr<std::shared_ptr<Vm>> held = vms_.hold(request.vm(), settings.id);
+    absl::StatusOr<std::shared_ptr<Vm>> held = vms_.hold(name, settings.id);
     const std::lock_guard lock(mutex_);
     starting_.erase(settings.id);
     started_.notify_all();
     if (!held.ok()) return held.status();
     std::shared_ptr<Vm> vm = *std::move(held);
     const Duration fixed = fixed_cost(settings.limits.downtime_limit);
-    std::optional<v1::Prediction> prediction = calibration_.take_expected(request.vm(), settings);
+    std::optional<v1::Prediction> prediction = calibration_.take_expected(name, settings);
     auto entry = std::make_shared<Entry>();
     entry->id = settings.id;
-    entry->vm = request.vm();
+    entry->vm = name;
     entry->migration = std::make_shared<SourceMigration>(
         std::move(settings), SourceDependencies{.vm = std::move(vm),
                                                 .state_dir = options_.state_dir,

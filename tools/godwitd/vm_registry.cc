@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <poll.h>
 
+#include <cctype>
+
 #include "engine/base/log.h"
 
 namespace godwit {
@@ -19,6 +21,18 @@ bool is_gone(const Vm& vm) {
 absl::Status name_taken(const std::string& name) {
     return absl::AlreadyExistsError(fmt::format(
         "This agent already has a VM named {}; choose another name, or stop that one", name));
+}
+
+// As libvirt reads them: hyphens are where they please.
+bool may_be_uuid(const std::string& text) {
+    size_t digits = 0;
+    for (const char c : text) {
+        if (std::isxdigit(static_cast<unsigned char>(c)) != 0)
+            ++digits;
+        else if (c != '-')
+            return false;
+    }
+    return digits == 32;
 }
 
 }  // namespace
@@ -78,6 +92,12 @@ absl::StatusOr<std::shared_ptr<Vm>> VmRegistry::find_locked(const std::string& n
     if (entry == entries_.end() || !entry->second.vm)
         return absl::NotFoundError(fmt::format("This agent has no VM named {}", name));
     return entry->second.vm;
+}
+
+std::string VmRegistry::own_name(const std::string& name) {
+    if (!hypervisor_.finds_vms() || !may_be_uuid(name)) return name;
+    const absl::StatusOr<std::shared_ptr<Vm>> found = hypervisor_.find(name);
+    return found.ok() ? (*found)->spec().name() : name;
 }
 
 absl::StatusOr<std::shared_ptr<Vm>> VmRegistry::find(const std::string& name) {
