@@ -137,6 +137,9 @@ class Vm {
     virtual absl::Status undefine() {
         return absl::InvalidArgumentError("only domains of libvirt have a definition");
     }
+    // Source: the VM has ended, for it is at the destination. What stays here and would run it a
+    // second time, one sentence each.
+    virtual std::vector<std::string> left_behind() { return {}; }
 
     // Destination: the guest is here with all its pages. Puts back what a migration had set up in
     // the hypervisor, and defines the VM where there is a `definition`; best effort.
@@ -210,6 +213,11 @@ class Hypervisor {
     // Vm::undefine() for a VM that an earlier agent has ended.
     virtual absl::Status undefine(const std::string& uuid) {
         return absl::InvalidArgumentError("there is no definition of " + uuid);
+    }
+    // Vm::left_behind() for such a VM.
+    virtual std::vector<std::string> left_behind(const std::string& uuid) {
+        static_cast<void>(uuid);
+        return {};
     }
     // Removes every file of a VM whose process has ended.
     virtual absl::Status forget(Vm& vm) = 0;

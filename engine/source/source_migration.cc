@@ -144,6 +144,8 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
         if (undefined.ok()) undefined = context.vm.undefine();
         if (!undefined.ok()) report.add_warnings(std::string(undefined.message()));
     }
+    if (report.guest_at() == v1::GUEST_AT_DESTINATION)
+        for (std::string& left : context.vm.left_behind()) report.add_warnings(std::move(left));
     context.at_step(step::kConcluded);
     dependencies_.vm.reset();
     if (report.outcome() != v1::OUTCOME_IN_DOUBT && !unfinished_)

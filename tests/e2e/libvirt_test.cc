@@ -45,6 +45,13 @@ void expect_moved(const LibvirtHost& from, const LibvirtHost& to) {
     EXPECT_THAT(capabilities, HasSubstr(R"({"state":false,"capability":"x-ignore-shared"})"));
 }
 
+// With its definition, by rounds that a loaded machine can end.
+std::vector<std::string> for_good() {
+    std::vector<std::string> flags = kPatient;
+    flags.insert(flags.end(), {"--persistent", "--undefine-source"});
+    return flags;
+}
+
 struct Case {
     const char* name;
     const char* strategy;
@@ -155,12 +162,31 @@ TEST_F(Domain, KeepsItsDefinitionWhereItWasWhenTheOtherOneCannotDefineIt) {
     xml.insert(xml.find(devices) + devices.size(), "<emulator>/run/qemu-of-a</emulator>");
     const CommandResult defined = host_a.virsh({"define", host_a.write_xml(xml)});
     ASSERT_EQ(defined.exit_code, 0) << defined.err;
-    const nlohmann::json report = move_guest(a, b, kVm, {"--persistent", "--undefine-source"});
+    const nlohmann::json report = move_guest(a, b, kVm, for_good());
     if (HasFailure()) return;
     EXPECT_THAT(report["warnings"].dump(), HasSubstr("definition stays at the source"));
     EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "shut off");
     EXPECT_THAT(host_b.virsh_text({"dominfo", kVm}), ContainsRegex("Persistent: *no"));
     expect_alive_and_well(b, kVm);
+}
+
+TEST_F(Domain, ThatWouldBeStartedASecondTimeWhereItWasIsWarnedOf) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    if (IsSkipped()) return;
+    const std::vector<std::string> check = {program("godwit"), "libvirt", "check", kVm};
+    EXPECT_THAT(host_a.run(check).out, Not(HasSubstr("autostart")));
+    ASSERT_EQ(host_a.virsh({"autostart", kVm}).exit_code, 0);
+    EXPECT_THAT(host_a.run(check).out, HasSubstr("it has autostart"));
+    json report = move_guest(*agent_a, *agent_b, kVm);
+    if (HasFailure()) return;
+    EXPECT_THAT(report["warnings"].dump(), HasSubstr("virsh autostart --disable vm"));
+    EXPECT_THAT(host_a.virsh_text({"dominfo", kVm}), ContainsRegex("Autostart: *enable"));
+    report = move_guest(*agent_b, *agent_a, kVm);
+    if (HasFailure()) return;
+    EXPECT_THAT(report["warnings"].dump(), Not(HasSubstr("autostart"))) << "it was transient there";
+    report = move_guest(*agent_a, *agent_b, kVm, for_good());
+    if (HasFailure()) return;
+    EXPECT_THAT(report["warnings"].dump(), Not(HasSubstr("autostart"))) << "nothing stays";
 }
 
 // They are with the source's libvirt alone.
@@ -174,7 +200,7 @@ TEST_F(Domain, KeepsItsDefinitionWhereItsSnapshotsAre) {
     const CommandResult made = host_a.virsh(
         {"snapshot-create", kVm, host_a.write_xml(snapshot), "--redefine", "--current"});
     ASSERT_EQ(made.exit_code, 0) << made.err;
-    const json report = move_guest(*agent_a, *agent_b, kVm, {"--persistent", "--undefine-source"});
+    const json report = move_guest(*agent_a, *agent_b, kVm, for_good());
     if (HasFailure()) return;
     EXPECT_THAT(report["warnings"].dump(), HasSubstr("snapshots"));
     EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "shut off");

@@ -57,14 +57,22 @@ absl::StatusOr<std::vector<std::string>> problems_of(const LibvirtWords& words, 
 }
 
 // What confines its QEMU: where its RAM file is, libvirt's configuration says, which nobody can
-// ask.
+// ask. What stays here and would start it a second time.
 absl::StatusOr<std::vector<std::string>> notes_of(const Found& found) {
     char* text = ::virConnectGetCapabilities(found.connection.get());
     if (text == nullptr) return libvirt_status("Cannot read libvirt's capabilities");
     const std::string capabilities = take_text(text);
     GODWIT_ASSIGN_OR_RETURN(const std::string xml, xml_of(found.domain.get(), 0));
     GODWIT_ASSIGN_OR_RETURN(const SecurityModels models, security_models(capabilities, xml));
-    return security_notes(models, "");
+    std::vector<std::string> notes = security_notes(models, "");
+    GODWIT_ASSIGN_OR_RETURN(const bool with_host, starts_with_host(found.domain.get()));
+    if (with_host)
+        notes.push_back(fmt::format(
+            "it has autostart: after a move libvirt would start it here a second time when this "
+            "host boots, unless its definition goes along (--persistent --undefine-source) or "
+            "virsh autostart --disable {} is said",
+            ::virDomainGetName(found.domain.get())));
+    return notes;
 }
 
 absl::StatusOr<std::string> changed_xml(const LibvirtWords& words, const std::string& before) {

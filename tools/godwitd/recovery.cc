@@ -260,6 +260,9 @@ void MigrationRegistry::conclude(Entry& entry, v1::JournalRecord record, v1::Mig
         if (undefined.ok()) undefined = vms_.undefine(record.vm_uuid());
         if (!undefined.ok()) report.add_warnings(std::string(undefined.message()));
     }
+    if (report.guest_at() == v1::GUEST_AT_DESTINATION)
+        for (std::string& left : vms_.left_behind(record.vm_uuid()))
+            report.add_warnings(std::move(left));
     const absl::StatusOr<Journal> journal = Journal::open(options_.state_dir, entry.id);
     absl::Status status = journal.status();
     if (journal.ok()) {

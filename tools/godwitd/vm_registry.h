@@ -38,6 +38,9 @@ class VmRegistry {
     bool is_left_alone(const std::string& name);
 
     absl::Status undefine(const std::string& uuid) { return hypervisor_.undefine(uuid); }
+    std::vector<std::string> left_behind(const std::string& uuid) {
+        return hypervisor_.left_behind(uuid);
+    }
 
     // A migration takes the VM: one at a time. `migration_id` is told to whoever comes second.
     // Errors: NotFound, FailedPrecondition.

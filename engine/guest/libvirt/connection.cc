@@ -17,6 +17,7 @@ constexpr Duration kOpenLimit = std::chrono::seconds(10);
 constexpr Duration kEndSeenLimit = std::chrono::seconds(10);
 constexpr Duration kEndSeenPause = std::chrono::milliseconds(50);
 constexpr Duration kCloseLimit = std::chrono::seconds(2);
+constexpr Duration kAskLimit = std::chrono::seconds(2);
 // Seconds between two signs of life asked of libvirtd, and how many may stay out.
 constexpr int kKeepAliveSeconds = 5;
 constexpr unsigned int kKeepAliveCount = 5;
@@ -204,6 +205,37 @@ absl::Status undefine_domain(const std::shared_ptr<LibvirtConnection>& libvirt,
         return absl::OkStatus();
     });
     return annotate(undefined, fmt::format("Cannot undefine domain {}", uuid));
+}
+
+absl::StatusOr<bool> starts_with_host(virDomain* domain) {
+    int with_host = 0;
+    if (::virDomainGetAutostart(domain, &with_host) < 0)
+        return libvirt_status("Cannot ask whether a domain starts with its host");
+    return with_host != 0;
+}
+
+std::vector<std::string> definition_left_behind(const std::shared_ptr<LibvirtConnection>& libvirt,
+                                                const std::string& uuid) {
+    // The name of one that starts with the host, else nothing.
+    const auto starts =
+        result_within<std::string>(kAskLimit, [libvirt, uuid]() -> absl::StatusOr<std::string> {
+            GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, libvirt->get());
+            const absl::StatusOr<DomainHandle> domain = domain_by_uuid(connection, uuid);
+            if (absl::IsNotFound(domain.status())) return "";
+            GODWIT_RETURN_IF_ERROR(domain.status());
+            GODWIT_ASSIGN_OR_RETURN(const bool with_host, starts_with_host(domain->get()));
+            return with_host ? ::virDomainGetName(domain->get()) : "";
+        });
+    if (!starts.ok())
+        return {fmt::format(
+            "Cannot ask the source's libvirt whether it starts domain {} with its host, where it "
+            "would be a second time then: {}; see virsh dominfo",
+            uuid, std::string(starts.status().message()))};
+    if (starts->empty()) return {};
+    return {fmt::format(
+        "domain {0} stays defined at the source with autostart: libvirt would start it there a "
+        "second time when that host boots: virsh autostart --disable {0}",
+        *starts)};
 }
 
 std::string domain_uuid(virDomain* domain) {

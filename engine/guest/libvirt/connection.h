@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "engine/base/status.h"
 #include "engine/base/thread_annotations.h"
@@ -72,5 +73,14 @@ std::string domain_uuid(virDomain* domain);
 // be lost. Takes kAnswerLimit at most.
 absl::Status undefine_domain(const std::shared_ptr<LibvirtConnection>& libvirt,
                              const std::string& uuid);
+
+// Whether libvirt starts the domain when its host boots (autostart).
+absl::StatusOr<bool> starts_with_host(virDomain* domain);
+
+// Of a domain that has gone to another host: whether its definition, if there is one, is one that
+// libvirt starts with this host, in a sentence; that it could not be asked, where it does not
+// answer within 2 s.
+std::vector<std::string> definition_left_behind(const std::shared_ptr<LibvirtConnection>& libvirt,
+                                                const std::string& uuid);
 
 }  // namespace godwit

@@ -35,6 +35,9 @@ class LibvirtHypervisor final : public Hypervisor {
     absl::Status undefine(const std::string& uuid) override {
         return undefine_domain(connection_, uuid);
     }
+    std::vector<std::string> left_behind(const std::string& uuid) override {
+        return definition_left_behind(connection_, uuid);
+    }
     void end_soon(Duration limit) override;
 
   private:

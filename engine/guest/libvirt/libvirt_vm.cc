@@ -206,6 +206,10 @@ absl::StatusOr<v1::VmSpec> LibvirtVm::spec_to_move(bool with_definition) {
 
 absl::Status LibvirtVm::undefine() { return undefine_domain(connection_, run_.uuid); }
 
+std::vector<std::string> LibvirtVm::left_behind() {
+    return definition_left_behind(connection_, run_.uuid);
+}
+
 absl::Status LibvirtVm::arrived(const std::string& definition) {
     absl::Status status = restore_migration_settings(kCommandLimit);
     if (definition.empty()) return status;

@@ -48,6 +48,7 @@ class LibvirtVm final : public QmpVm {
     absl::Status roll_back(bool run, Duration limit) override;
     absl::StatusOr<v1::VmSpec> spec_to_move(bool with_definition) override;
     absl::Status undefine() override;
+    std::vector<std::string> left_behind() override;
     absl::Status arrived(const std::string& definition) override;
     absl::StatusOr<NativeProgress> move_natively(
         const NativeMove& move, const std::function<bool(const NativeProgress&)>& go_on) override;
