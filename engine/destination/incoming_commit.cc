@@ -70,6 +70,7 @@ void IncomingMigration::note_resumed() {
         const std::lock_guard lock(mutex_);
         all_pages = phase_ != DestinationPhase::kCommittedServing;
         state_ = v1::INCOMING_STATE_RESUMED;
+        detail_.clear();
         phase_ = all_pages ? DestinationPhase::kResumed : DestinationPhase::kDraining;
         gone = vm_gone_;
         changed_.notify_all();
@@ -129,6 +130,8 @@ absl::Status IncomingMigration::resume_guest(bool run) {
             // No answer is no refusal either. Asked again until QEMU says.
             events_lost |= absl::IsUnavailable(status);
             std::unique_lock lock(mutex_);
+            detail_ = "the guest is to run here, and its hypervisor does not answer: " +
+                      std::string(status.message());
             if (changed_.wait_for(lock, kAskAgain, [this] { return ending_; }))
                 return absl::CancelledError("the agent ends");
             continue;

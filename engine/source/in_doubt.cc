@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "engine/base/log.h"
 #include "engine/base/wait.h"
 
 namespace godwit {
@@ -57,12 +56,15 @@ std::string operators_word_text(Fate fate) {
 
 std::optional<FateAnswer> ask_until_known(TransferClient& peer, const std::string& migration_id,
                                           const OperatorsWord& operators_word,
-                                          const std::stop_token& stop) {
+                                          const std::stop_token& stop,
+                                          const std::function<void(const std::string&)>& heard) {
     std::string last_said;
     while (!stop.stop_requested()) {
         const auto answer = peer.query(migration_id);
-        std::string said = answer.ok() ? v1::IncomingState_Name(answer->state())
-                                       : std::string(answer.status().message());
+        std::string said = std::string(answer.status().message());
+        if (answer.ok())
+            said = answer->detail().empty() ? v1::IncomingState_Name(answer->state())
+                                            : answer->detail();
         // Draining before RESUMED: it resumes, and waits for a page.
         if (answer.ok() && (answer->state() == v1::INCOMING_STATE_RESUMED || answer->draining()))
             return FateAnswer{.fate = Fate::kAtDestination,
@@ -74,9 +76,7 @@ std::optional<FateAnswer> ask_until_known(TransferClient& peer, const std::strin
         if (const std::optional<Fate> fate = operators_word.said())
             return FateAnswer{
                 .fate = *fate, .by_operator = true, .detail = operators_word_text(*fate)};
-        if (said != last_said)
-            spdlog::warn("migration {}: in doubt; {} says: {}", migration_id,
-                         peer.peer().to_string(), said);
+        if (said != last_said) heard(fmt::format("{} says: {}", peer.peer().to_string(), said));
         last_said = std::move(said);
         operators_word.wait(std::chrono::milliseconds(500), stop);
     }

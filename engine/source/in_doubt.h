@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -59,9 +60,10 @@ struct FateAnswer {
 
 // Asks until the destination knows, the operator says it, or `stop` is asked for (then nothing is
 // returned: still in doubt). "No record" is no answer: a destination that lost its state directory
-// may run the guest.
+// may run the guest. `heard` is told what the destination says instead, once each time it changes.
 std::optional<FateAnswer> ask_until_known(TransferClient& peer, const std::string& migration_id,
                                           const OperatorsWord& operators_word,
-                                          const std::stop_token& stop);
+                                          const std::stop_token& stop,
+                                          const std::function<void(const std::string&)>& heard);
 
 }  // namespace godwit

@@ -7,7 +7,7 @@
 namespace godwit {
 namespace {
 
-constexpr Duration kOneTry = std::chrono::seconds(30);
+constexpr Duration kOneTry = std::chrono::seconds(10);
 constexpr Duration kBetween = std::chrono::seconds(1);
 constexpr Duration kRefusalLimit = std::chrono::minutes(10);
 

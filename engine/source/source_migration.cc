@@ -200,8 +200,11 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
         log_.message("handover", fmt::format("in doubt: COMMIT was sent, but {}; asking {}", why,
                                              settings_.destination.to_string()));
         in_doubt_ = true;
-        const std::optional<FateAnswer> answer =
-            ask_until_known(context.peer, settings_.id, operators_word_, stop);
+        const std::optional<FateAnswer> answer = ask_until_known(
+            context.peer, settings_.id, operators_word_, stop, [this](const std::string& heard) {
+                spdlog::warn("migration {}: in doubt; {}", settings_.id, heard);
+                log_.message("handover", "in doubt: " + heard);
+            });
         if (!answer) {
             context.report.set_outcome(v1::OUTCOME_IN_DOUBT);
             context.report.set_guest_at(v1::GUEST_AT_NEEDS_OPERATOR);
@@ -229,7 +232,8 @@ absl::Status SourceMigration::give_back(SourceContext& context, const std::stop_
     const absl::Status status =
         roll_back_persistently(context.vm, was_running_, stop, [&](const absl::Status& reason) {
             const std::string text = fmt::format(
-                "the guest is at the source and does not run yet: {}; trying again until it does",
+                "the guest is at the source and is not seen to run yet: {}; trying again until it "
+                "is",
                 std::string(reason.message()));
             log_.message("undo", text);
             spdlog::error("migration {}: {}", settings_.id, text);

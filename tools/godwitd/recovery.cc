@@ -48,7 +48,7 @@ absl::Status give_back(Vm& vm, const v1::JournalRecord& record, const std::strin
                        const std::stop_token& stop, v1::MigrationReport& report) {
     const absl::Status status =
         roll_back_persistently(vm, record.was_running(), stop, [&](const absl::Status& trouble) {
-            spdlog::error("migration {}: the guest is at the source and does not run yet: {}",
+            spdlog::error("migration {}: the guest is at the source and is not seen to run yet: {}",
                           record.migration_id(), std::string(trouble.message()));
         });
     if (absl::IsCancelled(status)) return status;
@@ -387,8 +387,10 @@ void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry, v1::Jo
     const absl::StatusOr<HostPort> address = parse_host_port(record.peer());
     if (!address.ok()) return;
     TransferClient peer(*address);
-    const std::optional<FateAnswer> answer =
-        ask_until_known(peer, entry->id, entry->operators_word, stop);
+    const std::optional<FateAnswer> answer = ask_until_known(
+        peer, entry->id, entry->operators_word, stop, [&entry](const std::string& heard) {
+            spdlog::warn("migration {}: in doubt; {}", entry->id, heard);
+        });
     if (!answer) return;  // the next agent goes on asking
     // Where its QEMU has ended here nothing is given back: the destination may go on with it.
     if (answer->by_operator && (answer->fate == Fate::kAtDestination || is_guest_here(vm) ||

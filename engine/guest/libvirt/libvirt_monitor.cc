@@ -227,8 +227,8 @@ absl::StatusOr<Json> LibvirtMonitor::execute(std::string_view command, Json argu
         return *std::move(call->answer);
     std::erase(work_->queue, call);
     return absl::DeadlineExceededError(
-        fmt::format("{}: no answer from libvirt within {:.1f} ms", command,
-                    std::chrono::duration<double, std::milli>(limit).count()));
+        fmt::format("{}: no answer from libvirt within {:.1f} s: does libvirtd hang?", command,
+                    std::chrono::duration<double>(limit).count()));
 }
 
 void LibvirtMonitor::Work::run(virDomain* domain, const std::stop_token& stop) {
