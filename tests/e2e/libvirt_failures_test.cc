@@ -208,6 +208,25 @@ TEST_F(TwoLibvirts, LetTheGuestWaitWhenTheMemoryDirectoryFillsUpBeforeItsLastPag
     expect_only_at(host_b, *b, host_a, "shut off");
 }
 
+// libvirt's default, /var/lib/libvirt/qemu/ram, is one.
+TEST(AMemoryDirectoryOnADisk, IsRefusedWithTheSettingToChange) {
+    if (!missing("kvm").empty()) GTEST_SKIP() << missing("kvm");
+    LibvirtHost host{"hosta", "/var/lib/libvirt/qemu/ram"};
+    if (!host.problem().empty()) GTEST_SKIP() << host.problem();
+    const CommandResult kind = host.run({"stat", "-f", "-c", "%T", "/var/lib/libvirt"});
+    if (kind.out.rfind("tmpfs", 0) == 0) GTEST_SKIP() << "/tmp is on no disk here";
+    TestAgent agent(host.agent());
+    ASSERT_EQ(host.virsh({"create", host.write_xml(domain_xml({}))}).exit_code, 0);
+    const CommandResult refused = agent.cli({"migrate", "vm", "--to", "127.0.0.1:1"});
+    EXPECT_EQ(refused.exit_code, 3) << refused.err;
+    EXPECT_THAT(refused.err, HasSubstr("is on a disk: set memory_backing_dir in "
+                                       "/etc/libvirt/qemu.conf"));
+    EXPECT_EQ(host.virsh_text({"domstate", "vm"}), "running");
+    const CommandResult check = host.run({program("godwit"), "libvirt", "check", "vm"});
+    EXPECT_EQ(check.exit_code, 3);
+    EXPECT_THAT(check.out, HasSubstr("set memory_backing_dir"));
+}
+
 TEST(ALibvirtThatCannotBeReached, EndsTheAgentWithItsReasonAndTheHostIsAsItWas) {
     const bool was_there = std::filesystem::exists("/run/godwit/resident");
     for (const char* uri :

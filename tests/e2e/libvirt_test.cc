@@ -2,6 +2,7 @@
 // operator expects.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <stdlib.h>
 
 #include "tests/harness/ending.h"
@@ -130,6 +131,51 @@ TEST_F(Domain, ThatGodwitMovedIsMovedOnByVirsh) {
     // And on by Godwit again.
     move_guest(a, b, kVm);
     expect_alive_and_well(b, kVm);
+}
+
+// libvirt makes QEMU's arguments of the live XML, where ours still are.
+TEST_F(Domain, ThatGodwitMovedIsSavedAndRestoredByVirsh) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    if (IsSkipped()) return;
+    move_guest(*agent_a, *agent_b, kVm);
+    if (HasFailure()) return;
+    const std::string file = agent_b->state_dir() + "/saved";
+    const CommandResult saved = host_b.virsh({"save", kVm, file});
+    ASSERT_EQ(saved.exit_code, 0) << saved.err;
+    EXPECT_EQ(host_b.virsh_text({"list", "--name"}), "");
+    const CommandResult restored = host_b.virsh({"restore", file});
+    ASSERT_EQ(restored.exit_code, 0) << restored.err;
+    EXPECT_EQ(host_b.virsh_text({"domstate", kVm}), "running");
+    expect_alive_and_well(*agent_b, kVm);
+    move_guest(*agent_b, *agent_a, kVm);
+    if (HasFailure()) return;
+    expect_alive_and_well(*agent_a, kVm);
+}
+
+// What whoever follows libvirt's events hears, as of a migration by virsh: a guest that stops once
+// and goes on once.
+TEST_F(Domain, IsFollowedByLibvirtsEventsAndFoundByItsUuid) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    if (IsSkipped()) return;
+    BackgroundCommand at_a = host_a.follow_lives();
+    BackgroundCommand at_b = host_b.follow_lives();
+    const std::string uuid = host_a.virsh_text({"domuuid", kVm});
+    const CommandResult moved =
+        migrate(*agent_a, agent_b->address(), uuid, {"--strategy", "hybrid"});
+    ASSERT_EQ(moved.exit_code, 0) << moved.err;
+    EXPECT_EQ(host_b.virsh_text({"domuuid", kVm}), uuid);
+    expect_alive_and_well(*agent_b, kVm);
+    const auto heard = [](BackgroundCommand& command) {
+        command.signal(SIGINT);
+        EXPECT_TRUE(command.wait(std::chrono::seconds(20)));
+        return command.result().out;
+    };
+    const std::string here = heard(at_a);
+    EXPECT_THAT(here, ContainsRegex("Suspended.*Stopped Destroyed")) << here;
+    EXPECT_THAT(here, Not(HasSubstr("Resumed"))) << here;
+    const std::string there = heard(at_b);
+    EXPECT_THAT(there, ContainsRegex("Started.*Resumed")) << there;
+    EXPECT_THAT(there, Not(HasSubstr("Stopped"))) << there;
 }
 
 TEST_F(Domain, TakesItsDefinitionAlongWhereThatIsAskedFor) {

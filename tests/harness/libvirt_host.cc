@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 
@@ -203,6 +204,25 @@ CommandResult LibvirtHost::virsh(const std::vector<std::string>& words) const {
 
 BackgroundCommand LibvirtHost::virsh_in_background(const std::vector<std::string>& words) const {
     return BackgroundCommand(virsh_command(words));
+}
+
+BackgroundCommand LibvirtHost::follow_lives() const {
+    std::vector<std::string> words = virsh_command({"event", "--event", "lifecycle", "--loop"});
+    // A line at a time, into a pipe too.
+    words.insert(std::find(words.begin(), words.end(), "virsh"), {"stdbuf", "-oL"});
+    BackgroundCommand lives(words);
+    DomainOptions herald;
+    herald.name = "herald";
+    herald.uuid = "6f6b1d2e-0000-4000-8000-0000000000fe";
+    const std::string file = write_xml(domain_xml(herald));
+    EXPECT_TRUE(eventually(kDaemonStartLimit,
+                           [&] {
+                               virsh({"define", file});
+                               virsh({"undefine", "herald"});
+                               return lives.result().out.find("Undefined") != std::string::npos;
+                           }))
+        << "libvirt's events are not heard: " << lives.result().err;
+    return lives;
 }
 
 std::string LibvirtHost::virsh_text(const std::vector<std::string>& words) const {

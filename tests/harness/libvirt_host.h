@@ -56,6 +56,9 @@ class LibvirtHost {
     BackgroundCommand virsh_in_background(const std::vector<std::string>& words) const;
     // The same's stdout without the empty lines at its end.
     std::string virsh_text(const std::vector<std::string>& words) const;
+    // What libvirt tells of the lives of its domains, a line each, until SIGINT. Returns when it is
+    // heard: the first lines are of a domain named "herald", which comes and goes.
+    BackgroundCommand follow_lives() const;
     // Any program, within the host.
     [[nodiscard]] CommandResult run(const std::vector<std::string>& words) const;
     // How that path of the host is reached from outside.
