@@ -58,6 +58,8 @@ absl::StatusOr<v1::QueryResponse> TransferClient::query(const std::string& migra
     v1::QueryResponse response;
     const grpc::Status status = stub_->Query(&context, request, &response);
     if (!status.ok()) return from_grpc(status);
+    response.set_detail(printable(response.detail()));
+    response.set_arrival_problem(printable(response.arrival_problem()));
     return response;
 }
 

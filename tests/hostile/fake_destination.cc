@@ -56,6 +56,7 @@ grpc::Status FakeDestination::Abort(grpc::ServerContext*, const v1::AbortRequest
 grpc::Status FakeDestination::Query(grpc::ServerContext*, const v1::QueryRequest*,
                                     v1::QueryResponse* response) {
     response->set_state(committed_ ? lies_.fate : v1::INCOMING_STATE_WAITING);
+    if (committed_) response->set_detail(lies_.detail);
     return grpc::Status::OK;
 }
 

@@ -36,6 +36,7 @@ struct Lies {
     std::function<bool(UrgentStream&, const Frame&)> frame;
     // What Query answers after COMMIT; before it: WAITING.
     v1::IncomingState fate = v1::INCOMING_STATE_REFUSED;
+    std::string detail;  // the same's
 };
 
 // Honestly it acknowledges markers, says LOADED when the device state has come, and answers COMMIT

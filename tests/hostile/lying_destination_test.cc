@@ -302,8 +302,10 @@ TEST_F(LyingDestination, ThatAnswersCommitWithGarbageIsAskedUntilItSaysWhatBecam
     const FakeDestination liar(
         {.frame = on(FrameKind::kCommit,
                      [](UrgentStream& urgent) { urgent.bytes.send(garbage(4096)).IgnoreError(); }),
-         .fate = v1::INCOMING_STATE_REFUSED});
-    expect_at_source(source_, migrate_to(liar), {.exit_code = 1, .outcome = "failed"});
+         .fate = v1::INCOMING_STATE_REFUSED,
+         .detail = "never\n\x1b[2Jran here"});
+    expect_at_source(source_, migrate_to(liar),
+                     {.exit_code = 1, .outcome = "failed", .words = {"never??[2Jran here"}});
 }
 
 TEST_F(LyingDestination, ThatSaysItHasTheGuestAfterCommitIsBelieved) {

@@ -4,6 +4,7 @@
 #include <grpcpp/support/status.h>
 
 #include <optional>
+#include <string>
 
 #include "engine/base/status.h"
 #include "godwit/v1/status.pb.h"
@@ -17,9 +18,11 @@ grpc::Status to_grpc(const absl::Status& status, const v1::ErrorDetail& detail);
 // runs where it ran, and a retry is safe.
 v1::ErrorDetail untouched(const std::string& reason);
 
-// The same code and message, and the ErrorDetail attached to it if the peer sent one. What a peer
-// wrote is cut at 4 KiB and has '?' for control characters: it can't draw on our terminal, nor
-// write lines of its own into our log.
+// What a peer wrote, cut at 4 KiB and with '?' for control characters: it can't draw on our
+// terminal, nor write lines of its own into our log.
+std::string printable(const std::string& text);
+
+// The same code and message, printable(), and the ErrorDetail attached to it if the peer sent one.
 absl::Status from_grpc(const grpc::Status& status);
 
 // An ErrorDetail travels with an absl::Status until annotate() makes a new one of it.

@@ -16,6 +16,13 @@ TEST(ErrorDetail, TravelsInTheStandardTrailer) {
     EXPECT_EQ(detail_of(wire).reason(), "NOT_FOUND");
 }
 
+TEST(Printable, HasNoControlCharactersAndNoHalfOfACharacter) {
+    EXPECT_EQ(printable("in doubt\n\x1b[2J\x7f"), "in doubt??[2J?");
+    EXPECT_EQ(printable("gr\xc3\xbc\xc3\x9f"), "gr\xc3\xbc\xc3\x9f");
+    EXPECT_EQ(printable(std::string(4095, 'x') + "\xc3\xbc"), std::string(4095, 'x'));
+    EXPECT_EQ(printable(std::string(5000, 'x')).size(), 4096U);
+}
+
 TEST(ErrorDetail, StaysWithTheStatusThatItCameWith) {
     const absl::Status status =
         from_grpc(to_grpc(absl::AlreadyExistsError("taken"), untouched("NAME_TAKEN")));
