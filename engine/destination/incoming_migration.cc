@@ -7,9 +7,9 @@
 #include <array>
 #include <cerrno>
 
+#include "engine/base/boot_id.h"
 #include "engine/base/log.h"
 #include "engine/destination/session_token.h"
-#include "engine/handover/boot_id.h"
 #include "engine/postcopy/postcopy_problems.h"
 #include "engine/postcopy/realtime.h"
 

@@ -51,6 +51,7 @@ struct NativeMove {
     uint64_t bandwidth_bytes_per_s = 0;
     bool with_definition = false;
     bool undefine_source = false;
+    bool unsafe = false;  // also where the hypervisor can't see that the disks are shared
 };
 struct NativeProgress {
     uint64_t total_bytes = 0;

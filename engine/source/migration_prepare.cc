@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include "engine/base/hash.h"
+#include "engine/guest/disks/same_disks.h"
 #include "engine/source/auto_streams.h"
 #include "engine/source/source_migration.h"
 #include "engine/source/tracking.h"
@@ -89,6 +90,10 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
         no_switch_ = response.postcopy_problem();
     }
     context.report.set_prepare_ms(to_ms(Clock::system().now() - begin));
+    for (std::string& disk : unchecked_disks(request.disks(), response.disks())) {
+        log_.message("prepare", disk);
+        context.report.add_unchecked_disks(std::move(disk));
+    }
     if (signals_.seen().cancelled) return absl::CancelledError("cancelled");
     GODWIT_ASSIGN_OR_RETURN(
         context.streams,
@@ -130,6 +135,7 @@ absl::StatusOr<v1::PrepareRequest> SourceMigration::prepare_request(const Source
         file.set_path(path);
         file.set_hash(to_hex(hash));
     }
+    if (!settings_.unsafe) *request.mutable_disks() = identities_of(context.vm.spec(), this_host());
     for (const RamBlock& block : context.vm.ram_blocks()) {
         v1::RamBlockInfo& info = *request.add_blocks();
         info.set_name(block.name);

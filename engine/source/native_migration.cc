@@ -37,7 +37,8 @@ void migrate_natively(SourceContext& context, const std::string& why) {
                                                .data = context.settings.native_data,
                                                .bandwidth_bytes_per_s = context.limiter.rate(),
                                                .with_definition = context.settings.with_definition,
-                                               .undefine_source = context.settings.undefine_source},
+                                               .undefine_source = context.settings.undefine_source,
+                                               .unsafe = context.settings.unsafe},
                                               go_on)
                    : noted;
     if (moved.ok()) {

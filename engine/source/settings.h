@@ -39,6 +39,8 @@ struct MigrationSettings {
     // Of a domain of libvirt: its definition goes along; its definition here is removed.
     bool with_definition = false;
     bool undefine_source = false;
+    // Also where a disk is surely not the same at the destination, and of NativeMove.
+    bool unsafe = false;
     // A VM that Godwit can't move goes by its hypervisor's own migration.
     bool native_fallback = false;
     std::string native_destination;  // of NativeMove

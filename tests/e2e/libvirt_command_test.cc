@@ -52,6 +52,19 @@ TEST_F(LibvirtCommand, ChecksAndEnablesInJson) {
     EXPECT_THAT(json_of(result)["error"].get<std::string>(), HasSubstr("nobody"));
 }
 
+TEST_F(LibvirtCommand, NamesADiskThatNoDestinationCanTellFromAnother) {
+    DomainOptions domain;
+    domain.memory_backing = "";
+    domain.devices =
+        "<disk type='network' device='disk'><driver name='qemu' type='raw'/>"
+        "<source protocol='nbd' name='export'><host name='127.0.0.1' port='10809'/></source>"
+        "<target dev='vda' bus='virtio'/></disk>";
+    ASSERT_EQ(host_a.virsh({"define", host_a.write_xml(domain_xml(domain))}).exit_code, 0);
+    const CommandResult result = libvirt({"check", kVm});
+    EXPECT_THAT(result.out, HasSubstr("note: disk without a path (network storage): nothing tells"))
+        << result.err;
+}
+
 TEST_F(LibvirtCommand, PreloadsTheResidentAndMovesByKvmsDirtyLog) {
     ASSERT_NO_FATAL_FAILURE(define(""));
     CommandResult result = libvirt({"enable", kVm, "--resident", "--yes"});

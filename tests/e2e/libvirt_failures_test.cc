@@ -128,6 +128,27 @@ TEST_F(TwoLibvirts, RefuseADomainWhoseDiskIsBeingCopied) {
     expect_at_a_and_moves();
 }
 
+// A copy of the image, as an earlier move by hand leaves it.
+TEST_F(TwoLibvirts, RefuseADiskWhosePathIsAnotherFileAtTheOtherHost) {
+    const std::string disk = make_guest_disk(*a, "16M");
+    const std::string copy = disk + ".copy";
+    DomainOptions domain;
+    domain.append += " disk=on diskrate=500";
+    domain.devices = fmt::format(
+        "<disk type='file'><driver name='qemu' type='raw'/><source file='{}'/>"
+        "<target dev='vda' bus='virtio'/>"
+        "<address type='pci' domain='0' bus='0' slot='0x10' function='0'/></disk>",
+        disk);
+    ASSERT_NO_FATAL_FAILURE(start_domain(host_a, *a, domain));
+    ASSERT_EQ(host_b.run({"cp", disk, copy}).exit_code, 0);
+    ASSERT_EQ(host_b.run({"mount", "--bind", copy, disk}).exit_code, 0);
+    expect_refused({disk, "is another one here than at the source", "--unsafe"});
+    const CommandResult moved =
+        migrate(*a, b->address(), kVm, {"--strategy", "stop-and-copy", "--unsafe"});
+    EXPECT_EQ(moved.exit_code, 0) << moved.err;
+    expect_only_at(host_b, *b, host_a, "shut off");
+}
+
 TEST_F(TwoLibvirts, GoOnAfterLibvirtdWasRestarted) {
     ASSERT_NO_FATAL_FAILURE(start_domain(host_a, *a, {}));
     EXPECT_EQ(a->vm_names(), std::vector<std::string>{kVm});

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <iostream>
 
+#include "engine/guest/disks/same_disks.h"
 #include "engine/guest/libvirt/connection.h"
 #include "engine/guest/libvirt/domain_xml.h"
 #include "engine/guest/libvirt/enable.h"
@@ -56,8 +57,18 @@ absl::StatusOr<std::vector<std::string>> problems_of(const LibvirtWords& words, 
     return problems;
 }
 
+// What a destination can't compare, and what it will refuse unless the two hosts share it.
+void add_disk_notes(const v1::VmSpec& spec, std::vector<std::string>& notes) {
+    for (const v1::DiskIdentity& disk : identities_of(spec, this_host()))
+        if (disk.id().empty())
+            notes.push_back(fmt::format(
+                "disk {} ({}): nothing tells a destination whether its disk of that path is the "
+                "same; it has to be",
+                disk.path().empty() ? "without a path" : disk.path(), disk.kind()));
+}
+
 // What confines its QEMU: where its RAM file is, libvirt's configuration says, which nobody can
-// ask. What stays here and would start it a second time.
+// ask. What stays here and would start it a second time. Its disks.
 absl::StatusOr<std::vector<std::string>> notes_of(const Found& found) {
     char* text = ::virConnectGetCapabilities(found.connection.get());
     if (text == nullptr) return libvirt_status("Cannot read libvirt's capabilities");
@@ -72,6 +83,8 @@ absl::StatusOr<std::vector<std::string>> notes_of(const Found& found) {
             "host boots, unless its definition goes along (--persistent --undefine-source) or "
             "virsh autostart --disable {} is said",
             ::virDomainGetName(found.domain.get())));
+    GODWIT_ASSIGN_OR_RETURN(const v1::VmSpec spec, spec_of_domain(xml));
+    add_disk_notes(spec, notes);
     return notes;
 }
 

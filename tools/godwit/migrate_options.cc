@@ -141,6 +141,8 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
                      "As virsh has it with --timeout-postcopy, in seconds: --finish-by")
         ->check(CLI::PositiveNumber)
         ->excludes("--finish-by");
+    migrate->add_flag("--unsafe", words.unsafe,
+                      "As virsh has it: also where a disk is surely another one at the other host");
     migrate->add_flag("--verify", words.verify, "Compare all RAM before the source lets go of it");
     migrate->add_flag("--detach", words.detach, "Print the migration's id and return at once");
     migrate->callback([&] {

@@ -47,6 +47,8 @@ std::string native_summary(const v1::MigrationReport& report) {
     if (report.outcome() == v1::OUTCOME_DONE)
         text += fmt::format("{:<36}{:>10.2f} ms, as it says\n{} sent\n", "downtime",
                             report.downtime_ms(), format_bytes(report.wire_bytes()));
+    for (const std::string& disk : report.unchecked_disks())
+        text += fmt::format("not checked: {}\n", disk);
     for (const std::string& warning : report.warnings())
         text += fmt::format("warning: {}\n", warning);
     return text;
@@ -126,6 +128,8 @@ std::string summary(const v1::MigrationReport& report) {
         text +=
             fmt::format("verify: {} pages compared, {} mismatches ({:.1f} ms, not in downtime)\n",
                         report.verify().pages(), report.verify().mismatches(), report.verify_ms());
+    for (const std::string& disk : report.unchecked_disks())
+        text += fmt::format("not checked: {}\n", disk);
     for (const std::string& warning : report.warnings())
         text += fmt::format("warning: {}\n", warning);
     return text;

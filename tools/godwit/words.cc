@@ -146,6 +146,7 @@ absl::StatusOr<v1::MigrateRequest> migrate_request(const Words& words) {
     request.set_no_page_hashes(words.no_page_hashes);
     request.set_persistent(words.persistent);
     request.set_undefine_source(words.undefine_source);
+    request.set_unsafe(words.unsafe);
     request.set_fallback(words.fallback);
     request.set_native_destination(words.native_destination);
     request.set_native_data(words.native_data);

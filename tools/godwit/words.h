@@ -51,6 +51,7 @@ struct Words {
     bool no_page_hashes = false;
     bool persistent = false;
     bool undefine_source = false;
+    bool unsafe = false;
     bool verify = false;
     bool live = false;
     bool postcopy = false;

@@ -3,9 +3,9 @@
 
 #include <condition_variable>
 
+#include "engine/base/boot_id.h"
 #include "engine/base/log.h"
 #include "engine/base/wait.h"
-#include "engine/handover/boot_id.h"
 #include "engine/source/transfer_client.h"
 #include "tools/godwitd/incoming_registry.h"
 #include "transport/control/peer.h"

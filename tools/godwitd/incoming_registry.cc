@@ -8,6 +8,7 @@
 
 #include "engine/base/hash.h"
 #include "engine/base/log.h"
+#include "engine/guest/disks/same_disks.h"
 #include "engine/postcopy/postcopy_problems.h"
 #include "engine/source/settings.h"
 #include "tools/godwitd/host_memory.h"
@@ -98,6 +99,10 @@ PrepareRefusal IncomingRegistry::check(const v1::PrepareRequest& request) {
     }
     if (const absl::Status status = check_boot_files(request); !status.ok())
         return refuse("BOOT_FILE_DIFFERS", status);
+    if (const absl::Status status =
+            check_same_disks(request.disks(), identities_of(request.spec(), this_host()));
+        !status.ok())
+        return refuse("DISK_DIFFERS", status);
     if (const absl::Status status = check_room(request, options_.overcommit); !status.ok())
         return refuse("NO_ROOM", status);
     return {};
@@ -163,6 +168,7 @@ PrepareRefusal IncomingRegistry::prepare_new(const v1::PrepareRequest& request,
     response.set_prepare_ms(to_ms(Clock::system().now() - begin));
     response.set_hypervisor_version(options_.hypervisor_version);
     response.set_postcopy_problem(incoming->postcopy_problem());
+    *response.mutable_disks() = identities_of(request.spec(), this_host());
     return {};
 }
 

@@ -123,6 +123,7 @@ absl::StatusOr<MigrationSettings> migrate_settings(const v1::MigrateRequest& req
     settings.verify = request.verify();
     settings.with_definition = request.persistent();
     settings.undefine_source = request.undefine_source();
+    settings.unsafe = request.unsafe();
     if (!request.fallback().empty() && request.fallback() != "none" &&
         request.fallback() != "native")
         return absl::InvalidArgumentError(

@@ -69,6 +69,7 @@ absl::Status run_migration(virDomain* domain, const NativeMove& move) {
     unsigned int flags = VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_AUTO_CONVERGE;
     if (move.with_definition) flags |= VIR_MIGRATE_PERSIST_DEST;
     if (move.undefine_source) flags |= VIR_MIGRATE_UNDEFINE_SOURCE;
+    if (move.unsafe) flags |= VIR_MIGRATE_UNSAFE;
     if (::virDomainMigrateToURI3(domain, move.destination.c_str(), parameters.list(),
                                  parameters.count(), flags) < 0)
         return libvirt_status(fmt::format("libvirt's own migration to {}", move.destination));

@@ -1,4 +1,4 @@
-#include "engine/handover/boot_id.h"
+#include "engine/base/boot_id.h"
 
 #include <fstream>
 
