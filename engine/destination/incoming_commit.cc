@@ -36,12 +36,8 @@ absl::Status IncomingMigration::commit(bool run_guest) {
         record_.set_arrival_owed(true);
         changed_.notify_all();
     }
-    absl::Status resumed = enter(v1::JOURNAL_PHASE_CONT, "");
-    dependencies_.at_step(step::kContNoted);
-    if (resumed.ok()) resumed = await_mapping_check();
-    if (resumed.ok()) resumed = resume_guest(run_guest);
-    if (absl::IsCancelled(resumed)) return resumed;  // the successor finds CONT, and goes on
-    if (!resumed.ok()) return refuse_commit(resumed);
+    GODWIT_ASSIGN_OR_RETURN(const CommitHere end, commit_here(*this, run_guest));
+    if (end == CommitHere::kRefused) return absl::OkStatus();
     dependencies_.at_step(step::kContDone);
     note_resumed();
     return absl::OkStatus();
@@ -113,75 +109,72 @@ void IncomingMigration::note_arrival() {
     record_.set_arrival_problem(std::string(status.message()));
 }
 
-// Ok: the guest is this side's, running or crashed. Cancelled: the agent ends before QEMU has said.
-// Another error: it has never run here, for QEMU was not asked, answered `cont` with an error, or
-// was being killed when it was asked.
-absl::Status IncomingMigration::resume_guest(bool run) {
-    if (wait_readable(vm_->gone_fd(), -1, Clock::system().now()).ok())
-        return absl::UnavailableError(kEndedTooEarly);
-    bool events_lost = false;
-    while (run) {
-        const absl::Status status = vm_->resume(kResumeLimit);
-        if (status.ok()) break;
+bool IncomingMigration::qemu_has_ended() {
+    return wait_readable(vm_->gone_fd(), -1, Clock::system().now()).ok();
+}
+
+absl::Status IncomingMigration::resume() {
+    const absl::Status status = vm_->resume(kResumeLimit);
+    if (!status.ok())
         spdlog::error("migration {}: resuming after COMMIT: {}", id(),
                       std::string(status.message()));
-        if (absl::IsNotFound(status)) break;  // QEMU ended: `cont` may have been carried out
-        if (absl::IsDeadlineExceeded(status) || absl::IsUnavailable(status)) {
-            // No answer is no refusal either. Asked again until QEMU says.
-            events_lost |= absl::IsUnavailable(status);
-            std::unique_lock lock(mutex_);
-            detail_ = "the guest is to run here, and its hypervisor does not answer: " +
-                      std::string(status.message());
-            if (changed_.wait_for(lock, kAskAgain, [this] { return ending_; }))
-                return absl::CancelledError("the agent ends");
-            continue;
-        }
-        // RESUME comes before the answer to the `cont` that caused it, on the same connection. A
-        // guest that has run, and stopped by itself since, is here.
+    if (absl::IsDeadlineExceeded(status) || absl::IsUnavailable(status)) {
         const std::lock_guard lock(mutex_);
-        if (!ran_here_ && !events_lost) return status;
-        break;
+        detail_ = "the guest is to run here, and its hypervisor does not answer: " +
+                  std::string(status.message());
     }
-    return absl::OkStatus();
+    return status;
 }
 
-// COMMIT came, and the guest has never run here: QEMU is dead and reaped before the source hears
-// it.
-absl::Status IncomingMigration::refuse_commit(const absl::Status& reason) {
-    // An agent that comes back after our death must not resume what QEMU refused to run.
-    if (const absl::Status status = enter(v1::JOURNAL_PHASE_LIVE, ""); !status.ok())
-        spdlog::error("migration {}: {}", id(), std::string(status.message()));
-    dependencies_.at_step(step::kContRefused);
-    refuse(reason);
-    if (state().state() != v1::INCOMING_STATE_REFUSED) return reason;  // it may live: no answer
-    if (const std::shared_ptr<Session> now = session())
-        return now->writer->send(FrameKind::kRefused,
-                                 TextBody{.text = std::string(reason.message())}.encode());
-    return absl::OkStatus();  // the source will ask
+bool IncomingMigration::has_run() {
+    const std::lock_guard lock(mutex_);
+    return ran_here_;
 }
 
-// The guest will never run here.
-void IncomingMigration::refuse(const absl::Status& reason) {
-    const std::string text(reason.message());
+bool IncomingMigration::wait_to_ask_again() {
+    std::unique_lock lock(mutex_);
+    return !changed_.wait_for(lock, kAskAgain, [this] { return ending_; });
+}
+
+absl::Status IncomingMigration::note(v1::JournalPhase phase, const std::string& detail) {
+    const absl::Status status = enter(phase, detail);
+    if (!status.ok()) spdlog::error("migration {}: {}", id(), std::string(status.message()));
+    return status;
+}
+
+absl::Status IncomingMigration::kill() {
     vm_->set_listener({});
-    spdlog::warn("migration {}: ended here: {}", id(), text);
-    if (const absl::Status killed = vm_->kill(kKillLimit); !killed.ok()) {
-        // Still COMMITTED or WAITING for whoever asks: never REFUSED while its QEMU may live.
+    const absl::Status killed = vm_->kill(kKillLimit);
+    if (!killed.ok()) {
         spdlog::error("migration {}: QEMU pid {} could not be ended: {}", id(), vm_->pid(),
                       std::string(killed.message()));
-        return;
+        return killed;
     }
     dependencies_.hypervisor->forget(*vm_).IgnoreError();
-    if (const absl::Status status = enter(v1::JOURNAL_PHASE_REFUSED, text); !status.ok())
-        spdlog::error("migration {}: {}", id(), std::string(status.message()));
+    return killed;
+}
+
+void IncomingMigration::now_refused(const std::string& why) {
+    spdlog::warn("migration {}: ended here: {}", id(), why);
     {
         const std::lock_guard lock(mutex_);
         state_ = v1::INCOMING_STATE_REFUSED;
         phase_ = DestinationPhase::kRefused;
-        detail_ = text;
+        detail_ = why;
         changed_.notify_all();
     }
     dependencies_.on_refused(record_.vm());
+}
+
+absl::Status IncomingMigration::tell_refused(const std::string& why) {
+    if (const std::shared_ptr<Session> now = session())
+        return now->writer->send(FrameKind::kRefused, TextBody{.text = why}.encode());
+    return absl::OkStatus();
+}
+
+// The guest will never run here.
+void IncomingMigration::refuse(const absl::Status& reason) {
+    refuse_here(*this, std::string(reason.message()));
 }
 
 }  // namespace godwit

@@ -21,6 +21,7 @@
 
 #include "engine/base/thread_placement.h"
 #include "engine/base/wait.h"
+#include "engine/destination/commit_order.h"
 #include "engine/destination/device_state_pipe.h"
 #include "engine/destination/incoming_postcopy.h"
 #include "engine/destination/ram_writer.h"
@@ -39,7 +40,7 @@
 
 namespace godwit {
 
-class IncomingMigration final : private Asker {
+class IncomingMigration final : private Asker, private CommitSteps {
   public:
     struct Dependencies {
         Hypervisor* hypervisor = nullptr;
@@ -141,12 +142,20 @@ class IncomingMigration final : private Asker {
 
     // Ownership (incoming_commit.cc):
     absl::Status commit(bool run_guest);
-    absl::Status await_mapping_check();
-    absl::Status resume_guest(bool run);
     void note_resumed();
     void note_arrival();
-    absl::Status refuse_commit(const absl::Status& reason);
     void refuse(const absl::Status& reason);
+    // CommitSteps:
+    absl::Status note(v1::JournalPhase phase, const std::string& detail) override;
+    absl::Status await_mapping_check() override;
+    bool qemu_has_ended() override;
+    absl::Status resume() override;
+    bool has_run() override;
+    bool wait_to_ask_again() override;
+    absl::Status kill() override;
+    void now_refused(const std::string& why) override;
+    absl::Status tell_refused(const std::string& why) override;
+    void at_step(std::string_view step) override { dependencies_.at_step(step); }
 
     // Drain (incoming_drain.cc):
     absl::Status ask(BlockIndex block, PageIndex page) override;

@@ -11,12 +11,12 @@
 #include "engine/handover/decision_word.h"
 #include "engine/handover/guard.h"
 #include "engine/handover/guard_protocol.h"
+#include "engine/handover/guard_watch.h"
 
 namespace godwit {
 namespace {
 
-// How long the guest may take to run again; QEMU answers in milliseconds unless its disk hangs.
-constexpr Duration kRescueLimit = std::chrono::seconds(60);
+constexpr Duration kTakeOverLimit = std::chrono::seconds(60);
 
 enum class Wake { kMessage, kAgentGone, kDeadline };
 
@@ -28,13 +28,9 @@ Wake wait_for_agent(int socket, std::optional<MonotonicTime> deadline, GuardMess
 
 int rescue_guest(GuestRescue& rescue, bool run, const char* why) {
     std::fprintf(stderr, "guard: %s: giving the guest back to the source\n", why);
-    // The agent may have sent its last command just before it died: one that QEMU carries out after
-    // the first rescue is undone by the second.
-    absl::Status status = rescue.roll_back(run, kRescueLimit);
-    if (status.ok()) {
-        (void)wait_readable(-1, -1, Clock::system().now() + std::chrono::milliseconds(300));
-        status = rescue.roll_back(run, kRescueLimit);
-    }
+    const absl::Status status = give_guest_back(rescue, run, [](Duration time) {
+        (void)wait_readable(-1, -1, Clock::system().now() + time);
+    });
     std::fprintf(stderr, "guard: %s\n",
                  status.ok() ? "the guest is at the source" : status.ToString().c_str());
     return status.ok() ? 0 : 1;
@@ -57,33 +53,31 @@ int run_guard(int socket, const std::string& word_path, bool run, GuestRescue& r
     GuardMessage message{.kind = GuardMessageKind::kReady};
     if (::send(socket, &message, sizeof message, MSG_NOSIGNAL) < 0) return 1;
 
-    std::optional<MonotonicTime> deadline;
+    GuardWatch watch(*word);
+    using Act = GuardWatch::Act;
     while (true) {
-        switch (wait_for_agent(socket, deadline, message)) {
-            case Wake::kMessage:
-                if (message.kind == GuardMessageKind::kDismiss) return 0;
-                if (message.kind == GuardMessageKind::kArm) {
-                    deadline = MonotonicTime(std::chrono::nanoseconds(message.deadline_ns));
-                    message.kind = GuardMessageKind::kArmed;
-                    (void)::send(socket, &message, sizeof message, MSG_NOSIGNAL);
-                }
+        const Wake wake = wait_for_agent(socket, watch.deadline(), message);
+        const Act act = wake == Wake::kMessage     ? watch.heard(message)
+                        : wake == Wake::kAgentGone ? watch.agent_is_gone()
+                                                   : watch.deadline_has_passed();
+        switch (act) {
+            case Act::kListen:
                 break;
-            case Wake::kAgentGone:
-                if (!deadline) return 0;  // never armed: nothing was frozen
-                if (!word->decide(Verdict::kAbort)) return 0;
+            case Act::kConfirmArmed:
+                message.kind = GuardMessageKind::kArmed;
+                (void)::send(socket, &message, sizeof message, MSG_NOSIGNAL);
+                break;
+            case Act::kEnd:
+                return 0;
+            case Act::kRescue:
                 return rescue_guest(rescue, run, "the agent is gone");
-            case Wake::kDeadline:
-                // An agent that was first to say ABORT rolls back itself, and is not ended: it may
-                // have hung since, or QEMU has, whom both then ask in vain.
-                if (word->read() == Verdict::kAbort) {
-                    (void)rescue_guest(rescue, run, "the agent has aborted, and is not done");
-                } else if (word->decide(Verdict::kAbort)) {
-                    if (const absl::Status taken = rescue.take_over(kRescueLimit); !taken.ok())
-                        std::fprintf(stderr, "guard: %s\n", taken.ToString().c_str());
-                    (void)rescue_guest(rescue, run, "the freeze deadline has passed");
-                }
-                // Decided either way. An agent that dies in its own rollback is still seen.
-                deadline = MonotonicTime::max();
+            case Act::kTakeOver:
+                if (const absl::Status taken = rescue.take_over(kTakeOverLimit); !taken.ok())
+                    std::fprintf(stderr, "guard: %s\n", taken.ToString().c_str());
+                (void)rescue_guest(rescue, run, "the freeze deadline has passed");
+                break;
+            case Act::kHelp:
+                (void)rescue_guest(rescue, run, "the agent has aborted, and is not done");
                 break;
         }
     }

@@ -48,8 +48,8 @@ absl::Status Handover::start_guard() {
     return absl::OkStatus();
 }
 
-absl::Status Handover::arm_guard(const LiveResult& live) {
-    const Duration limit = context_.settings.freeze_limit + 4 * live.decision.expected_downtime;
+absl::Status Handover::arm_guard() {
+    const Duration limit = context_.settings.freeze_limit + 4 * live_.decision.expected_downtime;
     deadline_ = Clock::system().now() + limit;
     return guard_->arm(deadline_ + kGuardMargin);
 }
@@ -64,50 +64,41 @@ absl::Status Handover::note_run_state() {
     return absl::OkStatus();
 }
 
-// With a deadline of its own, on top of what is left of the freeze's: hashing takes longer than
-// any pause should.
-absl::Status Handover::verify() {
-    const auto seconds = static_cast<int64_t>(static_cast<double>(context_.report.touched_bytes()) /
-                                              kSlowestHashBytesPerS);
-    deadline_ += std::chrono::seconds(seconds + 10);
-    GODWIT_RETURN_IF_ERROR(guard_->arm(deadline_ + kGuardMargin));
-    return verify_memory(context_, deadline_);
-}
-
-absl::Status Handover::freeze(LiveResult live) {
-    context_.log.message("freeze", live.decision.reason);
-    GODWIT_RETURN_IF_ERROR(note_run_state());
+absl::Status Handover::note_freezing() {
     context_.record.set_phase(v1::JOURNAL_PHASE_FREEZING);
     context_.record.set_postcopy(armed_);
     if (armed_) plan_kept_ram(context_.vm.ram_blocks(), context_.record);
     GODWIT_RETURN_IF_ERROR(context_.journal.write(context_.record, Journal::Durability::kDisk));
-    if (armed_) GODWIT_RETURN_IF_ERROR(link_kept_ram(context_.vm.ram_blocks(), context_.record));
+    return armed_ ? link_kept_ram(context_.vm.ram_blocks(), context_.record) : absl::OkStatus();
+}
+
+absl::Status Handover::prepare_save() {
     GODWIT_ASSIGN_OR_RETURN(pump_, DeviceStatePump::start(context_.streams->urgent(),
                                                           context_.signals, context_.at_step));
     prepared_ = true;
-    GODWIT_RETURN_IF_ERROR(annotate(context_.vm.prepare_device_save(pump_->take_guest_end()),
-                                    "Cannot prepare the freeze"));
-    GODWIT_RETURN_IF_ERROR(start_guard());
-    context_.at_step(step::kGuardStarted);
-    GODWIT_RETURN_IF_ERROR(catch_up(live));
-    GODWIT_RETURN_IF_ERROR(arm_guard(live));
-    context_.at_step(step::kGuardArmed);
+    return annotate(context_.vm.prepare_device_save(pump_->take_guest_end()),
+                    "Cannot prepare the freeze");
+}
 
-    GODWIT_RETURN_IF_ERROR(stop_guest());
-    context_.at_step(step::kFrozen);
-    GODWIT_RETURN_IF_ERROR(send_last_set(std::move(live)));
-    context_.at_step(step::kLastPagesSent);
-    GODWIT_RETURN_IF_ERROR(save_device_state());
-    context_.at_step(step::kLoaded);
+absl::Status Handover::freeze(LiveResult live) {
+    context_.log.message("freeze", live.decision.reason);
+    live_ = std::move(live);
+    return freeze_in_order(*this);
+}
+
+// With a deadline of its own, on top of what is left of the freeze's: hashing takes longer than
+// any pause should. With pages missing it is done in the drain.
+absl::Status Handover::verify() {
     verified_at_ = loaded_at_;
-    // With pages missing it is done in the drain.
-    if (context_.settings.verify && !drain_) {
-        const absl::Status verified = verify();
-        verified_at_ = Clock::system().now();
-        context_.report.set_verify_ms(to_ms(verified_at_ - loaded_at_));
-        GODWIT_RETURN_IF_ERROR(verified);
-    }
-    return absl::OkStatus();
+    if (!context_.settings.verify || drain_) return absl::OkStatus();
+    const auto seconds = static_cast<int64_t>(static_cast<double>(context_.report.touched_bytes()) /
+                                              kSlowestHashBytesPerS);
+    deadline_ += std::chrono::seconds(seconds + 10);
+    GODWIT_RETURN_IF_ERROR(guard_->arm(deadline_ + kGuardMargin));
+    const absl::Status verified = verify_memory(context_, deadline_);
+    verified_at_ = Clock::system().now();
+    context_.report.set_verify_ms(to_ms(verified_at_ - loaded_at_));
+    return verified;
 }
 
 void Handover::forgo() {
@@ -133,16 +124,16 @@ absl::Status Handover::stop_guest() {
 }
 
 // Pre-switchover is a drain of the block layer: what is read from here on is final.
-absl::Status Handover::send_last_set(LiveResult live) {
-    PageSet last = std::move(live.rest);
-    PageSet recent = std::move(live.recent);
+absl::Status Handover::send_last_set() {
+    PageSet last = std::move(live_.rest);
+    PageSet recent = std::move(live_.recent);
     GODWIT_RETURN_IF_ERROR(context_.tracker->collect(recent, recent));
     add_pages(last, recent);
     collected_at_ = Clock::system().now();
     if (armed_ && !resumes_with_all_pages(last)) {
-        GODWIT_RETURN_IF_ERROR(punch_late(std::move(last), recent, live.next_round));
+        GODWIT_RETURN_IF_ERROR(punch_late(std::move(last), recent, live_.next_round));
     } else {
-        GODWIT_RETURN_IF_ERROR(send_last_pages(std::move(last), live.next_round));
+        GODWIT_RETURN_IF_ERROR(send_last_pages(std::move(last), live_.next_round));
         if (armed_)
             GODWIT_RETURN_IF_ERROR(context_.streams->urgent().send(FrameKind::kPostcopyOff));
         context_.streams->enter(SourcePhase::kSaving);
@@ -179,36 +170,23 @@ absl::Status Handover::save_device_state() {
     return absl::OkStatus();
 }
 
-CommitEnd Handover::commit(std::string& why) {
-    context_.at_step(step::kVerified);
-    // COMMIT into a connection that is known to be broken would be a needless doubt.
-    if (const absl::Status problem = context_.signals.problem(); !problem.ok()) {
-        why = std::string(problem.message());
-        return CommitEnd::kNotSent;
-    }
-    if (!context_.word.decide(Verdict::kCommit)) {
-        why = "the freeze deadline passed and the guard gave the guest back";
-        return CommitEnd::kNotSent;
-    }
-    context_.at_step(step::kWordDecided);
+CommitEnd Handover::commit(std::string& why) { return commit_in_order(*this, why); }
+
+absl::Status Handover::send_commit() {
     context_.streams->enter(drain_ ? SourcePhase::kCommittedServed : SourcePhase::kCommitted);
-    const absl::Status sent = context_.streams->urgent().send(
-        was_running_ ? FrameKind::kCommit : FrameKind::kCommitPaused);
-    context_.at_step(step::kCommitSent);
-    const auto answer = context_.signals.wait(
-        "the answer to COMMIT", Mind::kAll,
-        Clock::system().now() + (sent.ok() ? kHandoverAnswerLimit : Duration::zero()),
-        [](const Seen& seen) { return seen.resumed_at || seen.refused; });
-    if (!answer.ok()) {
-        why = std::string((sent.ok() ? answer.status() : sent).message());
-        return CommitEnd::kInDoubt;
-    }
-    if (answer->refused) {
-        why = "the destination refused: " + *answer->refused;
-        return CommitEnd::kRefused;
-    }
-    fill_downtime(*answer->resumed_at);
-    return CommitEnd::kResumed;
+    return context_.streams->urgent().send(was_running_ ? FrameKind::kCommit
+                                                        : FrameKind::kCommitPaused);
+}
+
+absl::StatusOr<CommitAnswer> Handover::await_answer(bool sent) {
+    GODWIT_ASSIGN_OR_RETURN(
+        const Seen seen,
+        context_.signals.wait(
+            "the answer to COMMIT", Mind::kAll,
+            Clock::system().now() + (sent ? kHandoverAnswerLimit : Duration::zero()),
+            [](const Seen& s) { return s.resumed_at || s.refused; }));
+    if (!seen.refused) fill_downtime(*seen.resumed_at);
+    return CommitAnswer{.refused = seen.refused};
 }
 
 void Handover::fill_downtime(MonotonicTime resumed_at) {

@@ -10,19 +10,12 @@
 #include "engine/source/context.h"
 #include "engine/source/device_state.h"
 #include "engine/source/drain.h"
+#include "engine/source/handover_order.h"
 #include "engine/source/live_rounds.h"
 
 namespace godwit {
 
-// How COMMIT ended.
-enum class CommitEnd {
-    kResumed,  // the guest runs at the destination
-    kRefused,  // the destination says that it never ran and never will
-    kNotSent,  // the guard, a cancel or bad news came first
-    kInDoubt,  // sent, or partly; no answer
-};
-
-class Handover {
+class Handover final : private HandoverSteps {
   public:
     explicit Handover(SourceContext& context) : context_(context) {}
 
@@ -56,15 +49,26 @@ class Handover {
     void forgo();
 
   private:
-    absl::Status start_guard();
-    absl::Status arm_guard(const LiveResult& live);
+    // HandoverSteps:
+    absl::Status note_run_state() override;
+    absl::Status note_freezing() override;
+    absl::Status prepare_save() override;
+    absl::Status start_guard() override;
+    absl::Status catch_up() override { return catch_up(live_); }
+    absl::Status arm_guard() override;
+    absl::Status stop_guest() override;
+    absl::Status send_last_set() override;
+    absl::Status save_device_state() override;
+    absl::Status verify() override;
+    absl::Status problem() override { return context_.signals.problem(); }
+    bool decide_commit() override { return context_.word.decide(Verdict::kCommit); }
+    absl::Status send_commit() override;
+    absl::StatusOr<CommitAnswer> await_answer(bool sent) override;
+    void at_step(std::string_view step) override { context_.at_step(step); }
+
     absl::Status catch_up(LiveResult& live);
     absl::Status collect_rest(LiveResult& live);
     absl::Status send_rest(LiveResult& live);
-    absl::Status note_run_state();
-    absl::Status verify();
-    absl::Status stop_guest();
-    absl::Status send_last_set(LiveResult live);
     absl::Status send_last_pages(PageSet last, uint32_t round);
     void note_limit(Bytes bytes_per_s);
     absl::Status arm_destination();
@@ -82,9 +86,9 @@ class Handover {
     [[nodiscard]] uint64_t punch_count(const PageSet& stale) const;
     void widen(PageSet& stale) const;
     void widen_to_fit(PageSet& stale) const;
-    absl::Status save_device_state();
 
     SourceContext& context_;
+    LiveResult live_;  // of freeze()
     bool was_running_ = true;
     bool prepared_ = false;  // QEMU was set up for the save
     bool began_ = false;

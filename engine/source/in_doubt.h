@@ -58,12 +58,31 @@ struct FateAnswer {
     std::string detail;  // the destination's words; may be empty
 };
 
-// Asks until the destination knows, the operator says it, or `stop` is asked for (then nothing is
+// What a guest in doubt is settled with.
+class Doubt {
+  public:
+    virtual ~Doubt() = default;
+    // What the destination says; an error when it does not answer.
+    virtual absl::StatusOr<v1::QueryResponse> ask() = 0;
+    virtual std::optional<Fate> operators_word() = 0;
+    // Until the operator has said something, or `limit` has passed. False: the agent ends.
+    virtual bool wait(Duration limit) = 0;
+    // What the operator said, to the disk.
+    virtual void note_resolution(Fate fate) = 0;
+    // Why it is still in doubt; once per reason.
+    virtual void trouble(const std::string& said) = 0;
+};
+
+// Asks until the destination knows, the operator says it, or the agent ends (then nothing is
 // returned: still in doubt). "No record" is no answer: a destination that lost its state directory
-// may run the guest. `heard` is told what the destination says instead, once each time it changes.
-std::optional<FateAnswer> ask_until_known(TransferClient& peer, const std::string& migration_id,
-                                          const OperatorsWord& operators_word,
-                                          const std::stop_token& stop,
-                                          const std::function<void(const std::string&)>& heard);
+// may run the guest. An operator's word is on the disk before anything is done about it.
+std::optional<FateAnswer> settle(Doubt& doubt);
+
+// The same over gRPC. `heard` is told what the destination says instead, once each time it changes.
+std::optional<FateAnswer> settle_doubt(TransferClient& peer, const std::string& migration_id,
+                                       const OperatorsWord& operators_word,
+                                       const std::function<void(Fate)>& note_resolution,
+                                       const std::function<void(const std::string&)>& heard,
+                                       const std::stop_token& stop);
 
 }  // namespace godwit

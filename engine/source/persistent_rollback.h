@@ -15,4 +15,14 @@ namespace godwit {
 absl::Status roll_back_persistently(Vm& vm, bool run, const std::stop_token& stop,
                                     const std::function<void(const absl::Status& reason)>& trouble);
 
+// The same, where time is the caller's.
+struct RollBackTries {
+    std::function<absl::Status(Duration limit)> roll_back;
+    std::function<MonotonicTime()> now;
+    // False when the agent ends.
+    std::function<bool(Duration)> pause;
+    std::function<void(const absl::Status& reason)> trouble;
+};
+absl::Status roll_back_persistently(const RollBackTries& tries);
+
 }  // namespace godwit

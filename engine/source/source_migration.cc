@@ -200,11 +200,14 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
         log_.message("handover", fmt::format("in doubt: COMMIT was sent, but {}; asking {}", why,
                                              settings_.destination.to_string()));
         in_doubt_ = true;
-        const std::optional<FateAnswer> answer = ask_until_known(
-            context.peer, settings_.id, operators_word_, stop, [this](const std::string& heard) {
+        const std::optional<FateAnswer> answer = settle_doubt(
+            context.peer, settings_.id, operators_word_,
+            [&](Fate fate) { note_resolution(context, fate); },
+            [this](const std::string& heard) {
                 spdlog::warn("migration {}: in doubt; {}", settings_.id, heard);
                 log_.message("handover", "in doubt: " + heard);
-            });
+            },
+            stop);
         if (!answer) {
             context.report.set_outcome(v1::OUTCOME_IN_DOUBT);
             context.report.set_guest_at(v1::GUEST_AT_NEEDS_OPERATOR);
@@ -215,7 +218,6 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
         }
         in_doubt_ = false;
         if (answer->by_operator) {
-            note_resolution(context, answer->fate);
             why = answer->detail;
             if (answer->fate == Fate::kAtDestination) context.report.set_reason(why);
         }

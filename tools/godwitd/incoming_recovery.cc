@@ -6,6 +6,7 @@
 #include "engine/base/boot_id.h"
 #include "engine/base/log.h"
 #include "engine/base/wait.h"
+#include "engine/destination/recovery_plan.h"
 #include "engine/source/transfer_client.h"
 #include "tools/godwitd/incoming_registry.h"
 #include "transport/control/peer.h"
@@ -56,24 +57,52 @@ void IncomingRegistry::recover() {
 }
 
 void IncomingRegistry::recover_one(v1::JournalRecord record) {
-    switch (record.phase()) {
-        case v1::JOURNAL_PHASE_LIVE:
-            return recover_live(std::move(record));
-        case v1::JOURNAL_PHASE_CONT:
-            if (was_given_back(record))
-                return end_stale(std::move(record),
-                                 "an operator had given the guest back to the source");
-            return record.postcopy() ? recover_drain(std::move(record))
-                                     : recover_committed(std::move(record));
-        case v1::JOURNAL_PHASE_DRAINING:
-            return recover_drain(std::move(record));
-        default:
+    const std::string id = record.migration_id();
+    std::shared_ptr<Vm> vm;
+    bool given_back = false;
+    const FoundAtDestination found{
+        .record = record,
+        .boot_id = boot_id(),
+        .has_vm =
+            [&] {
+                if (!vm) vm = vm_of(record);
+                return vm != nullptr;
+            },
+        .left_alone = [&] { return vms_.is_left_alone(record.vm()); },
+        .given_back = [&] { return given_back = was_given_back(record, *vm); }};
+    switch (plan_destination_recovery(found)) {
+        case DestinationRecovery::kAnswer:
             break;
+        case DestinationRecovery::kNoAnswer:
+            // The record stays: a later agent may know more.
+            return spdlog::error(
+                "migration {}: {}", id,
+                record.phase() == v1::JOURNAL_PHASE_LIVE && record.boot_id() != found.boot_id
+                    ? fmt::format("this host was restarted in the middle of it; a source that is "
+                                  "in doubt stays so, for VM {} may have run here",
+                                  record.vm())
+                    : fmt::format("the QEMU of VM {} could not be adopted; a source that is in "
+                                  "doubt stays so",
+                                  record.vm()));
+        case DestinationRecovery::kEndStale:
+            return end_stale(std::move(record), vm.get(),
+                             given_back ? "an operator had given the guest back to the source"
+                                        : "the destination's agent ended before COMMIT");
+        case DestinationRecovery::kGuestGone:
+            record.set_guest_gone(true);
+            return settle(std::move(record), v1::JOURNAL_PHASE_RESUMED,
+                          "its QEMU ended after COMMIT");
+        case DestinationRecovery::kArrived:
+            if (record.phase() == v1::JOURNAL_PHASE_CONT)
+                settle(record, v1::JOURNAL_PHASE_RESUMED, "paused, as it was at the source");
+            return note_arrival(record, *vm);
+        case DestinationRecovery::kResume:
+            return recover_committed(std::move(record), vm);
+        case DestinationRecovery::kDrain:
+            return recover_drain(std::move(record), vm);
     }
-    if (record.phase() == v1::JOURNAL_PHASE_RESUMED && record.arrival_owed())
-        if (const std::shared_ptr<Vm> vm = vm_of(record)) return note_arrival(record, *vm);
     const std::lock_guard lock(mutex_);
-    keep_answer(record.migration_id(), answer_of(record));
+    keep_answer(id, answer_of(record));
 }
 
 void IncomingRegistry::settle(v1::JournalRecord record, v1::JournalPhase phase,
@@ -105,10 +134,9 @@ std::shared_ptr<Vm> IncomingRegistry::vm_of(const v1::JournalRecord& record) {
 
 // COMMIT came, and an operator may have ended the source's doubt while nobody answered here. A
 // source that can't be asked says nothing: then the guest is ours, as ever.
-bool IncomingRegistry::was_given_back(const v1::JournalRecord& record) {
-    const std::shared_ptr<Vm> vm = vm_of(record);
+bool IncomingRegistry::was_given_back(const v1::JournalRecord& record, Vm& vm) {
     const absl::StatusOr<HostPort> source = parse_host_port(record.peer());
-    if (!vm || !source.ok()) return false;
+    if (!source.ok()) return false;
     const absl::StatusOr<bool> given_back =
         TransferClient(*source).given_back(record.migration_id(), kAskSourceLimit);
     if (!given_back.ok())
@@ -117,7 +145,7 @@ bool IncomingRegistry::was_given_back(const v1::JournalRecord& record) {
             "(where an operator has said `godwit resolve --guest-at source`, end VM {} here): {}",
             record.migration_id(), record.vm(), std::string(given_back.status().message()));
     if (!given_back.ok() || !*given_back) return false;
-    const absl::StatusOr<RunState> state = vm->run_state();
+    const absl::StatusOr<RunState> state = vm.run_state();
     if (!state.ok() || *state != RunState::kRunning) return true;
     // Its disks have moved on here, too. Whose writes are worth more, nobody knows but the
     // operator.
@@ -128,55 +156,20 @@ bool IncomingRegistry::was_given_back(const v1::JournalRecord& record) {
     return false;
 }
 
-// COMMIT never came: the stale copy is never started.
-void IncomingRegistry::recover_live(v1::JournalRecord record) {
-    if (record.boot_id() != boot_id()) {
-        // No answer: COMMIT may have come since and been noted in memory only.
-        spdlog::error(
-            "migration {}: this host was restarted in the middle of it; a source that is in doubt "
-            "stays so, for VM {} may have run here",
-            record.migration_id(), record.vm());
-        return;
-    }
-    end_stale(std::move(record), "the destination's agent ended before COMMIT");
-}
-
 // It has not run here, and never will.
-void IncomingRegistry::end_stale(v1::JournalRecord record, const std::string& why) {
-    const std::string id = record.migration_id();
-    if (const std::shared_ptr<Vm> vm = vm_of(record)) {
-        if (const absl::Status killed = vm->kill(kKillLimit); !killed.ok()) {
-            spdlog::error("migration {}: {}", id, std::string(killed.message()));
-            return;
-        }
+void IncomingRegistry::end_stale(v1::JournalRecord record, Vm* vm, const std::string& why) {
+    if (vm != nullptr) {
+        if (const absl::Status killed = vm->kill(kKillLimit); !killed.ok())
+            return spdlog::error("migration {}: {}", record.migration_id(),
+                                 std::string(killed.message()));
         vms_.remove(record.vm(), "");
-    } else if (vms_.is_left_alone(record.vm())) {
-        // No answer: REFUSED lets the source run the guest, and this QEMU may live.
-        spdlog::error("migration {}: the QEMU of VM {} could not be adopted, nor ended", id,
-                      record.vm());
-        return;
     }
     settle(std::move(record), v1::JOURNAL_PHASE_REFUSED, why);
 }
 
 // COMMIT came: the guest is ours, and `cont` may not have been sent yet.
-void IncomingRegistry::recover_committed(v1::JournalRecord record) {
+void IncomingRegistry::recover_committed(v1::JournalRecord record, const std::shared_ptr<Vm>& vm) {
     const std::string id = record.migration_id();
-    const std::shared_ptr<Vm> vm = vm_of(record);
-    if (!vm && vms_.is_left_alone(record.vm())) {
-        // No answer, and the record stays: a later agent may be able to adopt it.
-        spdlog::error("migration {}: the QEMU of VM {} could not be adopted, nor resumed", id,
-                      record.vm());
-        return;
-    }
-    if (!vm) {
-        record.set_guest_gone(true);
-        return settle(std::move(record), v1::JOURNAL_PHASE_RESUMED, "its QEMU ended after COMMIT");
-    }
-    if (!record.was_running()) {
-        settle(record, v1::JOURNAL_PHASE_RESUMED, "paused, as it was at the source");
-        return note_arrival(record, *vm);
-    }
     if (!vms_.hold(record.vm(), id).ok()) return;  // nobody else is here yet
     {
         const std::lock_guard lock(mutex_);
@@ -189,18 +182,8 @@ void IncomingRegistry::recover_committed(v1::JournalRecord record) {
 }
 
 // COMMIT came, and pages are missing: the guest waits where it needs one.
-void IncomingRegistry::recover_drain(v1::JournalRecord record) {
+void IncomingRegistry::recover_drain(v1::JournalRecord record, const std::shared_ptr<Vm>& vm) {
     const std::string id = record.migration_id();
-    const std::shared_ptr<Vm> vm = vm_of(record);
-    if (!vm && vms_.is_left_alone(record.vm())) {
-        spdlog::error("migration {}: the QEMU of VM {} could not be adopted, nor its drain", id,
-                      record.vm());
-        return;
-    }
-    if (!vm) {
-        record.set_guest_gone(true);
-        return settle(std::move(record), v1::JOURNAL_PHASE_RESUMED, "its QEMU ended after COMMIT");
-    }
     if (!vms_.hold(record.vm(), id).ok()) return;  // nobody else is here yet
     const absl::Status taken_up = take_up_drain(record, vm);
     if (taken_up.ok()) return;
@@ -277,22 +260,16 @@ void IncomingRegistry::note_arrival(v1::JournalRecord record, Vm& vm) {
 void IncomingRegistry::resume_committed(v1::JournalRecord record, Vm& vm,
                                         const std::stop_token& stop) {
     const std::string id = record.migration_id();
-    std::string detail = "resumed by a restarted agent";
-    std::string last_said;
-    while (true) {
-        const absl::Status resumed = vm.resume(kResumeLimit);
-        if (resumed.ok()) break;
-        if (absl::IsNotFound(resumed)) {
-            record.set_guest_gone(true);
-            detail = "its QEMU ended after COMMIT";
-            break;
-        }
-        if (resumed.message() != last_said)
+    const absl::Status resumed = resume_until_it_runs(
+        [&] { return vm.resume(kResumeLimit); }, [&] { return pause(stop); },
+        [&](const absl::Status& trouble) {
             spdlog::error("migration {}: the guest is here and does not run yet: {}", id,
-                          std::string(resumed.message()));
-        last_said = std::string(resumed.message());
-        if (!pause(stop)) return;  // the next agent goes on
-    }
+                          std::string(trouble.message()));
+        });
+    if (absl::IsCancelled(resumed)) return;  // the next agent goes on
+    record.set_guest_gone(!resumed.ok());
+    const std::string detail =
+        resumed.ok() ? "resumed by a restarted agent" : "its QEMU ended after COMMIT";
     settle(record, v1::JOURNAL_PHASE_RESUMED, detail);
     if (!record.guest_gone()) note_arrival(record, vm);
     vms_.release(record.vm(), id);

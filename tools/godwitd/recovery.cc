@@ -12,6 +12,7 @@
 #include "engine/source/in_doubt.h"
 #include "engine/source/kept_ram.h"
 #include "engine/source/persistent_rollback.h"
+#include "engine/source/recovery_plan.h"
 #include "tools/godwitd/migration_registry.h"
 
 namespace godwit {
@@ -89,8 +90,7 @@ void taken_over(v1::MigrationReport& report, bool source_has_ended, const std::s
     report.set_reason(reason);
 }
 
-// Only REFUSED, or an operator, lets a guest of which COMMIT was sent run here again.
-bool was_given_back(Vm& vm) {
+bool guest_runs(Vm& vm) {
     const absl::StatusOr<RunState> state = vm.run_state();
     return state.ok() && *state == RunState::kRunning;
 }
@@ -142,30 +142,40 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
         journal.ok() ? DecisionWord::find(journal->word_path()) : journal.status();
     const bool froze = record.phase() == v1::JOURNAL_PHASE_FREEZING;
     v1::MigrationReport report = entry->report;
-    // A word that can't be read may say COMMIT: the destination knows.
-    const bool resolved = record.resolution() != v1::RESOLUTION_NONE;
-    const bool committed = froze && !resolved && (!word.ok() || word->read() == Verdict::kCommit);
     if (froze && !word.ok())
         spdlog::error("migration {}: {}", entry->id, std::string(word.status().message()));
-    if (committed && vm && was_given_back(*vm)) {
-        at_source(report, "the agent ended after the destination had refused");
-        return conclude(*entry, record, report);
-    }
-    if (froze && record.resolution() == v1::RESOLUTION_AT_DESTINATION) {
-        taken_over(report, vm ? vm->kill(kEndOfQemuLimit).ok() : !left_alone,
-                   operators_word_text(Fate::kAtDestination));
-        entry->committed = true;
-        entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
-        entry->pending = report.reason();
-        entry->thread = std::jthread([this, entry, record, report](const std::stop_token& stop) {
-            set_thread_name("resolved");
-            conclude(*entry, record, report, stop);
-        });
-        return await_end(*entry);
-    }
-    if (record.phase() == v1::JOURNAL_PHASE_DRAINING || (committed && record.postcopy())) {
-        absl::StatusOr<std::vector<RamBlock>> blocks = open_kept_ram(record);
-        if (blocks.ok()) {
+    absl::StatusOr<std::vector<RamBlock>> blocks = absl::UnknownError("not looked for");
+    const FoundAtSource found{
+        .record = record,
+        .word = word.ok() ? absl::StatusOr<Verdict>(word->read()) : word.status(),
+        .vm = vm != nullptr,
+        .left_alone = left_alone,
+        .runs = [&] { return guest_runs(*vm); },
+        .has_kept_ram =
+            [&] {
+                blocks = open_kept_ram(record);
+                if (!blocks.ok())
+                    spdlog::warn("migration {}: there is nothing to send: {}", entry->id,
+                                 std::string(blocks.status().message()));
+                return blocks.ok();
+            }};
+    switch (plan_source_recovery(found)) {
+        case SourceRecovery::kWasGivenBack:
+            at_source(report, "the agent ended after the destination had refused");
+            return conclude(*entry, record, report);
+        case SourceRecovery::kIsElsewhere:
+            taken_over(report, vm ? vm->kill(kEndOfQemuLimit).ok() : !left_alone,
+                       operators_word_text(Fate::kAtDestination));
+            entry->committed = true;
+            entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
+            entry->pending = report.reason();
+            entry->thread =
+                std::jthread([this, entry, record, report](const std::stop_token& stop) {
+                    set_thread_name("resolved");
+                    conclude(*entry, record, report, stop);
+                });
+            return await_end(*entry);
+        case SourceRecovery::kDrain:
             entry->in_doubt = froze;
             entry->guest = vm;
             entry->committed = true;
@@ -179,42 +189,35 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
                 finish_drain(entry, record, vm, std::move(kept), stop);
             });
             return;
-        }
-        // Let go of already, for the drain was over; or lost in a power cut. The destination knows.
-        spdlog::warn("migration {}: there is nothing to send: {}", entry->id,
-                     std::string(blocks.status().message()));
-    }
-    const bool drained = record.phase() == v1::JOURNAL_PHASE_DRAINING;
-    // The word is no proof against a power cut, for nobody waits in the pause for it to reach the
-    // disk: where the QEMU has ended too, only the destination knows.
-    if (drained || (froze && (committed || (!vm && !left_alone && !resolved)))) {
-        entry->in_doubt = froze;
-        entry->guest = vm;
-        entry->committed = committed || drained;
-        if (drained) {
-            entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
-            entry->pending =
-                "the agent was restarted; the destination is asked how the drain ended";
-        }
-        entry->thread = std::jthread([this, entry, record, vm](const std::stop_token& stop) {
-            set_thread_name("in-doubt");
-            finish_doubt(entry, record, vm, stop);
-        });
-        return;
-    }
-    if (left_alone) {
-        needs_operator(report,
-                       "the agent ended during the migration, and the VM's QEMU could not be "
-                       "adopted: the agent's log says why");
-        return conclude(*entry, record, report);
-    }
-    if (!vm) {
-        died(report, "the agent ended during the migration, and the VM's QEMU has ended too");
-        return conclude(*entry, record, report);
+        case SourceRecovery::kAsk:
+            entry->in_doubt = froze;
+            entry->guest = vm;
+            entry->committed = may_have_committed(found) || !froze;
+            if (!froze) {
+                entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
+                entry->pending =
+                    "the agent was restarted; the destination is asked how the drain ended";
+            }
+            entry->thread = std::jthread([this, entry, record, vm](const std::stop_token& stop) {
+                set_thread_name("in-doubt");
+                finish_doubt(entry, record, vm, stop);
+            });
+            return;
+        case SourceRecovery::kNeedsOperator:
+            needs_operator(report,
+                           "the agent ended during the migration, and the VM's QEMU could not be "
+                           "adopted: the agent's log says why");
+            return conclude(*entry, record, report);
+        case SourceRecovery::kHasDied:
+            died(report, "the agent ended during the migration, and the VM's QEMU has ended too");
+            return conclude(*entry, record, report);
+        case SourceRecovery::kGiveBack:
+            break;
     }
     if (word.ok()) word->decide(Verdict::kAbort);
-    const std::string why = resolved ? operators_word_text(Fate::kRefused)
-                                     : std::string("the agent ended during the migration");
+    const std::string why = record.resolution() != v1::RESOLUTION_NONE
+                                ? operators_word_text(Fate::kRefused)
+                                : std::string("the agent ended during the migration");
     entry->pending = why + "; the guest is being given back";
     entry->thread = std::jthread([this, entry, record, vm, why](const std::stop_token& stop) {
         set_thread_name("roll-back");
@@ -387,15 +390,19 @@ void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry, v1::Jo
     const absl::StatusOr<HostPort> address = parse_host_port(record.peer());
     if (!address.ok()) return;
     TransferClient peer(*address);
-    const std::optional<FateAnswer> answer = ask_until_known(
-        peer, entry->id, entry->operators_word, stop, [&entry](const std::string& heard) {
+    const std::optional<FateAnswer> answer = settle_doubt(
+        peer, entry->id, entry->operators_word,
+        [&](Fate fate) {
+            // Where its QEMU has ended here nothing is given back: the destination may go on with
+            // it.
+            if (fate == Fate::kAtDestination || is_guest_here(vm) || vms_.is_left_alone(entry->vm))
+                note_resolution(*entry, record, fate);
+        },
+        [&entry](const std::string& heard) {
             spdlog::warn("migration {}: in doubt; {}", entry->id, heard);
-        });
+        },
+        stop);
     if (!answer) return;  // the next agent goes on asking
-    // Where its QEMU has ended here nothing is given back: the destination may go on with it.
-    if (answer->by_operator && (answer->fate == Fate::kAtDestination || is_guest_here(vm) ||
-                                vms_.is_left_alone(entry->vm)))
-        note_resolution(*entry, record, answer->fate);
     const std::string refused =
         answer->by_operator ? answer->detail : std::string("the destination refused after COMMIT");
     if (answer->draining) {
