@@ -33,9 +33,13 @@ absl::Status resume_guest(CommitSteps& steps, bool run) {
 
 // COMMIT came, and the guest has never run here: QEMU is dead and reaped before the source hears
 // it.
-absl::StatusOr<CommitHere> refuse_commit(CommitSteps& steps, const absl::Status& reason) {
-    // An agent that comes back after our death must not resume what QEMU refused to run.
-    steps.note(v1::JOURNAL_PHASE_LIVE, "").IgnoreError();
+absl::StatusOr<CommitHere> refuse_commit(CommitSteps& steps, const absl::Status& reason,
+                                         bool cont_is_noted) {
+    // An agent that comes back after our death must not resume what QEMU refused to run. Nor may it
+    // find CONT and no QEMU, and take the guest for one that ran here and died: the source would
+    // end the only copy. So QEMU lives until that is noted.
+    while (!steps.note(v1::JOURNAL_PHASE_LIVE, "").ok() && cont_is_noted)
+        if (!steps.wait_to_ask_again()) return absl::CancelledError("the agent ends");
     steps.at_step(step::kContRefused);
     const std::string why(reason.message());
     if (!refuse_here(steps, why)) return reason;
@@ -46,13 +50,17 @@ absl::StatusOr<CommitHere> refuse_commit(CommitSteps& steps, const absl::Status&
 }  // namespace
 
 absl::StatusOr<CommitHere> commit_here(CommitSteps& steps, bool run_guest) {
+    // A successor that finds CONT, and no QEMU, takes the guest for one that ran here and died.
+    if (steps.qemu_has_ended())
+        return refuse_commit(steps, absl::UnavailableError(kEndedBeforeCont), false);
     absl::Status resumed = steps.note(v1::JOURNAL_PHASE_CONT, "");
+    const bool cont_is_noted = resumed.ok();
     steps.at_step(step::kContNoted);
     if (resumed.ok()) resumed = steps.await_mapping_check();
     if (resumed.ok()) resumed = resume_guest(steps, run_guest);
     if (resumed.ok()) return CommitHere::kGuestIsHere;
     if (absl::IsCancelled(resumed)) return resumed;
-    return refuse_commit(steps, resumed);
+    return refuse_commit(steps, resumed, cont_is_noted);
 }
 
 bool refuse_here(CommitSteps& steps, const std::string& why) {

@@ -16,6 +16,7 @@ class CommitSteps {
   public:
     virtual ~CommitSteps() = default;
 
+    // To the journal. After an error it says what it said before.
     virtual absl::Status note(v1::JournalPhase phase, const std::string& detail) = 0;
     // Cancelled: the agent ends first.
     virtual absl::Status await_mapping_check() = 0;
@@ -24,7 +25,7 @@ class CommitSteps {
     virtual absl::Status resume() = 0;
     // Whether QEMU has said RESUME.
     virtual bool has_run() = 0;
-    // Between two questions. False: the agent ends.
+    // Between two tries. False: the agent ends.
     virtual bool wait_to_ask_again() = 0;
     // Ok: QEMU is dead and reaped.
     virtual absl::Status kill() = 0;
@@ -41,9 +42,9 @@ enum class CommitHere {
     kRefused,      // it never ran here and never will, and the source was told, or will ask
 };
 
-// COMMIT came, and the state says so. Errors: Cancelled (the agent ends before QEMU has said; its
-// successor finds CONT, and goes on); that of tell_refused(); why it is refused, where QEMU could
-// not be ended and so nobody was told.
+// COMMIT came, and the state says so. Errors: Cancelled (the agent ends before QEMU has said, or
+// before its refusal could be noted; its successor finds CONT, and goes on); that of
+// tell_refused(); why it is refused, where QEMU could not be ended and so nobody was told.
 absl::StatusOr<CommitHere> commit_here(CommitSteps& steps, bool run_guest);
 
 // The guest will never run here: QEMU is dead and reaped before anybody hears it. False: it may

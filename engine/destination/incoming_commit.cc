@@ -138,7 +138,10 @@ bool IncomingMigration::wait_to_ask_again() {
 
 absl::Status IncomingMigration::note(v1::JournalPhase phase, const std::string& detail) {
     const absl::Status status = enter(phase, detail);
-    if (!status.ok()) spdlog::error("migration {}: {}", id(), std::string(status.message()));
+    const std::lock_guard one_at_a_time(journal_mutex_);
+    if (!status.ok() && status != last_noted_)
+        spdlog::error("migration {}: {}", id(), std::string(status.message()));
+    last_noted_ = status;
     return status;
 }
 

@@ -357,9 +357,13 @@ absl::Status IncomingMigration::enter(v1::JournalPhase phase, const std::string&
         record_.set_detail(detail);
         record = record_;
     }
-    if (phase == v1::JOURNAL_PHASE_CONT)
-        return journal_.write(record, prepared_cont_.at(record.postcopy() ? 1 : 0));
-    return journal_.write(record, Journal::Durability::kPageCache);
+    Journal::Prepared& prepared = prepared_cont_.at(record.postcopy() ? 1 : 0);
+    if (phase == v1::JOURNAL_PHASE_CONT) return journal_.write(record, prepared);
+    const absl::Status status = journal_.write(record, Journal::Durability::kPageCache);
+    // CONT, where QEMU has refused it: what came before still says LIVE, and needs no room.
+    if (!status.ok() && phase == v1::JOURNAL_PHASE_LIVE && journal_.take_back(prepared).ok())
+        return absl::OkStatus();
+    return status;
 }
 
 // The record that COMMIT brings about, if it is to run the guest: nothing else is like to change.

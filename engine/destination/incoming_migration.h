@@ -189,6 +189,7 @@ class IncomingMigration final : private Asker, private CommitSteps {
     std::mutex journal_mutex_;  // held while the journal is written; before mutex_
     // Guarded by journal_mutex_: without pages that follow, and with.
     std::array<Journal::Prepared, 2> prepared_cont_;
+    absl::Status last_noted_;  // the same: what is said once
     mutable std::mutex mutex_;
     std::condition_variable_any changed_;
     // Guarded by mutex_:

@@ -49,6 +49,12 @@ absl::StatusOr<UniqueFd> write_file(const std::string& path, const std::string& 
     return fd;
 }
 
+absl::Status exchange_files(const std::string& one, const std::string& other) {
+    if (::renameat2(AT_FDCWD, one.c_str(), AT_FDCWD, other.c_str(), RENAME_EXCHANGE) == 0)
+        return absl::OkStatus();
+    return errno_status(errno, fmt::format("Cannot exchange {} and {}", one, other));
+}
+
 absl::Status replace_file(const std::string& next, const std::string& path) {
     if (::rename(next.c_str(), path.c_str()) == 0) return absl::OkStatus();
     return errno_status(errno, fmt::format("Cannot replace {}", path));
@@ -148,12 +154,15 @@ absl::Status Journal::write(const v1::JournalRecord& record, Durability durabili
 }
 
 Journal::Prepared::Prepared(Prepared&& other) noexcept
-    : bytes_(std::exchange(other.bytes_, {})), path_(std::exchange(other.path_, {})) {}
+    : bytes_(std::exchange(other.bytes_, {})),
+      path_(std::exchange(other.path_, {})),
+      exchanged_(std::exchange(other.exchanged_, false)) {}
 
 Journal::Prepared& Journal::Prepared::operator=(Prepared&& other) noexcept {
     if (!path_.empty() && path_ != other.path_) ::unlink(path_.c_str());
     bytes_ = std::exchange(other.bytes_, {});
     path_ = std::exchange(other.path_, {});
+    exchanged_ = std::exchange(other.exchanged_, false);
     return *this;
 }
 
@@ -180,10 +189,17 @@ absl::Status Journal::write(const v1::JournalRecord& record, Prepared& prepared)
         return write(record, Durability::kPageCache);
     // What was in force takes the prepared one's name, and goes with it: freeing its blocks takes
     // as long as all the rest.
-    if (::renameat2(AT_FDCWD, prepared.path_.c_str(), AT_FDCWD, path().c_str(), RENAME_EXCHANGE) !=
-        0)
-        return write(record, Durability::kPageCache);
+    if (!exchange_files(prepared.path_, path()).ok()) return write(record, Durability::kPageCache);
     prepared.bytes_.clear();
+    prepared.exchanged_ = true;
+    return absl::OkStatus();
+}
+
+absl::Status Journal::take_back(Prepared& prepared) const {
+    if (!prepared.exchanged_)
+        return absl::FailedPreconditionError("no record was exchanged for a prepared one");
+    GODWIT_RETURN_IF_ERROR(exchange_files(prepared.path_, path()));
+    prepared.exchanged_ = false;
     return absl::OkStatus();
 }
 

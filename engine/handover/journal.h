@@ -28,8 +28,9 @@ class Journal {
 
       private:
         friend class Journal;
-        std::string bytes_;  // of the record; empty: used up
-        std::string path_;   // empty: there is none
+        std::string bytes_;       // of the record; empty: used up
+        std::string path_;        // empty: there is none
+        bool exchanged_ = false;  // it is in force, and what was before has its name
     };
 
     // Creates the migration's folder. Errors: mkdir's, InvalidArgument for a bad id.
@@ -54,6 +55,10 @@ class Journal {
     // As write() for the page cache, but an exchange of two names where `prepared` is this very
     // record, which is used up then.
     absl::Status write(const v1::JournalRecord& record, Prepared& prepared) const;
+    // What was in force before write() exchanged it for `prepared`, the last that was written, is
+    // so again. On a full disk, too. Errors: FailedPrecondition when there was no such exchange, or
+    // it was taken back; those of an exchange of two names.
+    absl::Status take_back(Prepared& prepared) const;
 
     [[nodiscard]] std::string word_path() const { return folder_ + "/word"; }
     [[nodiscard]] std::string missing_path() const { return folder_ + "/missing"; }

@@ -184,6 +184,25 @@ TEST(Journal, WritesWhatWasNotPrepared) {
     EXPECT_FALSE(std::filesystem::exists(scratch.path() + "/migrations/m/next"));
 }
 
+TEST(Journal, TakesBackAPreparedRecordWithoutWriting) {
+    const ScratchDirectory scratch;
+    const Journal journal = open_journal(scratch, "m");
+    ASSERT_TRUE(
+        journal.write(record_of("m", v1::JOURNAL_PHASE_LIVE), Journal::Durability::kPageCache)
+            .ok());
+    const v1::JournalRecord next = record_of("m", v1::JOURNAL_PHASE_CONT);
+    absl::StatusOr<Journal::Prepared> prepared = journal.prepare(next, "next");
+    ASSERT_TRUE(prepared.ok()) << prepared.status();
+    EXPECT_TRUE(absl::IsFailedPrecondition(journal.take_back(*prepared)));
+    ASSERT_TRUE(journal.write(next, *prepared).ok());
+    // What a record is first written to can't be opened: as good as a full disk.
+    std::filesystem::create_directory(scratch.path() + "/migrations/m/journal.json.new");
+    EXPECT_TRUE(journal.take_back(*prepared).ok());
+    EXPECT_EQ(Journal::load_all(scratch.path())[0].phase(), v1::JOURNAL_PHASE_LIVE);
+    EXPECT_TRUE(absl::IsFailedPrecondition(journal.take_back(*prepared)));
+    EXPECT_EQ(Journal::load_all(scratch.path())[0].phase(), v1::JOURNAL_PHASE_LIVE);
+}
+
 TEST(Journal, IsNeverSeenHalfWritten) {
     const ScratchDirectory scratch;
     const Journal journal = open_journal(scratch, "m");
