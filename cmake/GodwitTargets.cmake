@@ -32,6 +32,8 @@ set(godwit_timeout_fault-long 300)
 set(godwit_timeout_hostile 120)
 set(godwit_timeout_model 600)
 set(godwit_timeout_model-long 7200)
+set(godwit_timeout_sim 300)
+set(godwit_timeout_sim-long 1200)
 set(godwit_timeout_bench-smoke 120)
 
 # Where CTest knows no times of an earlier run it begins with what these say costs most. The searches of
@@ -44,6 +46,8 @@ set(godwit_cost_fault 30)
 set(godwit_cost_fault-long 30)
 set(godwit_cost_model 40)
 set(godwit_cost_model-long 40)
+set(godwit_cost_sim 10)
+set(godwit_cost_sim-long 10)
 set(godwit_cost_bench-smoke 0)
 
 # Tests that measure run alone; the others spend most of their time waiting.

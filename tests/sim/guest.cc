@@ -1,0 +1,136 @@
+#include "tests/sim/guest.h"
+
+#include <fmt/format.h>
+
+namespace godwit::sim {
+
+void Qemu::start_guest() {
+    if (runs() || !alive()) return;
+    world_.say(fmt::format("{}: the guest runs", name_));
+    if (guest_.runs_in) world_.violated("two guests run");
+    if (guest_.dead) world_.violated("a copy of a guest that died is run");
+    if (!at_destination_ && guest_.ran_there) world_.violated("a stale copy is run at the source");
+    if (memory_ != guest_.truth) world_.violated("the guest runs with wrong memory in " + name_);
+    state_ = State::kRunning;
+    guest_.runs_in = this;
+    guest_.ran_there |= at_destination_;
+    write_on(++run_count_);
+}
+
+void Qemu::write_on(uint64_t run) {
+    world_.after(world_.between(milliseconds(1), seconds(5)), [this, run] {
+        if (!runs() || run != run_count_) return;
+        write();
+        write_on(run);
+    });
+}
+
+void Qemu::write() {
+    const int page = static_cast<int>(world_.below(kPages));
+    memory_[page] = guest_.truth[page] = ++guest_.last_version;
+    dirty_.insert(page);
+}
+
+void Qemu::stop_guest(State state) {
+    if (guest_.runs_in == this) guest_.runs_in = nullptr;
+    state_ = state;
+}
+
+// QEMU carries out one after the other, and answers.
+absl::Status Qemu::command(const std::string& name, Duration limit,
+                           const std::function<absl::Status()>& act) {
+    const MonotonicTime deadline = world_.now() + limit;
+    world_.step(name);
+    if (!alive()) return absl::NotFoundError("its QEMU has ended");
+    const auto result = std::make_shared<std::optional<absl::Status>>();
+    busy_until_ = std::max(busy_until_, world_.now()) + slowness +
+                  world_.between(microseconds(50), milliseconds(2));
+    slowness = {};
+    world_.at(busy_until_, [this, name, act, result] {
+        if (!alive()) return;
+        *result = act();
+        world_.say(fmt::format("{}: {} {}", name_, name, (*result)->ok() ? "done" : "refused"));
+    });
+    if (!world_.wait(deadline, [&] { return result->has_value() || !alive(); }))
+        return absl::DeadlineExceededError(name_ + " does not answer");
+    if (result->has_value()) return **result;
+    return absl::NotFoundError("its QEMU has ended");
+}
+
+absl::Status Qemu::migrate(Duration limit) {
+    return command("migrate", limit, [this] {
+        ran_before_save_ = runs();
+        stop_guest(State::kPreSwitchover);
+        tell("pre-switchover");
+        return absl::OkStatus();
+    });
+}
+
+absl::Status Qemu::migrate_continue(Duration limit) {
+    return command("migrate-continue", limit, [this] {
+        if (state_ != State::kPreSwitchover) return absl::FailedPreconditionError("not migrating");
+        // Whoever carries it may be gone, or go before it has all left.
+        world_.after(world_.between(milliseconds(1), milliseconds(5)),
+                     [this] { save_ended(on_device_state && on_device_state()); });
+        return absl::OkStatus();
+    });
+}
+
+void Qemu::save_ended(bool well) {
+    if (state_ != State::kPreSwitchover) return;
+    if (well) {
+        state_ = State::kPostMigrate;
+        return tell("completed");
+    }
+    // It goes on by itself, as before.
+    tell("failed");
+    state_ = State::kPaused;
+    if (ran_before_save_) start_guest();
+}
+
+absl::Status Qemu::roll_back(bool run, Duration limit) {
+    return command("roll-back", limit, [this, run] {
+        if (state_ == State::kPreSwitchover || state_ == State::kPostMigrate)
+            state_ = State::kPaused;
+        if (run) start_guest();
+        return absl::OkStatus();
+    });
+}
+
+absl::Status Qemu::cont(Duration limit) {
+    return command("cont", limit, [this] {
+        if (refuses_cont) return absl::FailedPreconditionError("Failed to get \"write\" lock");
+        cont_written_ = true;
+        start_guest();
+        tell("resume");
+        return absl::OkStatus();
+    });
+}
+
+void Qemu::device_state_came() {
+    world_.after(world_.between(milliseconds(1), milliseconds(6)), [this] {
+        if (state_ != State::kInMigrate) return;
+        if (fails_to_load) return tell("failed");
+        state_ = State::kPaused;
+        tell("completed");
+    });
+}
+
+void Qemu::kill(const std::string& why) {
+    if (!alive()) return;
+    world_.say(fmt::format("{}: killed: {}", name_, why));
+    if (runs()) world_.violated("the QEMU that runs the guest is killed");
+    stop_guest(State::kDead);
+    tell("gone");
+}
+
+void Qemu::die(const std::string& why) {
+    if (!alive()) return;
+    world_.say(fmt::format("{}: dies: {}", name_, why));
+    if (runs()) guest_.dead = true;
+    if (runs() || cont_written_) guest_.may_be_lost = true;
+    stop_guest(State::kDead);
+    tell("gone");
+}
+
+}  // namespace godwit::sim

@@ -1,0 +1,82 @@
+// Both hosts of one simulated migration, and what its agents share.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "engine/source/in_doubt.h"
+#include "tests/sim/disk.h"
+#include "tests/sim/guest.h"
+#include "tests/sim/wire.h"
+#include "tests/sim/world.h"
+
+namespace godwit::sim {
+
+class SourceAgent;
+class DestinationAgent;
+class Guard;
+
+// One step done wrong, to show that the simulation finds it.
+enum class Mutant {
+    kNone,
+    kResumesWithoutAnAnswer,      // in doubt is taken for REFUSED
+    kRunsAStaleCopy,              // a destination that finds LIVE after a crash runs its copy
+    kForgetsToSyncBeforeTheWord,  // FREEZING is in memory only when COMMIT leaves
+    kBelievesAnOperatorTooSoon,   // although the destination has just asked
+    kGuardIgnoresTheWord,         // gives the guest back though COMMIT was decided
+    kRefusesWithQemuAlive,        // REFUSED before the copy is dead
+    kSendsCommitBeforeLoaded,     // does not wait for the destination
+    kSkipsTheLastPages,           // what was written since the last round stays behind
+    kLosesAPage,                  // one that was written is not sent, now and then
+    kRunsAtLoad,                  // a destination that does not wait for COMMIT
+    kCommitsWithoutTheWord,       // the byte leaves whatever the guard has decided
+    kAnswersRefusedAfterAReboot,  // LIVE of an earlier boot is taken for never
+};
+
+struct Hosts {
+    Hosts(uint64_t seed, Mutant wrong) : world(seed), mutant(wrong) {}
+
+    World world;
+    const Mutant mutant;
+    Guest guest;
+    Link link;
+
+    Disk source_disk{world};
+    std::shared_ptr<Qemu> source_qemu;
+    std::shared_ptr<SourceAgent> source;  // none while it is down
+    std::shared_ptr<Guard> guard;
+
+    Disk destination_disk{world};
+    std::shared_ptr<Qemu> destination_qemu;  // none before Prepare
+    std::shared_ptr<DestinationAgent> destination;
+    int destination_boot = 0;
+
+    std::shared_ptr<Wire> wire;  // the last one
+
+    bool prepared = false;  // Prepare came to the destination
+    bool power_lost_there = false;
+
+    // A call from a thread of one host to the agent of the other: `is_up` says whether it is there.
+    template <typename Answer>
+    absl::StatusOr<Answer> call(const char* name, const std::function<bool()>& is_up,
+                                const std::function<absl::StatusOr<Answer>()>& handler);
+};
+
+template <typename Answer>
+absl::StatusOr<Answer> Hosts::call(const char* name, const std::function<bool()>& is_up,
+                                   const std::function<absl::StatusOr<Answer>()>& handler) {
+    world.step(name);
+    world.sleep(link.slowness + world.between(microseconds(100), milliseconds(2)));
+    if (!link.up || !is_up()) {
+        world.sleep(world.between(milliseconds(1), seconds(2)));
+        return absl::UnavailableError("the other agent does not answer");
+    }
+    absl::StatusOr<Answer> answer = handler();
+    world.sleep(link.slowness + world.between(microseconds(100), milliseconds(2)));
+    // The answer may be lost where the question was not.
+    if (!link.up || !is_up()) return absl::UnavailableError("the call was lost");
+    return answer;
+}
+
+}  // namespace godwit::sim

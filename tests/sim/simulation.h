@@ -1,0 +1,43 @@
+// One migration between two simulated hosts, with everything that a seed has go wrong.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tests/sim/hosts.h"
+
+namespace godwit::sim {
+
+struct Outcome {
+    std::string violation;  // empty: the guest was not lost
+    std::vector<std::string> history;
+    v1::GuestAt guest_at = v1::GUEST_AT_SOURCE;
+    bool was_in_doubt = false;
+    bool operator_spoke = false;
+};
+
+// What many seeds came to.
+struct Tally {
+    uint64_t runs = 0;
+    uint64_t at_source = 0;
+    uint64_t at_destination = 0;
+    uint64_t died = 0;
+    uint64_t in_doubt = 0;        // meanwhile
+    uint64_t operator_spoke = 0;  // and ended it
+    uint64_t failed = 0;
+
+    void add(const Outcome& outcome);
+    [[nodiscard]] std::string text() const;
+};
+
+// The same seed and mutant, the same history.
+Outcome simulate(uint64_t seed, Mutant mutant = Mutant::kNone);
+
+struct NamedMutant {
+    Mutant mutant;
+    const char* name;
+};
+const std::vector<NamedMutant>& mutants();
+
+}  // namespace godwit::sim

@@ -1,0 +1,100 @@
+// A source's agent: the real order of the handover, the real doubt and the real recovery, over a
+// simulated host. Its live rounds are a stand-in of few pages.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "engine/handover/phases.h"
+#include "engine/source/handover_order.h"
+#include "engine/source/in_doubt.h"
+#include "engine/source/signals.h"
+#include "tests/sim/guard.h"
+#include "tests/sim/hosts.h"
+
+namespace godwit::sim {
+
+class SourceAgent final : public std::enable_shared_from_this<SourceAgent>,
+                          private HandoverSteps,
+                          private Doubt {
+  public:
+    explicit SourceAgent(Hosts& hosts) : hosts_(hosts), operators_word_(hosts.world) {}
+    void migrate();
+    void recover();
+
+    void die();
+    void stand_still(Duration time) { hosts_.world.hold(process_, time); }
+    // It answers who asks.
+    [[nodiscard]] bool lives() const { return process_->alive && !process_->stands_still; }
+    [[nodiscard]] bool in_doubt() const { return in_doubt_; }
+    // What its report says in the end.
+    [[nodiscard]] const std::optional<v1::GuestAt>& guest_at() const { return guest_at_; }
+
+    // --- its API ---
+    void cancel();
+    absl::Status resolve(Fate fate);
+    bool given_back();
+
+  private:
+    // HandoverSteps:
+    absl::Status note_run_state() override;
+    absl::Status note_freezing() override;
+    absl::Status prepare_save() override;
+    absl::Status start_guard() override;
+    absl::Status catch_up() override { return send_round(); }
+    absl::Status arm_guard() override;
+    absl::Status stop_guest() override;
+    absl::Status send_last_set() override;
+    absl::Status save_device_state() override;
+    absl::Status verify() override { return absl::OkStatus(); }
+    absl::Status problem() override { return signals_.problem(); }
+    bool decide_commit() override;
+    absl::Status send_commit() override;
+    absl::StatusOr<CommitAnswer> await_answer(bool sent) override;
+    void at_step(std::string_view step) override { hosts_.world.step(step); }
+    // Doubt:
+    absl::StatusOr<v1::QueryResponse> ask() override;
+    std::optional<Fate> operators_word() override { return operators_word_.said(); }
+    bool wait(Duration limit) override;
+    void note_resolution(Fate fate) override;
+    void trouble(const std::string& said) override {
+        hosts_.world.say("source: in doubt: " + said);
+    }
+
+    Qemu& qemu() { return *hosts_.source_qemu; }
+    void listen();
+    void run();
+    absl::Status prepare_and_run_rounds();
+    absl::Status send_round();
+    void take(const SimFrame& frame);
+    absl::StatusOr<SourceSignals::Seen> wait_for(
+        const char* what, MonotonicTime deadline,
+        const std::function<bool(const SourceSignals::Seen&)>& done);
+    void settle_and_end(const std::function<void(const std::string&)>& give_back);
+    void undo(const std::string& why, bool frozen);
+    void finish_at_destination();
+    absl::Status give_back();
+    void end(v1::GuestAt where, Journal::Durability durability, const std::string& why);
+    void recover_one();
+
+    Hosts& hosts_;
+    const std::shared_ptr<Process> process_ = std::make_shared<Process>(Process{.name = "source"});
+    OperatorsWord operators_word_;
+    SourceSignals signals_{kDataStreams};
+    v1::JournalRecord record_;
+    std::optional<DecisionWord> word_;
+    std::shared_ptr<Wire> wire_;
+    std::shared_ptr<Guard> guard_;
+    SourcePhase phase_ = SourcePhase::kRounds;
+    uint32_t round_ = 0;
+    MonotonicTime deadline_;
+    bool began_ = false;
+    bool prepared_ = false;
+    bool in_doubt_ = false;
+    bool given_back_ = false;  // by an operator, with a guest here
+    std::optional<v1::GuestAt> guest_at_;
+};
+
+}  // namespace godwit::sim

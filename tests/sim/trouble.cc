@@ -1,0 +1,287 @@
+#include "tests/sim/trouble.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+namespace godwit::sim {
+namespace {
+
+// A migration of six pages takes some thirty steps without trouble; the guest is frozen at the
+// 14th, and COMMIT leaves at the 22nd.
+constexpr uint64_t kStepsOfAMigration = 60;
+constexpr uint64_t kFirstThatDecides = 12;
+constexpr uint64_t kStepsThatDecide = 28;
+constexpr uint64_t kFirstAboutCommit = 20;
+constexpr uint64_t kStepsAboutCommit = 14;
+constexpr Duration kLongestTrouble = minutes(2);
+
+constexpr std::array kKindNames = {
+    "the source's agent is killed",
+    "the destination's agent is killed",
+    "the source's agent stands still",
+    "the destination's agent stands still",
+    "the guard is killed",
+    "the source's QEMU is killed",
+    "the destination's QEMU is killed",
+    "the connection is cut",
+    "a frame is lost",
+    "a frame comes twice",
+    "a frame is late",
+    "the link is half open",
+    "the peer is slow",
+    "the source's host loses its power",
+    "the destination's host loses its power",
+    "the source's disk is full",
+    "the destination's disk is full",
+    "the source's QEMU is slow",
+    "the destination's QEMU is slow",
+    "the destination's QEMU refuses cont",
+    "the destination's QEMU can't load",
+    "somebody cancels",
+};
+
+}  // namespace
+
+Trouble::Trouble(Hosts& hosts) : hosts_(hosts), hasty_operator_(hosts.world.chance(30)) {
+    World& world = hosts_.world;
+    // Of few kinds, often: what is rare alone is rarer together.
+    static const std::vector<std::vector<Kind>> kMeet = {
+        {Kind::kContRefused, Kind::kDestinationDiskFull, Kind::kKillDestination},
+        {Kind::kContRefused, Kind::kRebootDestination, Kind::kHalfOpen},
+        {Kind::kKillDestination, Kind::kSourceDiskFull, Kind::kHalfOpen},
+        {Kind::kKillSource, Kind::kRebootDestination, Kind::kCut},
+        {Kind::kKillDestination, Kind::kSlowPeer, Kind::kSlowDestinationQemu},
+    };
+    const bool they_meet = world.chance(25);
+    std::vector<Kind> kinds;
+    if (they_meet) kinds = kMeet[world.below(kMeet.size())];
+    const uint64_t kind_count = world.chance(60) ? 3 : 12;
+    while (kinds.size() < kind_count)
+        kinds.push_back(static_cast<Kind>(world.below(static_cast<uint64_t>(Kind::kCount))));
+    const uint64_t count = they_meet ? 3 + world.below(3) : world.below(7);
+    for (uint64_t i = 0; i < count; ++i) {
+        uint64_t step = world.below(kStepsOfAMigration);
+        // Most of it where it decides who has the guest.
+        if (they_meet)
+            step = kFirstAboutCommit + world.below(kStepsAboutCommit);
+        else if (world.chance(60))
+            step = kFirstThatDecides + world.below(kStepsThatDecide);
+        planned_.push_back({.at_step = step, .kind = kinds[world.below(kinds.size())]});
+    }
+    std::sort(planned_.begin(), planned_.end(),
+              [](const Planned& a, const Planned& b) { return a.at_step < b.at_step; });
+}
+
+void Trouble::on_step(std::string_view step) {
+    hosts_.world.say(fmt::format("  step {}: {}", steps_, step));
+    const uint64_t now = steps_++;
+    if (hosts_.guest.runs_in && hosts_.world.chance(40)) hosts_.guest.runs_in->write();
+    for (const Planned& planned : planned_)
+        if (planned.at_step == now) happen(planned.kind);
+}
+
+// A destination that can't reach a source to which an operator gave the guest back runs it: that is
+// the operator's word alone, and no defect.
+bool Trouble::would_spoil_the_word(Kind kind) const {
+    if (!gave_back_ && !mind_is_made_up_) return false;
+    switch (kind) {
+        case Kind::kKillSource:
+        case Kind::kRebootSource:
+            return hosts_.destination != nullptr;
+        case Kind::kHalfOpen:
+        case Kind::kSlowPeer:
+        case Kind::kKillDestination:
+        case Kind::kRebootDestination:
+        case Kind::kStopSource:
+            return true;
+        default:
+            return false;
+    }
+}
+
+void Trouble::happen(Kind kind) {
+    World& world = hosts_.world;
+    if (would_spoil_the_word(kind)) return;
+    world.say(fmt::format("TROUBLE: {}", kKindNames.at(static_cast<size_t>(kind))));
+    const Duration lasting =
+        world.chance(50) ? world.between({}, seconds(3)) : world.between({}, kLongestTrouble);
+    switch (kind) {
+        case Kind::kKillSource:
+            return kill_source();
+        case Kind::kKillDestination:
+            return kill_destination();
+        case Kind::kStopSource:
+            if (hosts_.source) hosts_.source->stand_still(lasting);
+            return;
+        case Kind::kStopDestination:
+            if (hosts_.destination) hosts_.destination->stand_still(lasting);
+            return;
+        case Kind::kKillGuard:
+            if (hosts_.guard) hosts_.guard->die();
+            return;
+        case Kind::kKillSourceQemu:
+            hosts_.guest.may_be_lost = true;
+            return hosts_.source_qemu->die("by a fault");
+        case Kind::kRebootSource:
+            kill_source();
+            if (hosts_.guard) hosts_.guard->die();
+            hosts_.guest.may_be_lost = true;
+            hosts_.source_qemu->die("with its host");
+            return hosts_.source_disk.lose_power();
+        case Kind::kKillDestinationQemu:
+        case Kind::kRebootDestination: {
+            // From CONT on it may have run the guest, for all that anybody can know.
+            const auto record = hosts_.destination_disk.read();
+            for (const auto phase : {v1::JOURNAL_PHASE_CONT, v1::JOURNAL_PHASE_RESUMED})
+                if ((record && record->phase() == phase) ||
+                    (kind == Kind::kRebootDestination && hosts_.destination_disk.may_say(phase)))
+                    hosts_.guest.may_be_lost = true;
+            if (kind == Kind::kRebootDestination) kill_destination();
+            if (hosts_.destination_qemu) hosts_.destination_qemu->die("by a fault");
+            if (kind == Kind::kKillDestinationQemu) return;
+            ++hosts_.destination_boot;
+            hosts_.power_lost_there = true;
+            return hosts_.destination_disk.lose_power();
+        }
+        case Kind::kCut:
+            if (hosts_.wire) hosts_.wire->cut();
+            return;
+        case Kind::kLoseFrame:
+            if (hosts_.wire) hosts_.wire->lose_next();
+            return;
+        case Kind::kRepeatFrame:
+            if (hosts_.wire) hosts_.wire->repeat_next();
+            return;
+        case Kind::kDelayFrame:
+            if (hosts_.wire) hosts_.wire->delay_next(world.between({}, seconds(15)));
+            return;
+        case Kind::kHalfOpen:
+            hosts_.link.up = false;
+            return world.after(lasting, [this] { hosts_.link.up = true; });
+        case Kind::kSlowPeer:
+            hosts_.link.slowness = world.between({}, seconds(4));
+            return world.after(lasting, [this] { hosts_.link.slowness = {}; });
+        case Kind::kSourceDiskFull:
+            hosts_.source_disk.full = true;
+            return world.after(lasting, [this] { hosts_.source_disk.full = false; });
+        case Kind::kDestinationDiskFull:
+            hosts_.destination_disk.full = true;
+            return world.after(lasting, [this] { hosts_.destination_disk.full = false; });
+        case Kind::kSlowSourceQemu:
+            hosts_.source_qemu->slowness = world.between({}, seconds(40));
+            return;
+        case Kind::kSlowDestinationQemu:
+            if (hosts_.destination_qemu)
+                hosts_.destination_qemu->slowness = world.between({}, seconds(25));
+            return;
+        case Kind::kContRefused:
+            if (!hosts_.destination_qemu) return;
+            hosts_.destination_qemu->refuses_cont = true;
+            return world.after(lasting, [this] { hosts_.destination_qemu->refuses_cont = false; });
+        case Kind::kLoadFails:
+            if (hosts_.destination_qemu) hosts_.destination_qemu->fails_to_load = true;
+            return;
+        case Kind::kCancel:
+            if (hosts_.source) hosts_.source->cancel();
+            return;
+        case Kind::kCount:
+            return;
+    }
+}
+
+void Trouble::kill_source() {
+    if (!hosts_.source) return;
+    hosts_.source->die();
+    hosts_.source.reset();
+    hosts_.world.after(hosts_.world.between(milliseconds(20), minutes(1)),
+                       [this] { bring_source_back(); });
+}
+
+void Trouble::bring_source_back() {
+    if (hosts_.source) return;
+    hosts_.world.say("source: a new agent");
+    hosts_.source = std::make_shared<SourceAgent>(hosts_);
+    hosts_.source->recover();
+}
+
+void Trouble::kill_destination() {
+    if (!hosts_.destination) return;
+    hosts_.destination->die();
+    hosts_.destination.reset();
+    hosts_.world.after(hosts_.world.between(milliseconds(20), minutes(hasty_operator_ ? 8 : 2)),
+                       [this] { bring_destination_back(); });
+}
+
+void Trouble::bring_destination_back() {
+    if (hosts_.destination) return;
+    // It is to reach a source that an operator gave the guest back to.
+    if ((gave_back_ || mind_is_made_up_) &&
+        (!hosts_.source || !hosts_.source->lives() || !hosts_.link.up))
+        return hosts_.world.after(seconds(1), [this] { bring_destination_back(); });
+    hosts_.world.say("destination: a new agent");
+    hosts_.destination = std::make_shared<DestinationAgent>(hosts_);
+    hosts_.destination->recover();
+}
+
+void Trouble::watch_doubt() {
+    hosts_.world.after(seconds(1), [this] {
+        if (hosts_.source && hosts_.source->in_doubt()) {
+            was_in_doubt_ = true;
+            operator_looks();
+        }
+        watch_doubt();
+    });
+}
+
+// Says what is true, once nobody else can say it: soon, or when only an operator can.
+void Trouble::operator_looks() {
+    World& world = hosts_.world;
+    // An agent that ended before it noted the word is told again.
+    if (told_.lock() == hosts_.source || !world.chance(10)) return;
+    const bool is_there = hosts_.destination && hosts_.destination->lives() && hosts_.link.up;
+    // `godwit resolve` is refused while the destination answers anything that it knows.
+    if (is_there && hosts_.destination->query().state() != v1::INCOMING_STATE_UNKNOWN) return;
+    const bool only_one_who_knows = is_there && hosts_.power_lost_there;
+    if (!only_one_who_knows && !hasty_operator_) return;
+    const Qemu* there = hosts_.destination_qemu.get();
+    Fate fate = Fate::kRefused;
+    const auto record = hosts_.destination_disk.read();
+    if (hosts_.guest.ran_there || (record && record->phase() == v1::JOURNAL_PHASE_RESUMED))
+        fate = Fate::kAtDestination;
+    else if (there != nullptr && there->alive() && hosts_.destination)
+        return;  // its agent may let it run at any moment
+    else if (there != nullptr && there->alive() && there->is_busy())
+        return;  // what a dead agent had asked for is still carried out
+    else if (!hosts_.link.up)
+        return;
+    told_ = hosts_.source;
+    mind_is_made_up_ = fate == Fate::kRefused;
+    // The destination may come back between the look and the word.
+    const Duration thinks = world.between({}, seconds(5));
+    world.after(thinks, [this, fate] { operator_speaks(fate); });
+    if (world.chance(50))
+        world.after(world.between({}, thinks), [this] { bring_destination_back(); });
+}
+
+void Trouble::operator_speaks(Fate fate) {
+    World& world = hosts_.world;
+    mind_is_made_up_ = false;
+    const bool knows = hosts_.destination && hosts_.destination->lives() && hosts_.link.up &&
+                       hosts_.destination->query().state() != v1::INCOMING_STATE_UNKNOWN;
+    if (knows || !hosts_.source || !hosts_.source->lives() || !hosts_.source->resolve(fate).ok()) {
+        told_.reset();
+        return;
+    }
+    operator_spoke_ = true;
+    told_ = hosts_.source;
+    gave_back_ = fate == Fate::kRefused;
+    world.say(fmt::format("OPERATOR: it is at the {}", gave_back_ ? "source" : "destination"));
+    if (world.chance(40))
+        world.after(world.between({}, seconds(5)), [this] {
+            if (!would_spoil_the_word(Kind::kKillSource)) happen(Kind::kKillSource);
+        });
+}
+
+}  // namespace godwit::sim
