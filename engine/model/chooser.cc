@@ -12,6 +12,7 @@ constexpr Strategy kByComfort[] = {Strategy::kStopAndCopy, Strategy::kPrecopy, S
 // Streams cost threads on both hosts: more of them must be worth it.
 constexpr double kAsGood = 1.02;
 constexpr uint32_t kMostStreams = 64;
+constexpr uint32_t kLeastUsed = 2;
 
 std::string milliseconds(double seconds) { return fmt::format("{:.1f} ms", seconds * 1e3); }
 
@@ -42,12 +43,14 @@ absl::StatusOr<Forecast> forecast_for(const PlanInput& input, const DirtyCurves&
                         .wire_share = codec.wire_share,
                         .skipped_share = input.skipped_share,
                         .fault_share = input.fault_share,
+                        .zero_share = input.zero_share,
+                        .read_ahead_pages = input.read_ahead_pages * std::max(streams, kLeastUsed),
                         .costs = input.costs,
                         .limits = input.limits};
     one.costs.cpu_s_per_page_byte += codec.cpu_s_per_page_byte;
     one.limits.strategy = strategy;
     one.limits.on_no_converge = when_it_does_not(strategy, input.limits.on_no_converge);
-    GODWIT_ASSIGN_OR_RETURN(Forecast forecast, working_set_forecast(curves, one));
+    GODWIT_ASSIGN_OR_RETURN(Forecast forecast, engine_forecast(curves, one));
     widen(forecast.total_s, input.errors.total);
     widen(forecast.downtime_s, input.errors.downtime);
     widen(forecast.wire_bytes, input.errors.wire_bytes);

@@ -47,6 +47,10 @@ struct PlanInput {
     uint32_t max_streams = 8;
     double skipped_share = 0;
     double fault_share = 1;
+    double zero_share = 0;  // of the touched pages
+    // Between reading and the link, by each stream; where few are wanted, two are used all the same
+    // (engine/source has it so).
+    double read_ahead_pages = 0;
     MigrationCosts costs;
     ConvergenceLimits limits;  // strategy is overwritten; downtime_limit is the one to hold
     double finish_by_s = 0;    // 0: no limit

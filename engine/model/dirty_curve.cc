@@ -141,12 +141,27 @@ double DirtyCurve::pages(double window_s) const {
 }
 
 double DirtyCurve::mean_pages(double window_s) const {
-    if (window_s <= 0) return 0;
-    // Exact between the points; a thousand steps are enough where the touched RAM cuts the tail.
-    constexpr int kSteps = 1000;
-    double sum = 0;
-    for (int i = 0; i < kSteps; ++i) sum += pages(window_s * (i + 0.5) / kSteps);
-    return sum / kSteps;
+    if (points_.empty() || window_s <= 0) return 0;
+    double area = 0;
+    Point from;
+    double slope = 0;
+    for (size_t i = 0; i <= points_.size() && from.window_s < window_s; ++i) {
+        // Beyond the last point with the slope that led to it.
+        const bool beyond = i == points_.size();
+        if (!beyond)
+            slope = (points_[i].pages - from.pages) / (points_[i].window_s - from.window_s);
+        const double end_s = beyond ? window_s : std::min(points_[i].window_s, window_s);
+        const double length_s = end_s - from.window_s;
+        const double end_pages = from.pages + slope * length_s;
+        // The touched RAM cuts what is above it.
+        const double above = std::max(end_pages - most_pages_, 0.0);
+        const double above_s =
+            above > 0 ? std::min(slope > 0 ? above / slope : length_s, length_s) : 0;
+        const double above_begin = std::max(from.pages - most_pages_, 0.0);
+        area += (from.pages + end_pages) / 2 * length_s - (above + above_begin) / 2 * above_s;
+        from = {.window_s = end_s, .pages = end_pages};
+    }
+    return area / window_s;
 }
 
 absl::StatusOr<DirtyCurves> fit_dirty_curves(std::span<const DirtySample> samples,

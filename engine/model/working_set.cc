@@ -1,6 +1,8 @@
 #include "engine/model/working_set.h"
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
 
 #include "engine/base/units.h"
 
@@ -10,6 +12,14 @@ namespace {
 constexpr double kPage = static_cast<double>(kPageBytes);
 constexpr uint32_t kThrottleStep_percent = 20;
 constexpr uint32_t kMostThrottle_percent = 99;
+// As the engine has them (engine/source/handover_postcopy.cc): from the last round to the look
+// before the freeze; what is sent before it, unless it is next to nothing or takes too long.
+constexpr double kPrepareFreeze_s = 0.05;
+constexpr double kCatchUp_s = 0.02;
+constexpr int kMostCatchUps = 3;
+constexpr double kNextToNothing_pages = 32;
+// Of a guest whose RAM was all zero nothing is known of what it writes.
+constexpr double kLeastContent = 0.1;
 
 // One run through the model, with one curve and one rate.
 struct ModelRun {
@@ -17,9 +27,14 @@ struct ModelRun {
     uint32_t rounds = 0;
     double total_s = 0;
     double downtime_s = 0;
-    double pages = 0;
+    double pages = 0;  // looked at
+    double sent = 0;   // of these, as pages of average size
     double rest = 0;
     double faults = 0;
+    bool as_engine = false;  // engine_forecast()
+    double round_s = 0;      // of the last round, in the guest's own time
+    double read_share = 0;   // of what was written in it, the part that it had read
+    double at_once = 0;      // of what it sent, the part that was read as it began
 };
 
 absl::Status check_working_set(const WorkingSetInput& input) {
@@ -31,6 +46,9 @@ absl::Status check_working_set(const WorkingSetInput& input) {
     GODWIT_RETURN_IF_ERROR(check_range("wire bytes per page byte", input.wire_share, 0, 2));
     GODWIT_RETURN_IF_ERROR(check_range("share of skipped pages", input.skipped_share, 0, 1));
     GODWIT_RETURN_IF_ERROR(check_range("share of faults", input.fault_share, 0, 1));
+    GODWIT_RETURN_IF_ERROR(check_range("share of zero pages", input.zero_share, 0, 1));
+    GODWIT_RETURN_IF_ERROR(
+        check_range("number of pages read ahead", input.read_ahead_pages, 0, kMostPages));
     const MigrationCosts& costs = input.costs;
     for (const double cost : {costs.setup_s, costs.per_round_s, costs.pause_s, costs.fault_s})
         GODWIT_RETURN_IF_ERROR(check_range("fixed cost in seconds", cost, 0, kLongestTime_s));
@@ -55,32 +73,98 @@ RoundObservation observation(const WorkingSetInput& input, const ModelRun& run, 
             .fixed_cost = from_seconds(input.costs.pause_s)};
 }
 
+// What a page that was written takes of what the average page takes: it is not zero.
+double written_weight(const WorkingSetInput& input, const ModelRun& run) {
+    return run.as_engine ? 1 / std::max(1 - input.zero_share, kLeastContent) : 1;
+}
+
+// Pages with something new `later_s` after the last round. One that the round read counts if it was
+// written after that: its window is the whole round where it was read at once, and as long as what
+// was left of the round otherwise, any length alike.
+double changed_pages(const DirtyCurve& curve, double later_s, const ModelRun& run) {
+    const double longest_s = run.round_s + later_s;
+    const double shortest_s = run.round_s * run.at_once + later_s;
+    const double all = curve.pages(longest_s);
+    if (longest_s <= shortest_s) return all;
+    const double in_turn =
+        (curve.mean_pages(longest_s) * longest_s - curve.mean_pages(shortest_s) * shortest_s) /
+        (longest_s - shortest_s);
+    const double read = run.at_once * all + (1 - run.at_once) * std::min(in_turn, all);
+    return run.read_share * read + (1 - run.read_share) * all;
+}
+
 // Live rounds, of which the first sends `sent` pages; returns the rest.
 double model_rounds(const DirtyCurve& curve, double rate, const WorkingSetInput& input, double sent,
                     uint32_t throttle_percent, ModelRun& run) {
+    double looked_at = sent;
+    double guest_s = 0;
+    double weight = 1;  // of a page that is sent
+    const double written_rate = rate / written_weight(input, run);
     while (true) {
-        const double round_s = sent * kPage / rate + input.costs.per_round_s;
+        const double round_s = sent * weight * kPage / rate + input.costs.per_round_s;
         run.total_s += round_s;
-        run.pages += sent;
+        run.pages += looked_at;
+        run.sent += sent * weight;
         ++run.rounds;
-        const double own_s = round_s * (100 - throttle_percent) / 100;
+        run.round_s = round_s * (100 - throttle_percent) / 100;
+        guest_s += run.round_s;
         const double dirty =
-            std::min((1 - input.skipped_share) * curve.pages(own_s), input.touched_pages);
-        run.decision = decide(observation(input, run, round_s, sent, dirty, rate), input.limits);
+            std::min((1 - input.skipped_share) * curve.pages(run.round_s), input.touched_pages);
+        // The set that the guest writes is at least what it has written so far.
+        const double set = std::max(curve.pages(guest_s), 1.0);
+        run.read_share = std::min(looked_at / set, 1.0);
+        run.at_once = std::min(input.read_ahead_pages / std::max(sent, 1.0), 1.0);
+        run.decision =
+            decide(observation(input, run, round_s, looked_at, dirty, written_rate), input.limits);
         if (run.decision.step == NextStep::kThrottle)
             throttle_percent = next_throttle_percent(throttle_percent);
         else if (run.decision.step != NextStep::kRound &&
                  run.decision.step != NextStep::kSettlingRound)
             return dirty;
+        looked_at = dirty;
         sent = dirty;
+        weight = written_weight(input, run);
+        if (run.as_engine)
+            sent = std::min((1 - input.skipped_share) * changed_pages(curve, 0, run), dirty);
     }
+}
+
+// What is left when the guest is frozen after live rounds that were modelled: what was written
+// while the freeze was prepared is part of it, and sent before where that takes little time.
+double model_freeze(const DirtyCurve& curve, double rate, const WorkingSetInput& input,
+                    ModelRun& run) {
+    const auto left = [&](double pages) {
+        return std::min((1 - input.skipped_share) * pages, input.touched_pages);
+    };
+    if (run.decision.step == NextStep::kPostcopy)
+        return left(curve.pages(run.round_s + kPrepareFreeze_s));
+    const double weight = written_weight(input, run);
+    double rest = left(changed_pages(curve, kPrepareFreeze_s, run));
+    double before = HUGE_VAL;
+    for (int i = 0; i < kMostCatchUps; ++i) {
+        const double rest_s = rest * weight * kPage / rate;
+        if (rest <= kNextToNothing_pages || rest > before / 2 || rest_s > kCatchUp_s) break;
+        before = rest;
+        run.total_s += rest_s + input.costs.per_round_s;
+        run.pages += rest;
+        run.sent += rest * weight;
+        rest = left(curve.pages(rest_s + input.costs.per_round_s));
+    }
+    return rest;
 }
 
 // The pause and what comes after it, with `rest` pages left.
 void model_end(const DirtyCurve& curve, double rate, const WorkingSetInput& input, double rest,
                ModelRun& run) {
+    if (run.as_engine && run.rounds > 0) {
+        ModelRun frozen = run;
+        rest = model_freeze(curve, rate, input, frozen);
+        // One that gives up sends none of it: the pause is what it would be.
+        if (run.decision.step != NextStep::kGiveUp) run = std::move(frozen);
+    }
     run.rest = rest;
-    const double rest_s = rest * kPage / rate;
+    const double weight = run.rounds > 0 ? written_weight(input, run) : 1;
+    const double rest_s = rest * weight * kPage / rate;
     const bool follows = run.decision.step == NextStep::kPostcopy;
     run.downtime_s = input.costs.pause_s + (follows ? 0 : rest_s);
     if (follows && input.touched_pages > 0)
@@ -88,11 +172,14 @@ void model_end(const DirtyCurve& curve, double rate, const WorkingSetInput& inpu
             rest, input.fault_share * (rest / input.touched_pages) * curve.mean_pages(rest_s));
     if (run.decision.step == NextStep::kGiveUp) return;
     run.pages += rest;
-    run.total_s += input.costs.pause_s + rest_s + run.faults * input.costs.fault_s;
+    run.sent += rest * weight;
+    run.total_s += input.costs.pause_s + rest_s;
+    if (!run.as_engine) run.total_s += run.faults * input.costs.fault_s;
 }
 
-ModelRun run_model(const DirtyCurve& curve, double rate, const WorkingSetInput& input) {
-    ModelRun run{.total_s = input.costs.setup_s};
+ModelRun run_model(const DirtyCurve& curve, double rate, const WorkingSetInput& input,
+                   bool as_engine) {
+    ModelRun run{.total_s = input.costs.setup_s, .as_engine = as_engine};
     double rest = input.touched_pages;
     switch (input.limits.strategy) {
         case Strategy::kStopAndCopy:
@@ -115,7 +202,8 @@ ModelRun resume_model(const DirtyCurve& curve, double rate, const WorkingSetInpu
     ModelRun run{.decision = so_far.decision,
                  .rounds = so_far.rounds,
                  .total_s = so_far.elapsed_s,
-                 .pages = so_far.pages};
+                 .pages = so_far.pages,
+                 .sent = so_far.pages};
     double rest = so_far.rest_pages;
     const NextStep step = so_far.decision.step;
     const uint32_t throttle_percent = step == NextStep::kThrottle
@@ -149,21 +237,36 @@ Forecast forecast_of(const WorkingSetInput& input, const ModelRun& best, const M
     const auto scaled = [](const Interval& of, double by) {
         return Interval{.low = of.low * by, .mid = of.mid * by, .high = of.high * by};
     };
+    const Interval sent = spread(best.sent, mid.sent, worst.sent);
     forecast.page_bytes = scaled(pages, kPage);
-    forecast.wire_bytes = scaled(pages, kPage * input.wire_share);
-    forecast.cpu_s = scaled(
-        pages, kPage * (costs.cpu_s_per_page_byte + input.wire_share * costs.cpu_s_per_wire_byte));
+    forecast.wire_bytes = scaled(sent, kPage * input.wire_share);
+    const auto cpu_s = [&](double looked_at, double on_the_wire) {
+        return kPage * (looked_at * costs.cpu_s_per_page_byte +
+                        on_the_wire * input.wire_share * costs.cpu_s_per_wire_byte);
+    };
+    forecast.cpu_s = {.low = cpu_s(pages.low, sent.low),
+                      .mid = cpu_s(pages.mid, sent.mid),
+                      .high = cpu_s(pages.high, sent.high)};
     return forecast;
+}
+
+absl::StatusOr<Forecast> forecast_with(const DirtyCurves& curves, const WorkingSetInput& input,
+                                       bool as_engine) {
+    GODWIT_RETURN_IF_ERROR(check_working_set(input));
+    return forecast_of(input, run_model(curves.low, input.page_rate.high, input, as_engine),
+                       run_model(curves.mid, input.page_rate.mid, input, as_engine),
+                       run_model(curves.high, input.page_rate.low, input, as_engine));
 }
 
 }  // namespace
 
 absl::StatusOr<Forecast> working_set_forecast(const DirtyCurves& curves,
                                               const WorkingSetInput& input) {
-    GODWIT_RETURN_IF_ERROR(check_working_set(input));
-    return forecast_of(input, run_model(curves.low, input.page_rate.high, input),
-                       run_model(curves.mid, input.page_rate.mid, input),
-                       run_model(curves.high, input.page_rate.low, input));
+    return forecast_with(curves, input, false);
+}
+
+absl::StatusOr<Forecast> engine_forecast(const DirtyCurves& curves, const WorkingSetInput& input) {
+    return forecast_with(curves, input, true);
 }
 
 absl::StatusOr<Forecast> renewed_forecast(const DirtyCurves& curves, const WorkingSetInput& input,

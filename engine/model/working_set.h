@@ -36,6 +36,10 @@ struct WorkingSetInput {
     double wire_share = 1;     // wire bytes per page byte: compressibility, zero pages
     double skipped_share = 0;  // s
     double fault_share = 1;    // q
+    // For engine_forecast() alone. Zero pages of the touched ones: they cost nothing on the wire,
+    // and page_rate and wire_share are of all.
+    double zero_share = 0;
+    double read_ahead_pages = 0;  // that buffers and sockets hold between reading and the link
     MigrationCosts costs;
     ConvergenceLimits limits;  // the strategy among them
 };
@@ -44,6 +48,23 @@ struct WorkingSetInput {
 // the slow one. Errors: InvalidArgument for absurd numbers.
 absl::StatusOr<Forecast> working_set_forecast(const DirtyCurves& curves,
                                               const WorkingSetInput& input);
+
+// The same with what the engine does beside these formulas:
+// * A round looks at each page that was written, and sends those with something new. A page that a
+//   round of length t had read is new only if it was written after that, any rest of the round
+//   alike: so of those the mean of U over t is sent, (1/t)·∫₀ᵗ U(x) dx, and of the others U(t). The
+//   policy sees U(t) all the same. The part that was read: V(i) / U(time so far). Nathan et al.
+//   call such pages skipped. Reading is ahead of the link: with a of n pages in between, a are read
+//   as the round begins, and the others' rest of the round is a/n·t to t.
+// * What the guest has written is not zero: after round 0 a page takes 1/(1 − z) of what the
+//   average one takes.
+// * 50 ms go by between the last round and the freeze. What was written by then is sent before the
+//   pause in up to three catch-up rounds, where that takes 20 ms at most; a larger rest, and what
+//   was written in these 50 ms, is sent in the pause. In post-copy it is missing. The pause of one
+//   that gives up is what it would be.
+// * A fault is answered beside the push, with a page that need not be pushed any more: the guest
+//   waits for f, the migration does not.
+absl::StatusOr<Forecast> engine_forecast(const DirtyCurves& curves, const WorkingSetInput& input);
 
 // Where a migration stands after a live round, and what was decided then.
 struct RoundsSoFar {

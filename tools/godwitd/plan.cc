@@ -18,6 +18,8 @@ constexpr double kGiB = 1 << 30;
 constexpr double kPageSize = static_cast<double>(kPageBytes);
 // A limiter that lets this part of its rate through is what the link is worth.
 constexpr double kLimiterHolds = 0.8;
+// Of a stream: two buffers of a chunk and the socket (engine/source/streams.h).
+constexpr double kReadAheadPages = 2 * 512 + 256;
 
 double usable_rate(double bytes_per_s) { return std::clamp(bytes_per_s, kLeastRate, kMostRate); }
 
@@ -201,6 +203,8 @@ PlanInput plan_input(const PlanFacts& facts, const PairKnowledge& knowledge,
         .link_rate = link_rate(facts.link, knowledge.rate_share, settings.bandwidth_bytes_per_s),
         .codecs = codecs_of(facts, knowledge.rate_share),
         .max_streams = std::max(most_streams, 1U),
+        .zero_share = std::clamp(facts.ram.zero_share, 0.0, 1.0),
+        .read_ahead_pages = kReadAheadPages,
         .costs = knowledge.costs,
         .limits = settings.limits,
         .finish_by_s = to_seconds(settings.finish_by),

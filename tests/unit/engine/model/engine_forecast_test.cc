@@ -1,0 +1,152 @@
+// The working-set model with what the engine does beside its formulas.
+#include <gtest/gtest.h>
+
+#include "engine/model/working_set.h"
+
+namespace godwit {
+namespace {
+
+constexpr double kTouched = 100'000;
+constexpr double kPagesPerS = 100'000;  // so that round 0 takes a second
+
+DirtyCurves steady(double pages_per_s) {
+    const DirtyCurve curve =
+        *DirtyCurve::through({{.window_s = 1, .pages = pages_per_s}}, kTouched);
+    return {curve, curve, curve};
+}
+
+WorkingSetInput input(Strategy strategy, double limit_s) {
+    WorkingSetInput made{.touched_pages = kTouched,
+                         .page_rate = exactly(kPagesPerS * kPageBytes),
+                         .costs = {.setup_s = 0.2, .pause_s = 0.01}};
+    made.limits.strategy = strategy;
+    made.limits.downtime_limit = from_seconds(limit_s);
+    if (strategy == Strategy::kHybrid) made.limits.on_no_converge = NoConverge::kPostcopy;
+    return made;
+}
+
+TEST(EngineForecast, OfAnIdleGuestIsTheWorkingSetModels) {
+    const WorkingSetInput idle = input(Strategy::kPrecopy, 0.05);
+    const auto ours = engine_forecast(steady(0), idle);
+    const auto theirs = working_set_forecast(steady(0), idle);
+    ASSERT_TRUE(ours.ok()) << ours.status();
+    EXPECT_EQ(ours->total_s, theirs->total_s);
+    EXPECT_EQ(ours->downtime_s, theirs->downtime_s);
+    EXPECT_EQ(ours->wire_bytes, theirs->wire_bytes);
+}
+
+TEST(EngineForecast, HalfOfWhatIsWrittenEvenlyInRound0IsThereAlready) {
+    // 300 ms hold the 12,500 pages that the second round leaves, not the 50,000 of the first.
+    const auto forecast = engine_forecast(steady(50'000), input(Strategy::kPrecopy, 0.31));
+    ASSERT_TRUE(forecast.ok()) << forecast.status();
+    EXPECT_EQ(forecast->rounds, 2U);
+    EXPECT_TRUE(forecast->converges);
+    // All of round 0, 50,000 looked at of which 25,000 are sent, then 80 % of what was written in
+    // 0.25 s was read, so that of 15,000 pages in 0.3 s 0.8 · 8,750 + 0.2 · 15,000 are new.
+    EXPECT_NEAR(forecast->rest_pages.mid, 10'000, 1);
+    EXPECT_NEAR(forecast->downtime_s.mid, 0.01 + 0.1, 1e-4);
+    EXPECT_NEAR(forecast->wire_bytes.mid, 135'000 * double{kPageBytes}, 1e5);
+    EXPECT_NEAR(forecast->page_bytes.mid, 160'000 * double{kPageBytes}, 1e5);
+    EXPECT_NEAR(forecast->total_s.mid, 0.2 + 1 + 0.25 + 0.11, 1e-3);
+}
+
+TEST(EngineForecast, WhatWasReadAheadIsSentAgain) {
+    WorkingSetInput buffered = input(Strategy::kPrecopy, 0.4);
+    buffered.read_ahead_pages = 20'000;
+    const auto forecast = engine_forecast(steady(50'000), buffered);
+    ASSERT_TRUE(forecast.ok()) << forecast.status();
+    EXPECT_EQ(forecast->rounds, 2U);
+    // A fifth was read as round 0 began, the rest on average 0.6 s before its end: of 50,000 pages
+    // 0.2 + 0.8 · 0.6 are sent.
+    EXPECT_NEAR(forecast->total_s.mid - forecast->downtime_s.mid, 0.2 + 1 + 0.34, 1e-3);
+    // All that a small round reads is read as it begins.
+    buffered.read_ahead_pages = 100'000;
+    const auto all = engine_forecast(steady(50'000), buffered);
+    ASSERT_TRUE(all.ok()) << all.status();
+    EXPECT_NEAR(all->total_s.mid - all->downtime_s.mid, 0.2 + 1 + 0.5, 1e-3);
+}
+
+TEST(EngineForecast, WhatTheGuestWritesIsNotZero) {
+    WorkingSetInput half_empty = input(Strategy::kPrecopy, 0.4);
+    half_empty.read_ahead_pages = 100'000;
+    half_empty.wire_share = 0.5;
+    half_empty.zero_share = 0.5;
+    // Round 1 sends 20,000 pages in 0.4 s instead of 0.2, and leaves 8,000 and those of 50 ms.
+    half_empty.limits.downtime_limit = from_seconds(0.25);
+    const auto forecast = engine_forecast(steady(20'000), half_empty);
+    ASSERT_TRUE(forecast.ok()) << forecast.status();
+    EXPECT_EQ(forecast->rounds, 2U);
+    EXPECT_NEAR(forecast->downtime_s.mid, 0.01 + 0.18, 1e-3);
+    EXPECT_NEAR(forecast->total_s.mid, 0.2 + 1 + 0.4 + 0.19, 1e-3);
+    EXPECT_NEAR(forecast->wire_bytes.mid, (50'000 + 20'000 + 9'000) * double{kPageBytes}, 1e5);
+    // A guest whose RAM was all zero is not waited for without end.
+    half_empty.zero_share = 1;
+    EXPECT_TRUE(engine_forecast(steady(20'000), half_empty).ok());
+}
+
+TEST(EngineForecast, ASmallRestIsSentWhileTheFreezeIsPrepared) {
+    const auto forecast = engine_forecast(steady(20'000), input(Strategy::kPrecopy, 0.02));
+    ASSERT_TRUE(forecast.ok()) << forecast.status();
+    // What 50 ms bring is 1,000 pages, 10 ms; these bring 200, and so on.
+    EXPECT_LT(forecast->rest_pages.mid, 20);
+    EXPECT_LT(forecast->downtime_s.mid, 0.0102);
+    const auto plain = working_set_forecast(steady(20'000), input(Strategy::kPrecopy, 0.02));
+    EXPECT_GT(plain->downtime_s.mid, 0.012);
+}
+
+TEST(EngineForecast, WhatFollowsInPostCopyIsAllThatWasWritten) {
+    const auto forecast = engine_forecast(steady(90'000), input(Strategy::kHybrid, 0.05));
+    ASSERT_TRUE(forecast.ok()) << forecast.status();
+    EXPECT_EQ(forecast->end, NextStep::kPostcopy);
+    EXPECT_NEAR(forecast->rest_pages.mid, 94'500, 1);
+    EXPECT_NEAR(forecast->downtime_s.mid, 0.01, 1e-9);
+}
+
+TEST(EngineForecast, FaultsCostTheGuestTimeAndTheMigrationNone) {
+    WorkingSetInput faulting = input(Strategy::kPostcopy, 0.05);
+    faulting.costs.fault_s = 1e-3;
+    const auto forecast = engine_forecast(steady(20'000), faulting);
+    ASSERT_TRUE(forecast.ok()) << forecast.status();
+    EXPECT_NEAR(forecast->faults.mid, 10'000, 1);
+    EXPECT_NEAR(forecast->total_s.mid, 0.2 + 0.01 + 1, 1e-9);
+    EXPECT_NEAR(working_set_forecast(steady(20'000), faulting)->total_s.mid, 11.21, 1e-3);
+}
+
+TEST(EngineForecast, GivesUpWhereTheLimitsSaySo) {
+    const auto forecast = engine_forecast(steady(2e6), input(Strategy::kPrecopy, 0.05));
+    ASSERT_TRUE(forecast.ok()) << forecast.status();
+    EXPECT_EQ(forecast->end, NextStep::kGiveUp);
+    EXPECT_FALSE(forecast->converges);
+    EXPECT_EQ(forecast->rounds, 4U);
+    // Everything is written again in each round, but for what a round reads in its first 50 ms.
+    EXPECT_NEAR(forecast->total_s.mid, 0.2 + 1 + 3 * 0.975, 2e-3);
+    EXPECT_NEAR(forecast->downtime_s.mid, 1.01, 1e-9);
+}
+
+TEST(EngineForecast, ThePauseOfOneThatGivesUpIsWhatItWouldBe) {
+    WorkingSetInput flat = input(Strategy::kPrecopy, 0.05);
+    const auto forecast = engine_forecast(steady(100'000), flat);
+    ASSERT_TRUE(forecast.ok()) << forecast.status();
+    EXPECT_EQ(forecast->end, NextStep::kGiveUp);
+    flat.limits.on_no_converge = NoConverge::kStopAndCopy;
+    const auto copied = engine_forecast(steady(100'000), flat);
+    ASSERT_TRUE(copied.ok()) << copied.status();
+    EXPECT_GT(forecast->downtime_s.mid, 0.05);
+    EXPECT_EQ(forecast->downtime_s.mid, copied->downtime_s.mid);
+    EXPECT_NEAR(copied->total_s.mid - forecast->total_s.mid, copied->downtime_s.mid, 1e-9);
+}
+
+TEST(EngineForecast, RefusesAbsurdNumbers) {
+    WorkingSetInput absurd = input(Strategy::kPrecopy, 0.05);
+    absurd.page_rate = exactly(0);
+    EXPECT_TRUE(absl::IsInvalidArgument(engine_forecast(steady(1), absurd).status()));
+    absurd = input(Strategy::kPrecopy, 0.05);
+    absurd.zero_share = 1.1;
+    EXPECT_TRUE(absl::IsInvalidArgument(engine_forecast(steady(1), absurd).status()));
+    absurd.zero_share = 0;
+    absurd.read_ahead_pages = -1;
+    EXPECT_TRUE(absl::IsInvalidArgument(engine_forecast(steady(1), absurd).status()));
+}
+
+}  // namespace
+}  // namespace godwit
