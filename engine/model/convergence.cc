@@ -47,22 +47,51 @@ bool limits_are_reached(const RoundObservation& seen, const ConvergenceLimits& l
     return true;
 }
 
-// Whether another round like this one would lead nowhere; fills the decision if something else is
-// to be done then at once.
+double pages_in(Bytes bytes) {
+    return static_cast<double>(bytes) / static_cast<double>(kPageBytes);
+}
+
+// Whether further rounds might come under the limit, at their best.
+bool rounds_may_do(const RoundObservation& seen, const ConvergenceLimits& limits, Duration allowed,
+                   double dirty_pages_per_s) {
+    const double page_s = static_cast<double>(kPageBytes) / std::max(seen.page_rate, 1.0);
+    const double round_s = std::chrono::duration<double>(seen.duration).count();
+    const double idle_s =
+        seen.round_pages == 0
+            ? 0
+            : std::max(round_s - static_cast<double>(seen.round_pages) * page_s, 0.0);
+    const double last_set_s = std::chrono::duration<double>(allowed - seen.fixed_cost).count();
+    const double enough_pages = std::max(last_set_s / page_s, pages_in(limits.threshold));
+    const double most_pages = limits.max_data * pages_in(seen.touched);
+    double total_pages = pages_in(seen.total_page_bytes);
+    auto pages = static_cast<double>(seen.dirty_pages);
+    const uint32_t rounds_left = limits.max_rounds - std::min(limits.max_rounds, seen.rounds_done);
+    for (uint32_t i = 0; i < std::min(rounds_left, kRoundsAhead) && total_pages <= most_pages;
+         ++i) {
+        total_pages += pages;
+        const double left = kRateAtItsBest * dirty_pages_per_s * (pages * page_s + idle_s);
+        if (left <= enough_pages) return true;
+        if (left >= pages) return false;
+        pages = left;
+    }
+    return false;
+}
+
+// Whether further rounds would lead nowhere; fills the decision if something else is to be done
+// then.
 bool rounds_lead_nowhere(const RoundObservation& seen, const ConvergenceLimits& limits,
-                         Decision& decision) {
+                         Duration allowed, Decision& decision) {
+    const bool throttles = limits.on_no_converge == NoConverge::kThrottle;
+    const bool follows =
+        limits.strategy == Strategy::kHybrid && limits.on_no_converge != NoConverge::kFail;
+    if (!throttles && !follows) return false;
     const auto pages = static_cast<double>(seen.round_pages);
     const bool flat =
         seen.round_pages > 0 && static_cast<double>(seen.dirty_pages) > kLeastShrink * pages;
-    if (!flat && decision.r < 1) return false;
-    const bool at_once =
-        limits.strategy == Strategy::kHybrid && limits.on_no_converge != NoConverge::kFail;
-    if (limits.on_no_converge == NoConverge::kThrottle)
-        decision.step = NextStep::kThrottle;
-    else if (at_once)
-        decision.step = at_limit(limits);
-    else
-        return false;
+    const bool hopeless =
+        seen.page_rate > 0 && !rounds_may_do(seen, limits, allowed, decision.dirty_pages_per_s);
+    if (!hopeless && !(flat && limits.strategy == Strategy::kHybrid)) return false;
+    decision.step = throttles ? NextStep::kThrottle : at_limit(limits);
     decision.reason =
         decision.r < 1
             ? fmt::format(
@@ -107,7 +136,7 @@ Decision decide(const RoundObservation& seen, const ConvergenceLimits& limits) {
         decision.step = NextStep::kSettlingRound;
         decision.reason = fmt::format(
             "{} unsettled pages are too many for the pause: drain block I/O first", only_unsettled);
-    } else if (!rounds_lead_nowhere(seen, limits, decision)) {
+    } else if (!rounds_lead_nowhere(seen, limits, allowed, decision)) {
         decision.step = NextStep::kRound;
         decision.reason = within(decision.expected_downtime, limits.downtime_limit);
     }

@@ -2,6 +2,14 @@
 //
 // The classical pre-copy model (Clark et al., NSDI'05; its terminations as Xen has them): with P
 // the page size, D the dirty rate and R the page rate, r = P·D/R; r >= 1 never converges.
+//
+// What further rounds can leave at the least: U(t), the distinct pages written within t, bends
+// (dirty_curve.h), so that a shorter round sees pages come at the last one's mean rate or faster.
+// With V pages left, c the time that a round costs whatever it sends: V' >= D·(V·P/R + c). Where
+// even this does not come under the limit before the limits on rounds and data are reached, rounds
+// are hopeless: then vCPUs are throttled, or a hybrid migration goes post-copy (as it does after a
+// round that has not helped). Pre-copy without either goes on to its limits: they say how long it
+// is to wait for a calmer guest.
 #pragma once
 
 #include <cstdint>
@@ -36,6 +44,12 @@ struct ConvergenceLimits {
 // A round that leaves more than this part of its pages dirty has not helped: real guests write the
 // same working set over and over, and then the next round leaves as much (FIELD section 2).
 inline constexpr double kLeastShrink = 0.75;
+// So many rounds ahead it is worth waiting for the limit, however many more are allowed.
+inline constexpr uint32_t kRoundsAhead = 30;
+// D of later rounds, at its best, as a part of D: a guest's rate varies from round to round. A set
+// that does not shrink is found out all the same, unless it is so close to the limit that rounds
+// are short.
+inline constexpr double kRateAtItsBest = 0.97;
 
 // Measured at the end of a round.
 struct RoundObservation {

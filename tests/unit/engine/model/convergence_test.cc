@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <string>
 
@@ -165,9 +166,10 @@ ConvergenceLimits hybrid() {
 }
 
 // A round of `sent` pages that left `dirty` at 1 GB/s.
+// As long as the pages take at 1 GB/s, a second at most: then there was something else to send.
 RoundObservation hybrid_round(uint64_t sent, uint64_t dirty) {
     return {.rounds_done = 2,
-            .duration = milliseconds(1000),
+            .duration = std::min<Duration>(seconds(1), std::chrono::nanoseconds(sent * kPageBytes)),
             .round_pages = sent,
             .dirty_pages = dirty,
             .unsettled_pages = dirty,
@@ -233,7 +235,7 @@ ConvergenceLimits throttled(Strategy strategy = Strategy::kPrecopy) {
 }
 
 TEST(Throttle, HoldsBackMoreAfterEachRoundThatDidNotHelp) {
-    const Decision flat = decide(hybrid_round(100'000, 76'000), throttled());
+    const Decision flat = decide(hybrid_round(100'000, 97'000), throttled());
     EXPECT_EQ(flat.step, NextStep::kThrottle);
     EXPECT_THAT(flat.reason, HasSubstr("do not help"));
     const Decision fast = decide(hybrid_round(700'000, 500'000), throttled());
@@ -245,6 +247,18 @@ TEST(Throttle, HoldsBackMoreAfterEachRoundThatDidNotHelp) {
 
 TEST(Throttle, LetsRoundsThatShrinkGoOn) {
     EXPECT_EQ(decide(hybrid_round(100'000, 74'000), throttled()).step, NextStep::kRound);
+    // Slowly: 45 ms at 1 GB/s are 8,500 pages, eleven more rounds and half a GiB away.
+    EXPECT_EQ(decide(hybrid_round(100'000, 80'000), throttled()).step, NextStep::kRound);
+}
+
+TEST(Throttle, HoldsBackWhereTheLimitsWouldEndRoundsThatShrink) {
+    RoundObservation seen = hybrid_round(100'000, 80'000);
+    EXPECT_EQ(decide(seen, throttled()).step, NextStep::kRound);
+    seen.rounds_done = 25;
+    EXPECT_EQ(decide(seen, throttled()).step, NextStep::kThrottle);
+    seen.rounds_done = 2;
+    seen.total_page_bytes = 2 * seen.touched + seen.touched / 2;
+    EXPECT_EQ(decide(seen, throttled()).step, NextStep::kThrottle);
 }
 
 TEST(Throttle, HoldsNothingBackWhereTheRestFits) {
@@ -284,11 +298,28 @@ TEST(Hybrid, EndsAtTheThresholdWithAllPages) {
 }
 
 TEST(Precopy, TakesOnlyTheLimitsForNoConvergence) {
-    // r and flat rounds are nothing to it.
+    // r, flat and hopeless rounds are nothing to it.
     for (const NoConverge asked :
          {NoConverge::kFail, NoConverge::kStopAndCopy, NoConverge::kPostcopy})
-        EXPECT_EQ(decide(hybrid_round(500'000, 500'000), {.on_no_converge = asked}).step,
-                  NextStep::kRound);
+        for (const uint64_t dirty : {500'000, 510'000})
+            EXPECT_EQ(decide(hybrid_round(500'000, dirty), {.on_no_converge = asked}).step,
+                      NextStep::kRound);
+}
+
+TEST(Throttle, HoldsBackWhereTheCostOfARoundIsTooMuch) {
+    // 15 ms beside its pages, in which the guest writes more pages than fit into the pause.
+    RoundObservation seen = hybrid_round(20'000, 16'000);
+    EXPECT_EQ(decide(seen, throttled()).step, NextStep::kRound);
+    seen.duration += milliseconds(60);
+    EXPECT_EQ(decide(seen, throttled()).step, NextStep::kThrottle);
+}
+
+TEST(Throttle, DoesNotWaitForRoundsThatAreFarAway) {
+    // Each leaves 97 %: a hundred rounds would do.
+    ConvergenceLimits patient = throttled();
+    patient.max_rounds = 10'000;
+    patient.max_data = 1'000;
+    EXPECT_EQ(decide(hybrid_round(100'000, 97'000), patient).step, NextStep::kThrottle);
 }
 
 // --- a deadline for all of it -----------------------------------------------------------------
