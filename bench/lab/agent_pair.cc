@@ -58,6 +58,7 @@ absl::Status AgentPair::start(int which, const std::string& name) {
     agent.directory = options_.directory + "/" + name;
     std::error_code error;
     fs::create_directories(agent.directory, error);
+    fs::remove(agent.directory + "/address", error);  // of one that was stopped
     const LabHost& host = options_.hosts[static_cast<size_t>(which)];
     std::vector<std::string> argv = host.wrapper;
     argv.insert(argv.end(),
@@ -80,14 +81,21 @@ absl::Status AgentPair::start(int which, const std::string& name) {
 }
 
 void AgentPair::end(Agent& agent) {
-    if (!agent.process) return;
+    if (agent.directory.empty()) return;
     kill_vms(agent.directory);
-    agent.process->end(SIGTERM, kEndLimit);
+    if (agent.process) agent.process->end(SIGTERM, kEndLimit);
     kill_vms(agent.directory);  // one that it had just begun
     for (const char* mount : {"ram-thp", "ram-4k", "ram-hugetlb-2M"})
         ::umount2((agent.directory + "/" + mount).c_str(), MNT_DETACH);
     std::error_code error;
     fs::remove_all(agent.directory, error);
+}
+
+void AgentPair::stop(int which) {
+    Agent& agent = agents_[static_cast<size_t>(which)];
+    if (!agent.process) return;
+    agent.process->end(SIGTERM, kEndLimit);
+    agent.process.reset();
 }
 
 std::string AgentPair::ram_file(int which, const std::string& backing,

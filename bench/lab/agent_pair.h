@@ -53,6 +53,10 @@ class AgentPair {
     [[nodiscard]] std::string ram_file(int which, const std::string& backing,
                                        const std::string& vm) const;
 
+    // Ends an agent that was started and keeps its directory, until start() is called again. No VM
+    // may run there.
+    void stop(int which);
+
     // Of an agent that was started.
     [[nodiscard]] pid_t pid(int which) const {
         return agents_[static_cast<size_t>(which)].process->pid();

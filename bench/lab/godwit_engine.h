@@ -22,6 +22,8 @@ class GodwitEngine : public Engine {
     absl::StatusOr<nlohmann::json> series() override;
     absl::StatusOr<MailboxReader> mailbox() override;
     absl::StatusOr<CpuSeconds> cpu() override;
+    // Its name at the agents.
+    [[nodiscard]] const std::string& vm() const { return vm_; }
 
   private:
     absl::StatusOr<std::string> write_vm_file() const;

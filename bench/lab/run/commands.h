@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "bench/lab/prediction/prediction_options.h"
 #include "bench/lab/run/run_options.h"
 
 namespace godwit {
@@ -21,6 +22,7 @@ struct CompareOptions {
 int run_command(RunOptions options);
 int report_command(const std::string& path);
 int compare_command(CompareOptions options);
+int prediction_command(PredictionOptions options);
 
 // Runs what `options` name and writes results and reports to options.out, which is made where it is
 // empty.

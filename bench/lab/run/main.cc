@@ -15,7 +15,8 @@ constexpr const char* kExamples =
     "  godwit-lab standard --wait-idle 60\n"
     "  godwit-lab sparse dense --filter 'godwit|multifd' --repeats 10 --out /tmp/results\n"
     "  godwit-lab --resume /tmp/results\n"
-    "  godwit-lab compare main HEAD\n\n"
+    "  godwit-lab compare main HEAD\n"
+    "  godwit-lab prediction --wait-idle 80\n\n"
     "Exit codes: 0 done, 1 a run failed, 2 usage, 130 interrupted. What the figures are:\n"
     "bench/lab/README.md.";
 
@@ -43,19 +44,29 @@ void add_compare(CLI::App& app, CompareOptions& options) {
     add_measuring_options(*compare, options.run);
 }
 
+void add_prediction(CLI::App& app, PredictionOptions& options) {
+    add_prediction_options(
+        *app.add_subcommand("prediction",
+                            "Hold `godwit plan` against migrations: a grid of them, each foretold"),
+        options);
+}
+
 int run_program(int argc, char** argv) {
     CLI::App app(kAbout);
     app.footer(kExamples);
     RunOptions run;
     CompareOptions compare;
+    PredictionOptions prediction;
     std::string path;
     add_run_options(app, run);
     add_report(app, path);
     add_compare(app, compare);
+    add_prediction(app, prediction);
     if (const auto code = parse_command_line(app, argc, argv)) return *code;
     start_logging("godwit-lab", "error");
     if (app.got_subcommand("report")) return report_command(path);
     if (app.got_subcommand("compare")) return compare_command(std::move(compare));
+    if (app.got_subcommand("prediction")) return prediction_command(std::move(prediction));
     return run_command(std::move(run));
 }
 
