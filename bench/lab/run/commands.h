@@ -19,10 +19,18 @@ struct CompareOptions {
     bool all = false;
 };
 
+struct PaperOptions {
+    std::string name;    // a directory of papers/ with an experiment.yaml
+    std::string papers;  // where these are
+    std::string out;     // empty: beside the experiment
+    bool list = false;
+};
+
 int run_command(RunOptions options);
 int report_command(const std::string& path);
 int compare_command(CompareOptions options);
 int prediction_command(PredictionOptions options);
+int paper_command(const PaperOptions& options);
 
 // Runs what `options` name and writes results and reports to options.out, which is made where it is
 // empty.

@@ -51,22 +51,37 @@ void add_prediction(CLI::App& app, PredictionOptions& options) {
         options);
 }
 
+void add_paper(CLI::App& app, PaperOptions& options) {
+    options.papers = GODWIT_SOURCE_DIR "/papers";
+    CLI::App* paper =
+        app.add_subcommand("paper", "Run and plot the experiment of one of papers/, simulated");
+    paper->footer("Example:\n  godwit-lab paper clark-nsdi05");
+    paper->add_option("NAME", options.name, "As --list has it");
+    paper->add_option("--papers", options.papers)->capture_default_str();
+    paper->add_option("--out", options.out,
+                      "Directory for plots and figures; default: beside the experiment");
+    paper->add_flag("--list", options.list, "Say which papers have an experiment");
+}
+
 int run_program(int argc, char** argv) {
     CLI::App app(kAbout);
     app.footer(kExamples);
     RunOptions run;
     CompareOptions compare;
     PredictionOptions prediction;
+    PaperOptions paper;
     std::string path;
     add_run_options(app, run);
     add_report(app, path);
     add_compare(app, compare);
     add_prediction(app, prediction);
+    add_paper(app, paper);
     if (const auto code = parse_command_line(app, argc, argv)) return *code;
     start_logging("godwit-lab", "error");
     if (app.got_subcommand("report")) return report_command(path);
     if (app.got_subcommand("compare")) return compare_command(std::move(compare));
     if (app.got_subcommand("prediction")) return prediction_command(std::move(prediction));
+    if (app.got_subcommand("paper")) return paper_command(paper);
     return run_command(std::move(run));
 }
 
