@@ -16,7 +16,8 @@ absl::Status resume_guest(CommitSteps& steps, bool run) {
     while (run) {
         const absl::Status status = steps.resume();
         if (status.ok()) break;
-        if (absl::IsNotFound(status)) break;  // QEMU ended: `cont` may have been carried out
+        if (absl::IsNotFound(status)) break;         // QEMU ended: `cont` may have been carried out
+        if (absl::IsAborted(status)) return status;  // it ended, and has never run the guest
         if (absl::IsDeadlineExceeded(status) || absl::IsUnavailable(status)) {
             // No answer is no refusal either. Asked again until QEMU says.
             events_lost |= absl::IsUnavailable(status);

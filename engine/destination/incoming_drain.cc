@@ -55,11 +55,15 @@ void IncomingMigration::resume_until_it_runs(const std::stop_token& stop) {
     std::string last_said;
     while (!stop.stop_requested()) {
         bool run = false;
+        bool gone = false;
         {
             const std::lock_guard lock(mutex_);
-            if (vm_gone_ || ending_) return;
+            if (ending_) return;
+            gone = vm_gone_;
             run = record_.was_running();
         }
+        // The source waits for RESUMED, and asks once it is hung up on.
+        if (gone) return break_session(absl::NotFoundError("the guest's QEMU has ended"));
         // The earlier agent may not have come to that.
         absl::Status status = postcopy_->check_mappings();
         if (status.ok() && run) status = vm_->resume(kLimit);

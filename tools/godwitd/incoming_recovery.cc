@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <condition_variable>
+#include <utility>
 
 #include "engine/base/boot_id.h"
 #include "engine/base/log.h"
@@ -59,13 +60,14 @@ void IncomingRegistry::recover() {
 void IncomingRegistry::recover_one(v1::JournalRecord record) {
     const std::string id = record.migration_id();
     std::shared_ptr<Vm> vm;
+    bool looked = false;  // once: all that is decided is decided about what was found then
     bool given_back = false;
     const FoundAtDestination found{
         .record = record,
         .boot_id = boot_id(),
         .has_vm =
             [&] {
-                if (!vm) vm = vm_of(record);
+                if (!std::exchange(looked, true)) vm = vm_of(record);
                 return vm != nullptr;
             },
         .left_alone = [&] { return vms_.is_left_alone(record.vm()); },

@@ -101,6 +101,15 @@ TEST(CommitOrder, EndsItsQemuBeforeAnybodyHearsRefused) {
               (Calls{"note CONT", "cont", "note LIVE", "kill", "note REFUSED", "refused", "tell"}));
 }
 
+// The connection is lost before anybody sees that QEMU was being killed.
+TEST(CommitOrder, RefusesWhereAQemuIsProvedNeverToHaveRunAlthoughItWasLostFirst) {
+    ScriptedSteps steps;
+    steps.cont_answers = {absl::UnavailableError("lost"), absl::AbortedError("has never run")};
+    const auto end = commit_here(steps, true);
+    ASSERT_TRUE(end.ok()) << end.status();
+    EXPECT_EQ(*end, CommitHere::kRefused);
+}
+
 TEST(CommitOrder, TellsNobodyWhileItsQemuMayLive) {
     ScriptedSteps steps;
     steps.cont_answers = {kLocked};
