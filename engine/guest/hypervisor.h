@@ -208,6 +208,11 @@ class Hypervisor {
     virtual absl::StatusOr<std::shared_ptr<Vm>> find(const std::string& name) {
         return absl::NotFoundError("no VM named " + name);
     }
+    // The name of the VM of that UUID, whether it runs or not. Errors: NotFound; Unavailable and
+    // DeadlineExceeded when nobody can tell.
+    virtual absl::StatusOr<std::string> name_of(const std::string& uuid) {
+        return absl::NotFoundError("no VM with the UUID " + uuid);
+    }
     virtual absl::StatusOr<std::vector<std::string>> names() { return std::vector<std::string>(); }
     // Whether a VM of that name may live here, although it could not be adopted or found.
     virtual bool may_have(const std::string& name) = 0;

@@ -126,11 +126,12 @@ grpc::Status AgentService::StopVm(grpc::ServerContext*, const v1::StopVmRequest*
     const Duration limit =
         request->timeout_ms() == 0 ? kStopLimit : api_timeout(request->timeout_ms());
     // Its pages may never come: then nothing else ends it.
-    const std::string name = vms_.own_name(request->name());
-    const std::string holder = vms_.holder(name);
+    const absl::StatusOr<std::string> name = vms_.own_name(request->name());
+    if (!name.ok()) return api_error(name.status());
+    const std::string holder = vms_.holder(*name);
     if (request->force() && !holder.empty() && incoming_.is_draining(holder))
-        return api_error(vms_.kill_held(name, holder, limit));
-    return api_error(vms_.stop(name, request->force(), limit));
+        return api_error(vms_.kill_held(*name, holder, limit));
+    return api_error(vms_.stop(*name, request->force(), limit));
 }
 
 grpc::Status AgentService::ListVms(grpc::ServerContext*, const v1::ListVmsRequest*,
@@ -141,7 +142,9 @@ grpc::Status AgentService::ListVms(grpc::ServerContext*, const v1::ListVmsReques
 
 grpc::Status AgentService::GetVm(grpc::ServerContext*, const v1::GetVmRequest* request,
                                  v1::VmInfo* info) {
-    const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.find(vms_.own_name(request->name()));
+    const absl::StatusOr<std::string> name = vms_.own_name(request->name());
+    if (!name.ok()) return api_error(name.status());
+    const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.find(*name);
     if (!vm.ok()) return api_error(vm.status());
     describe(**vm, *info);
     return grpc::Status::OK;
@@ -150,8 +153,10 @@ grpc::Status AgentService::GetVm(grpc::ServerContext*, const v1::GetVmRequest* r
 grpc::Status AgentService::ReadVmLog(grpc::ServerContext* context,
                                      const v1::ReadVmLogRequest* request,
                                      grpc::ServerWriter<v1::VmLogChunk>* writer) {
-    if (const auto vm = vms_.find(request->name()); !vm.ok()) return api_error(vm.status());
-    const std::string path = hypervisor_.serial_log_path(request->name());
+    const absl::StatusOr<std::string> name = vms_.own_name(request->name());
+    if (!name.ok()) return api_error(name.status());
+    if (const auto vm = vms_.find(*name); !vm.ok()) return api_error(vm.status());
+    const std::string path = hypervisor_.serial_log_path(*name);
     const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (!file.valid())
         return api_error(errno_status(errno, fmt::format("Cannot open the log {}", path)));
@@ -176,7 +181,7 @@ grpc::Status AgentService::ReadVmLog(grpc::ServerContext* context,
             // QEMU appends without telling anybody; a reader of a log does not mind 100 ms.
             std::unique_lock lock(mutex);
             timer.wait_for(lock, kLogPoll);
-            if (got == 0 && !vms_.find(request->name()).ok()) break;
+            if (got == 0 && !vms_.find(*name).ok()) break;
         }
     }
     return grpc::Status::OK;
@@ -191,12 +196,13 @@ grpc::Status AgentService::MeasureDirtyRate(grpc::ServerContext* context,
     if (!windows.ok()) return api_error(windows.status());
     // Held as by a migration: a VM has one tracker at a time.
     constexpr const char* kHolder = "(dirty rate being measured)";
-    const std::string name = vms_.own_name(request->name());
-    const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.hold(name, kHolder);
+    const absl::StatusOr<std::string> name = vms_.own_name(request->name());
+    if (!name.ok()) return api_error(name.status());
+    const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.hold(*name, kHolder);
     if (!vm.ok()) return api_error(vm.status());
     absl::StatusOr<v1::DirtyRate> measured = measure_dirty_rate(
         **vm, *tracker, *windows, [&] { return context->IsCancelled() || ending_; });
-    vms_.release(name, kHolder);
+    vms_.release(*name, kHolder);
     if (!measured.ok())
         return api_error(annotate(measured.status(), "Cannot measure the dirty rate"));
     *rate = *std::move(measured);
@@ -212,8 +218,9 @@ grpc::Status AgentService::Plan(grpc::ServerContext* context, const v1::PlanRequ
             fmt::format("{} is this agent itself: name another", request->destination())));
     // Held as by a migration: a VM has one tracker at a time.
     constexpr const char* kHolder = "(being planned)";
-    const std::string name = vms_.own_name(request->vm());
-    const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.hold(name, kHolder);
+    const absl::StatusOr<std::string> name = vms_.own_name(request->vm());
+    if (!name.ok()) return api_error(name.status());
+    const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.hold(*name, kHolder);
     if (!vm.ok()) return api_error(vm.status());
     absl::StatusOr<v1::Plan> made =
         plan_migration(**vm, *settings,
@@ -222,7 +229,7 @@ grpc::Status AgentService::Plan(grpc::ServerContext* context, const v1::PlanRequ
                         .ring = facts_.ring,
                         .placement = facts_.placement,
                         .cancelled = [&] { return context->IsCancelled() || ending_; }});
-    vms_.release(name, kHolder);
+    vms_.release(*name, kHolder);
     if (!made.ok())
         return api_error(
             annotate(made.status(), fmt::format("Cannot plan a migration of {}", request->vm())));
@@ -246,13 +253,14 @@ grpc::Status AgentService::RecordDirty(grpc::ServerContext* context,
     const absl::StatusOr<RecordingTimes> times = recording_times(*request);
     if (!times.ok()) return api_error(times.status());
     constexpr const char* kHolder = "(dirty sets being recorded)";
-    const std::string name = vms_.own_name(request->name());
-    const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.hold(name, kHolder);
+    const absl::StatusOr<std::string> name = vms_.own_name(request->name());
+    if (!name.ok()) return api_error(name.status());
+    const absl::StatusOr<std::shared_ptr<Vm>> vm = vms_.hold(*name, kHolder);
     if (!vm.ok()) return api_error(vm.status());
     const absl::Status status = record_dirty(
         **vm, *tracker, *times, [&] { return context->IsCancelled() || ending_; },
         [&](const v1::DirtyRecording& message) { return writer->Write(message); });
-    vms_.release(name, kHolder);
+    vms_.release(*name, kHolder);
     if (!status.ok()) return api_error(annotate(status, "Cannot record dirty pages"));
     return grpc::Status::OK;
 }

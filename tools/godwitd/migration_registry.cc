@@ -78,14 +78,15 @@ Duration MigrationRegistry::fixed_cost(Duration downtime_limit) {
     return std::min(sorted[(sorted.size() - 1) / 2], std::max(kFirstFixedCost, downtime_limit / 2));
 }
 
-// Takes the id. False: there is a migration of that id and VM.
-absl::StatusOr<bool> MigrationRegistry::reserve(const std::string& id, const std::string& vm) {
+// Takes the id. False: there is a migration of that id and VM; `asked` is what its caller calls it.
+absl::StatusOr<bool> MigrationRegistry::reserve(const std::string& id, const std::string& vm,
+                                                const std::string& asked) {
     std::unique_lock lock(mutex_);
     started_.wait(lock, [&] { return !starting_.contains(id); });
     size_t running = starting_.size();
     for (const auto& entry : entries_) {
         if (entry->id == id) {
-            if (entry->vm == vm) return false;
+            if (entry->vm == vm || entry->asked == asked) return false;
             return absl::AlreadyExistsError(
                 fmt::format("migration {} is one of VM {}", entry->id, entry->vm));
         }
@@ -103,11 +104,13 @@ absl::StatusOr<bool> MigrationRegistry::reserve(const std::string& id, const std
 
 absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& request) {
     GODWIT_ASSIGN_OR_RETURN(MigrationSettings settings, settings_of(request));
-    const std::string name = vms_.own_name(request.vm());
-    GODWIT_ASSIGN_OR_RETURN(const bool is_new, reserve(settings.id, name));
+    const absl::StatusOr<std::string> own = vms_.own_name(request.vm());
+    const std::string name = own.value_or(request.vm());
+    GODWIT_ASSIGN_OR_RETURN(const bool is_new, reserve(settings.id, name, request.vm()));
     if (!is_new) return settings.id;
     // May take minutes, where the VM has just come and is put in order: nobody else waits for that.
-    absl::StatusOr<std::shared_ptr<Vm>> held = vms_.hold(name, settings.id);
+    absl::StatusOr<std::shared_ptr<Vm>> held =
+        own.ok() ? vms_.hold(name, settings.id) : absl::StatusOr<std::shared_ptr<Vm>>(own.status());
     const std::lock_guard lock(mutex_);
     starting_.erase(settings.id);
     started_.notify_all();
@@ -118,6 +121,7 @@ absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& r
     auto entry = std::make_shared<Entry>();
     entry->id = settings.id;
     entry->vm = name;
+    entry->asked = request.vm();
     entry->migration = std::make_shared<SourceMigration>(
         std::move(settings), SourceDependencies{.vm = std::move(vm),
                                                 .state_dir = options_.state_dir,

@@ -81,6 +81,8 @@ class MigrationRegistry {
     struct Entry {
         std::string id;
         std::string vm;
+        std::string
+            asked;  // what vm was called by whoever asked for it; empty: of an earlier agent
         std::shared_ptr<SourceMigration> migration;  // null: of an earlier agent
         v1::MigrationReport report;                  // once ended
         bool ended = false;
@@ -98,7 +100,8 @@ class MigrationRegistry {
     };
 
     absl::StatusOr<MigrationSettings> settings_of(const v1::MigrateRequest& request) const;
-    absl::StatusOr<bool> reserve(const std::string& id, const std::string& vm);
+    absl::StatusOr<bool> reserve(const std::string& id, const std::string& vm,
+                                 const std::string& asked);
     void run(const std::shared_ptr<Entry>& entry, const std::stop_token& stop);
     void end(Entry& entry, const v1::MigrationReport& report);
     void recover_one(const v1::JournalRecord& record);

@@ -94,10 +94,11 @@ absl::StatusOr<std::shared_ptr<Vm>> VmRegistry::find_locked(const std::string& n
     return entry->second.vm;
 }
 
-std::string VmRegistry::own_name(const std::string& name) {
+// An error is none of "no such VM": under two names one VM would be held twice.
+absl::StatusOr<std::string> VmRegistry::own_name(const std::string& name) {
     if (!hypervisor_.finds_vms() || !may_be_uuid(name)) return name;
-    const absl::StatusOr<std::shared_ptr<Vm>> found = hypervisor_.find(name);
-    return found.ok() ? (*found)->spec().name() : name;
+    absl::StatusOr<std::string> own = hypervisor_.name_of(name);
+    return absl::IsNotFound(own.status()) ? name : own;
 }
 
 absl::StatusOr<std::shared_ptr<Vm>> VmRegistry::find(const std::string& name) {

@@ -29,8 +29,9 @@ class VmRegistry {
     // Errors: as stop().
     absl::Status kill_held(const std::string& name, const std::string& migration_id,
                            Duration limit);
-    // The name by which everything else here goes: that of the VM whose UUID `name` is, or `name`.
-    std::string own_name(const std::string& name);
+    // The name by which everything else here goes: that of the VM whose UUID `name` is, or `name`
+    // where there is none. Errors: Hypervisor::name_of()'s, without NotFound.
+    absl::StatusOr<std::string> own_name(const std::string& name);
     // Errors: NotFound.
     absl::StatusOr<std::shared_ptr<Vm>> find(const std::string& name);
     std::vector<std::shared_ptr<Vm>> list();

@@ -283,6 +283,16 @@ absl::StatusOr<std::shared_ptr<Vm>> LibvirtHypervisor::find(const std::string& n
         });
 }
 
+// Asks libvirtd alone: a QEMU whose guest waits for pages answers no monitor.
+absl::StatusOr<std::string> LibvirtHypervisor::name_of(const std::string& uuid) {
+    return result_within<std::string>(
+        kAnswerLimit, [libvirt = connection_, uuid]() -> absl::StatusOr<std::string> {
+            GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, libvirt->get());
+            GODWIT_ASSIGN_OR_RETURN(const DomainHandle domain, find_domain(connection, uuid));
+            return std::string(::virDomainGetName(domain.get()));
+        });
+}
+
 absl::StatusOr<std::vector<std::string>> LibvirtHypervisor::names() {
     using Names = std::vector<std::string>;
     return result_within<Names>(kAnswerLimit, [libvirt = connection_]() -> absl::StatusOr<Names> {

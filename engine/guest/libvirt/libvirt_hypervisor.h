@@ -26,6 +26,7 @@ class LibvirtHypervisor final : public Hypervisor {
     absl::StatusOr<std::vector<std::shared_ptr<Vm>>> adopt() override;
     [[nodiscard]] bool finds_vms() const override { return true; }
     absl::StatusOr<std::shared_ptr<Vm>> find(const std::string& name) override;
+    absl::StatusOr<std::string> name_of(const std::string& uuid) override;
     absl::StatusOr<std::vector<std::string>> names() override;
     bool may_have(const std::string& name) override;
     absl::Status forget(Vm& vm) override;
