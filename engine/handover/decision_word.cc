@@ -41,10 +41,11 @@ std::atomic_ref<uint32_t> DecisionWord::word() const {
 
 Verdict DecisionWord::read() const { return static_cast<Verdict>(word().load()); }
 
-bool DecisionWord::decide(Verdict verdict) {
+bool DecisionWord::decide(Verdict verdict) { return decide_first(verdict) || read() == verdict; }
+
+bool DecisionWord::decide_first(Verdict verdict) {
     auto seen = static_cast<uint32_t>(Verdict::kOpen);
-    return word().compare_exchange_strong(seen, static_cast<uint32_t>(verdict)) ||
-           seen == static_cast<uint32_t>(verdict);
+    return word().compare_exchange_strong(seen, static_cast<uint32_t>(verdict));
 }
 
 }  // namespace godwit

@@ -29,6 +29,8 @@ class DecisionWord {
     [[nodiscard]] Verdict read() const;
     // Moves kOpen to `verdict`. True when this call did it or the word said so already.
     bool decide(Verdict verdict);
+    // The same; true when this call did it.
+    bool decide_first(Verdict verdict);
 
   private:
     explicit DecisionWord(Mapping mapping) : mapping_(std::move(mapping)) {}

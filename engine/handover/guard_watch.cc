@@ -24,10 +24,10 @@ GuardWatch::Act GuardWatch::agent_is_gone() {
 GuardWatch::Act GuardWatch::deadline_has_passed() {
     // Decided either way. An agent that dies in its own rollback is still seen.
     deadline_ = MonotonicTime::max();
+    if (word_.decide_first(Verdict::kAbort)) return Act::kTakeOver;
     // One that was first to say ABORT rolls back itself, and is not ended: it may have hung since,
     // or QEMU has, whom both then ask in vain.
-    if (word_.read() == Verdict::kAbort) return Act::kHelp;
-    return word_.decide(Verdict::kAbort) ? Act::kTakeOver : Act::kListen;
+    return word_.read() == Verdict::kAbort ? Act::kHelp : Act::kListen;
 }
 
 absl::Status give_guest_back(GuestRescue& rescue, bool run,

@@ -32,6 +32,7 @@ TEST(DecisionWord, IsDecidedOnceAndForAll) {
     EXPECT_TRUE(word.decide(Verdict::kAbort));
     EXPECT_FALSE(word.decide(Verdict::kCommit));
     EXPECT_TRUE(word.decide(Verdict::kAbort)) << "it says so already";
+    EXPECT_FALSE(word.decide_first(Verdict::kAbort)) << "and somebody else said it";
     EXPECT_EQ(word.read(), Verdict::kAbort);
 }
 
