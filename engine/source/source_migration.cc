@@ -144,7 +144,7 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
         if (undefined.ok()) undefined = context.vm.undefine();
         if (!undefined.ok()) report.add_warnings(std::string(undefined.message()));
     }
-    if (report.guest_at() == v1::GUEST_AT_DESTINATION)
+    if (!unfinished_ && report.guest_at() == v1::GUEST_AT_DESTINATION)
         for (std::string& left : context.vm.left_behind()) report.add_warnings(std::move(left));
     context.at_step(step::kConcluded);
     dependencies_.vm.reset();
@@ -250,18 +250,16 @@ void SourceMigration::undo(SourceContext& context, const absl::Status& cause, Ha
     v1::MigrationReport& report = context.report;
     context.word.decide(Verdict::kAbort);
     absl::Status rolled_back;
-    if (handover != nullptr && handover->began()) {
-        rolled_back = give_back(context, stop);
-        // Whoever pauses the guest from now on is not to be overruled.
-        if (rolled_back.ok()) handover->dismiss_guard();
-    } else if (handover != nullptr) {
-        handover->forgo();
-    }
+    const bool frozen = handover != nullptr && handover->began();
+    if (frozen) rolled_back = give_back(context, stop);
     if (context.throttle) {
         if (const absl::Status released = context.throttle->release(); !released.ok())
             spdlog::warn("migration {}: {}", settings_.id, std::string(released.message()));
         context.throttle.reset();
     }
+    // Whoever pauses the guest from now on is not to be overruled.
+    if (frozen && rolled_back.ok()) handover->dismiss_guard();
+    if (handover != nullptr && !frozen) handover->forgo();
     release_kept_ram(context.record).IgnoreError();
     if (context.tracker) {
         if (const absl::Status stopped = context.tracker->stop(); !stopped.ok())

@@ -70,8 +70,12 @@ absl::StatusOr<v1::ReconnectResponse> TransferClient::reconnect(const std::strin
     request.set_migration_id(migration_id);
     v1::ReconnectResponse response;
     const grpc::Status status = stub_->Reconnect(&context, request, &response);
-    if (status.ok()) return response;
-    return annotate(from_grpc(status), fmt::format("The destination {}", peer_.to_string()));
+    if (!status.ok())
+        return annotate(from_grpc(status), fmt::format("The destination {}", peer_.to_string()));
+    v1::QueryResponse& state = *response.mutable_state();
+    state.set_detail(printable(state.detail()));
+    state.set_arrival_problem(printable(state.arrival_problem()));
+    return response;
 }
 
 absl::StatusOr<bool> TransferClient::given_back(const std::string& migration_id, Duration limit) {

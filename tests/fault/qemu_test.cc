@@ -160,7 +160,7 @@ class LockedImage : public Qemu {
 TEST_F(LockedImage, MakesTheDestinationRefuseAndTheSourceGoesOn) {
     lock_image_of_b();
     b.restart(in_b());
-    BackgroundCommand command = begin_migration();
+    BackgroundCommand command = begin_migration({"--unsafe"});
     expect_end(command, {.exit_code = 1, .outcome = "failed", .words = {"refused", "lock"}},
                "source");
     expect_only_at(a, b);
@@ -174,7 +174,7 @@ TEST_F(LockedImage, MakesTheDestinationRefuseWithPagesStillToComeAsWell) {
     lock_image_of_b();
     b.restart(in_b());
     BackgroundCommand command =
-        begin_migration({"--strategy", "postcopy", "--bandwidth", "4MiB/s"});
+        begin_migration({"--unsafe", "--strategy", "postcopy", "--bandwidth", "4MiB/s"});
     expect_end(command, {.exit_code = 1, .outcome = "failed", .words = {"refused", "lock"}},
                "source");
     EXPECT_TRUE(kept_files(a).empty()) << ::testing::PrintToString(kept_files(a));
@@ -187,7 +187,7 @@ TEST_F(LockedImage, MakesTheDestinationRefuseWithPagesStillToComeAsWell) {
 TEST_F(LockedImage, IsStillARefusalWhenTheDestinationsAgentDiesBeforeItsAnswer) {
     lock_image_of_b();
     b.restart(in_b(hold_at(step::kContRefused).flags));
-    BackgroundCommand command = begin_migration();
+    BackgroundCommand command = begin_migration({"--unsafe"});
     await_held(b);
     b.end(SIGKILL);
     EXPECT_FALSE(command.wait(std::chrono::seconds(1)));

@@ -178,9 +178,9 @@ absl::StatusOr<Json> QmpClient::execute(std::string_view command, Json arguments
     }
     if (!closed_.ok()) return annotate(closed_, command);
     if (!sent.ok()) return annotate(sent, command);
-    return absl::DeadlineExceededError(
-        fmt::format("{}: no answer from QEMU within {:.1f} ms", command,
-                    std::chrono::duration<double, std::milli>(limit).count()));
+    return absl::DeadlineExceededError(fmt::format("{}: no answer from QEMU within {:.1f} s",
+                                                   command,
+                                                   std::chrono::duration<double>(limit).count()));
 }
 
 absl::Status QmpClient::send(std::string_view bytes, MonotonicTime deadline, int fd_to_pass) {

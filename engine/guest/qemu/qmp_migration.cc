@@ -91,6 +91,7 @@ absl::Status QmpVm::prepare_device_save(UniqueFd out) {
 }
 
 absl::Status QmpVm::begin_device_save() {
+    gave_up_disks_ = false;
     GODWIT_RETURN_IF_ERROR(
         command(kMigrateCommand, migrate_arguments(), kMigrationCommandLimit).status());
     foresee(kContinueCommand, continue_arguments());
@@ -111,14 +112,13 @@ absl::Status QmpVm::roll_back(bool run, Duration limit) {
     const MonotonicTime deadline = Clock::system().now() + limit;
     break_save_stream();
     bool cancelled = false;
-    bool was_saving = false;
     while (true) {
         const uint64_t seen_count = event_count();
         GODWIT_ASSIGN_OR_RETURN(std::string status, migration_status_within(left_until(deadline)));
         GODWIT_ASSIGN_OR_RETURN(std::string state, run_state_text(left_until(deadline)));
         // In both states QEMU is about to change by itself.
         if (is_under_way(status) || state == "finish-migrate") {
-            was_saving |= status == "device" || status == "completed";
+            if (status == "device" || status == "completed") gave_up_disks_ = true;
             if (is_under_way(status) && !std::exchange(cancelled, true))
                 GODWIT_RETURN_IF_ERROR(
                     command("migrate_cancel", {}, left_until(deadline)).status());
@@ -132,9 +132,12 @@ absl::Status QmpVm::roll_back(bool run, Duration limit) {
         if (!run)
             return state == "running" ? command("stop", {}, left_until(deadline)).status()
                                       : absl::OkStatus();
-        // A save that had begun gave up the disks: only `cont` is sure to take them back.
-        if (state == "running" && !was_saving) return absl::OkStatus();
-        return cont_and_confirm(deadline);
+        // A save that had begun gave up the disks: only `cont` is sure to take them back. An
+        // earlier try may have seen that.
+        if (state == "running" && !gave_up_disks_) return absl::OkStatus();
+        const absl::Status runs = cont_and_confirm(deadline);
+        if (runs.ok()) gave_up_disks_ = false;
+        return runs;
     }
 }
 

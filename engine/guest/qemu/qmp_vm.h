@@ -134,6 +134,8 @@ class QmpVm : public Vm {
     // In which the load began; none once another was opened.
     std::shared_ptr<QmpSession> load_session_ GODWIT_GUARDED_BY(session_mutex_);
 
+    // Seen by a rollback that is not done yet.
+    std::atomic<bool> gave_up_disks_{false};
     std::atomic<bool> lost_{false};  // the session, and nobody has made another yet
     std::jthread watcher_;
 };
