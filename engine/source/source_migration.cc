@@ -220,6 +220,8 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
         if (answer->by_operator) {
             why = answer->detail;
             if (answer->fate == Fate::kAtDestination) context.report.set_reason(why);
+        } else if (answer->fate == Fate::kRefused && !answer->detail.empty()) {
+            why = fmt::format("the destination refused: {} ({})", answer->detail, why);
         }
         // RESUMED reached the source now, in answer to a question.
         if (answer->fate == Fate::kAtDestination) handover.fill_downtime(Clock::system().now());
