@@ -64,7 +64,7 @@ absl::StatusOr<GuestConfig> Lab::equip_service(GuestConfig guest, bool kvm) cons
     guest.mac = ServiceNet::kGuestMac;
     guest.disk = scratch_.path() + "/service.disk";
     std::filesystem::remove(guest.disk);
-    std::ofstream{guest.disk};
+    std::ofstream(guest.disk).close();
     std::error_code error;
     std::filesystem::resize_file(guest.disk, kDiskBytes, error);
     if (error)
