@@ -181,6 +181,7 @@ void print_head(const LatencyOptions& options) {
 
 std::vector<std::string> latency_cases() {
     std::vector<std::string> names;
+    names.reserve(std::size(kCases));
     for (const Case& one : kCases) names.emplace_back(one.name);
     return names;
 }
