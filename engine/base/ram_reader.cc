@@ -33,7 +33,7 @@ absl::StatusOr<RamReader> RamReader::create(std::span<const RamBlock> blocks) {
     RamReader reader(blocks);
     for (const RamBlock& block : blocks) {
         reader.mappings_.emplace_back();
-        if (block.backing != Backing::kTmpfsHuge) continue;
+        if (block.backing == Backing::kHugetlb2M) continue;
         GODWIT_ASSIGN_OR_RETURN(reader.mappings_.back(),
                                 Mapping::read_shared(block.file.get(), block.size));
     }

@@ -1,10 +1,12 @@
 // ThreadPlacement: where the threads that move pages run, and how far they stand back, so that
-// guests keep their CPUs. Threads that guests wait for (page faults, guards) are not placed.
+// guests keep their CPUs. Threads that guests wait for (page faults, guards) are not placed: for
+// them the CPUs wake quickly.
 #pragma once
 
 #include <string_view>
 #include <vector>
 
+#include "engine/base/cpu_latency.h"
 #include "engine/base/status.h"
 
 namespace godwit {
@@ -12,6 +14,8 @@ namespace godwit {
 struct ThreadPlacement {
     std::vector<int> cpus;  // none: wherever the host puts them
     int nice = 0;           // 0 to kMostNice
+    // While a guest is frozen or waits for pages.
+    CpuLatencyLimit cpu_latency = std::nullopt;
 
     static constexpr int kMostNice = 19;
 

@@ -145,6 +145,7 @@ bool IncomingMigration::await_next_session() {
 
 // What is missing first, so that the source pushes that; then faults are asked for again.
 absl::Status IncomingMigration::begin_next_session(Session& session) {
+    keep_cpus_awake(session);
     GODWIT_RETURN_IF_ERROR(send_missing(session));
     if (phase() == DestinationPhase::kDraining) tell_resumed();
     spdlog::info("migration {}: the source is back", id());
@@ -247,6 +248,7 @@ absl::Status IncomingMigration::end_drain() {
     GODWIT_RETURN_IF_ERROR(postcopy_->finish());
     v1::Postcopy report = postcopy_->report();
     report.set_damaged_frames(damaged_in_drain_);
+    report.set_destination_cpus_awake(cpus_awake_);
     {
         const std::lock_guard lock(mutex_);
         *record_.mutable_report()->mutable_postcopy() = report;

@@ -143,6 +143,7 @@ absl::Status IncomingMigration::serve_frame(Session& session, const Frame& frame
                                             DestinationPhase phase) {
     switch (frame.kind()) {
         case FrameKind::kDeviceState:
+            keep_cpus_awake(session);
             return write_device_state(frame.body);
         case FrameKind::kDeviceStateEnd:
             return end_device_state(frame);
@@ -171,6 +172,7 @@ absl::Status IncomingMigration::serve_postcopy_frame(Session& session, const Fra
         return absl::FailedPreconditionError("post-copy can't be done here: " + postcopy_problem_);
     switch (frame.kind()) {
         case FrameKind::kPostcopyBegin:
+            keep_cpus_awake(session);
             GODWIT_RETURN_IF_ERROR(
                 annotate(postcopy_->arm(), "Cannot catch the faults of the guest"));
             note_armed();
@@ -196,6 +198,18 @@ absl::Status IncomingMigration::serve_postcopy_frame(Session& session, const Fra
             break;
     }
     return absl::InvalidArgumentError("unexpected frame on the urgent stream");
+}
+
+void IncomingMigration::keep_cpus_awake(Session& session) {
+    if (session.cpu_latency.holds() || !dependencies_.placement.cpu_latency) return;
+    absl::StatusOr<CpuLatencyHold> hold = CpuLatencyHold::take(dependencies_.placement.cpu_latency);
+    if (!hold.ok()) {
+        spdlog::debug("migration {}: idle CPUs wake as the host has it: {}", id(),
+                      std::string(hold.status().message()));
+        return;
+    }
+    session.cpu_latency = *std::move(hold);
+    cpus_awake_ = true;
 }
 
 absl::Status IncomingMigration::write_device_state(std::span<const std::byte> bytes) {

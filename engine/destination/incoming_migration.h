@@ -96,6 +96,7 @@ class IncomingMigration final : private Asker, private CommitSteps {
         std::vector<AcceptedStream> data;
         AcceptedStream urgent;
         std::unique_ptr<FrameWriter> writer;  // of the urgent stream
+        CpuLatencyHold cpu_latency;           // of its own thread: as a guest waits for its frames
         void shutdown() const;
     };
 
@@ -133,6 +134,9 @@ class IncomingMigration final : private Asker, private CommitSteps {
     absl::Status take_pages(DestinationPhase phase, const Frame& frame, ChunkCodec& codec,
                             PageOrigin origin);
     absl::Status serve_urgent(Session& session);
+    // From now until the session ends this host's CPUs wake quickly: the guest waits, or is about
+    // to.
+    void keep_cpus_awake(Session& session);
     absl::Status serve_frame(Session& session, const Frame& frame, DestinationPhase phase);
     absl::Status serve_postcopy_frame(Session& session, const Frame& frame, DestinationPhase phase);
     absl::Status write_device_state(std::span<const std::byte> bytes);
@@ -186,7 +190,8 @@ class IncomingMigration final : private Asker, private CommitSteps {
     std::vector<ChunkHash> known_hashes_;
 
     std::atomic<uint64_t> damaged_in_drain_{0};
-    std::mutex journal_mutex_;  // held while the journal is written; before mutex_
+    std::atomic<bool> cpus_awake_{false};  // they were, once
+    std::mutex journal_mutex_;             // held while the journal is written; before mutex_
     // Guarded by journal_mutex_: without pages that follow, and with.
     std::array<Journal::Prepared, 2> prepared_cont_;
     absl::Status last_noted_;  // the same: what is said once

@@ -364,7 +364,10 @@ v1::Postcopy Drain::finish(const v1::Postcopy& theirs) const {
     postcopy.set_interrupted_ms(to_ms(interrupted_));
     if (resumed_at_ != MonotonicTime{})
         postcopy.set_drain_ms(to_ms(Clock::system().now() - resumed_at_));
-    if (streams_ != nullptr) postcopy.set_source_realtime(streams_->realtime());
+    if (streams_ != nullptr) {
+        postcopy.set_source_realtime(streams_->realtime());
+        postcopy.set_source_cpus_awake(streams_->cpus_awake());
+    }
     return postcopy;
 }
 

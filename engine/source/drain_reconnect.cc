@@ -140,6 +140,7 @@ absl::StatusOr<bool> Drain::try_reconnect(Outcome& outcome, const std::stop_toke
              .requests = this,
              .on_made = [this](SourceStreams& streams) { streams_ = &streams; }},
             *own_signals_, Clock::system().now() + kReconnectLimit));
+    own_streams_->keep_cpus_awake(plan_.placement.cpu_latency);
     if (plan_.streams_in_use > 0) own_streams_->use(plan_.streams_in_use);
     const std::stop_callback wake(stop, [this] { own_signals_->update([](Seen&) {}); });
     GODWIT_RETURN_IF_ERROR(own_signals_

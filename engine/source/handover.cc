@@ -45,6 +45,7 @@ absl::Status Handover::start_guard() {
                                                  .run = was_running_,
                                                  .log_path = folder + "/guard.log"}));
     guard_.emplace(std::move(guard));
+    context_.streams->keep_cpus_awake(context_.placement.cpu_latency);
     return absl::OkStatus();
 }
 

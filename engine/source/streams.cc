@@ -40,6 +40,9 @@ absl::StatusOr<std::unique_ptr<SourceStreams>> SourceStreams::connect(Target tar
         self->realtime_ = run_realtime();
         FrameReader reader(*self->urgent_channel_, route);
         self->read_urgent(reader);
+        const std::lock_guard lock(self->cpu_latency_mutex_);
+        self->ended_ = true;
+        self->cpu_latency_ = {};
     });
     return streams;
 }
@@ -99,6 +102,23 @@ absl::Status SourceStreams::shorten_timeouts() {
     for (DataStream& stream : data_)
         GODWIT_RETURN_IF_ERROR(set_tcp_timeout(stream.channel->fd(), kDrainUserTimeout));
     return set_tcp_timeout(urgent_channel_->fd(), kDrainUserTimeout);
+}
+
+void SourceStreams::keep_cpus_awake(CpuLatencyLimit limit) {
+    absl::StatusOr<CpuLatencyHold> hold = CpuLatencyHold::take(limit);
+    if (!hold.ok()) {
+        spdlog::info("idle CPUs wake as the host has it: {}", std::string(hold.status().message()));
+        return;
+    }
+    const std::lock_guard lock(cpu_latency_mutex_);
+    if (ended_) return;
+    cpu_latency_ = *std::move(hold);
+    cpus_awake_ = cpu_latency_.holds();
+}
+
+bool SourceStreams::cpus_awake() const {
+    const std::lock_guard lock(cpu_latency_mutex_);
+    return cpus_awake_;
 }
 
 SourceStreams::~SourceStreams() { shutdown(); }

@@ -13,11 +13,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <stop_token>
 #include <thread>
 #include <vector>
 
+#include "engine/base/cpu_latency.h"
 #include "engine/handover/phases.h"
 #include "engine/source/settings.h"
 #include "engine/source/signals.h"
@@ -103,6 +105,10 @@ class SourceStreams {
     void expect_verify_reply() { ++verify_replies_due_; }
     // A loss is noticed sooner: somebody waits for pages.
     absl::Status shorten_timeouts();
+    // From now until the connection ends this host's CPUs wake that quickly: the guest is about to
+    // wait for what comes here. Where the host does not allow it, it is logged and left.
+    void keep_cpus_awake(CpuLatencyLimit limit);
+    [[nodiscard]] bool cpus_awake() const;
     // Whether the thread that answers faults got real-time priority.
     [[nodiscard]] bool realtime() const { return realtime_; }
 
@@ -159,6 +165,10 @@ class SourceStreams {
     std::atomic<int64_t> last_round_{-1};
     std::atomic<SourcePhase> phase_{SourcePhase::kRounds};
     std::atomic<bool> realtime_{false};
+    mutable std::mutex cpu_latency_mutex_;
+    CpuLatencyHold cpu_latency_;  // guarded by cpu_latency_mutex_
+    bool ended_ = false;          // the same: nobody waits any more
+    bool cpus_awake_ = false;     // the same: they were, once
     std::atomic<int64_t> verify_replies_due_{0};
     std::mutex replies_mutex_;
     std::vector<FrameBytes> replies_;  // guarded by replies_mutex_

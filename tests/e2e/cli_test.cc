@@ -141,6 +141,7 @@ TEST(Daemon, RefusesWrongFlagsWithExitCode2AndTheReason) {
         {{"--cpus", "all"}, "--cpus: \"all\" is no CPU"},
         {{"--cpus", "0,9999"}, "--cpus: there is no CPU 9999"},
         {{"--nice", "20"}, "--nice"},
+        {{"--cpu-latency", "soon"}, "--cpu-latency: \"soon\": use auto, off, or microseconds"},
         {{"--colour"}, "--colour"}};
     for (const auto& [flags, reason] : cases) {
         std::vector<std::string> words = {program("godwitd"), "--state-dir", "/nonexistent/godwit"};

@@ -1,8 +1,11 @@
 // What the command line reports of a migration, and a verify that finds something.
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
+
+#include <filesystem>
 
 #include "tests/harness/ending.h"
 #include "tests/harness/guest.h"
@@ -69,6 +72,31 @@ TEST(Report, HasEveryNumberOfAMigrationAndPrintsZeros) {
         EXPECT_TRUE(report["pages"].at(kind).is_number_unsigned()) << kind;
     EXPECT_GT(report["verify"].at("pages"), 0);
     EXPECT_EQ(report["verify"].at("mismatches"), 0);
+}
+
+// Whether this process keeps the host's idle CPUs awake.
+bool holds_cpu_latency(pid_t pid) {
+    std::error_code error;
+    for (const auto& entry :
+         std::filesystem::directory_iterator(fmt::format("/proc/{}/fd", pid), error))
+        if (std::filesystem::read_symlink(entry, error) == "/dev/cpu_dma_latency") return true;
+    return false;
+}
+
+TEST(Report, SaysWhetherCpusWereKeptAwakeAndNobodyHoldsThemAfterwards) {
+    if (::access("/dev/cpu_dma_latency", W_OK) != 0) GTEST_SKIP() << "this host can't do it";
+    TestAgent a, b({.flags = {"--cpu-latency", "off"}});
+    start_guest(a, small_guest());
+    const CommandResult there = migrate(a, b.address(), "vm", {"--strategy", "postcopy"});
+    ASSERT_EQ(there.exit_code, 0) << there.err;
+    EXPECT_EQ(json_of(there)["postcopy"]["source_cpus_awake"], true);
+    EXPECT_EQ(json_of(there)["postcopy"]["destination_cpus_awake"], false);
+    const CommandResult back = migrate(b, a.address(), "vm", {"--strategy", "postcopy"});
+    ASSERT_EQ(back.exit_code, 0) << back.err;
+    EXPECT_EQ(json_of(back)["postcopy"]["source_cpus_awake"], false);
+    EXPECT_EQ(json_of(back)["postcopy"]["destination_cpus_awake"], true);
+    EXPECT_TRUE(eventually(std::chrono::seconds(10), [&] { return !holds_cpu_latency(a.pid()); }));
+    EXPECT_FALSE(holds_cpu_latency(b.pid()));
 }
 
 TEST(Report, IsTheSameFromMigrateReportWatchAndList) {

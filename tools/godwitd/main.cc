@@ -52,6 +52,7 @@ struct Flags {
     bool no_io_uring = false;
     std::string cpus;
     int nice = 0;
+    std::string cpu_latency = "auto";
     bool unsafe_no_unsettled = false;
     std::string test_hold_at;
     double freeze_limit_s = 10;
@@ -269,6 +270,11 @@ void add_options(CLI::App& app, Flags& flags) {
     app.add_option("--nice", flags.nice, "Niceness of the threads that move pages")
         ->check(CLI::Range(0, ThreadPlacement::kMostNice))
         ->capture_default_str();
+    app.add_option("--cpu-latency", flags.cpu_latency,
+                   "How many us an idle CPU of this host may take to wake while a guest is frozen "
+                   "or waits for its last pages; 0: idle CPUs poll. auto: 0 in a VM, 2 else; off: "
+                   "as the host has it")
+        ->capture_default_str();
     app.add_flag("--unsafe-no-unsettled", flags.unsafe_no_unsettled,
                  "For tests: do not read pages again that a disk may still have been writing")
         ->group("");
@@ -283,7 +289,10 @@ void add_options(CLI::App& app, Flags& flags) {
 }
 
 absl::StatusOr<ThreadPlacement> placement_of(const Flags& flags) {
-    ThreadPlacement placement{.nice = flags.nice};
+    ThreadPlacement placement{.cpus = {}, .nice = flags.nice};
+    const absl::StatusOr<CpuLatencyLimit> latency = parse_cpu_latency(flags.cpu_latency);
+    if (!latency.ok()) return annotate(latency.status(), "--cpu-latency");
+    placement.cpu_latency = *latency;
     if (flags.cpus.empty()) return placement;
     absl::StatusOr<std::vector<int>> cpus = parse_cpus(flags.cpus);
     if (!cpus.ok()) return annotate(cpus.status(), "--cpus");

@@ -142,9 +142,11 @@ absl::StatusOr<MovedOnce> measure_move(Engine& engine, const MoveMeasure& option
     GODWIT_ASSIGN_OR_RETURN(const auto processes, ProcessWatch::start());
     GODWIT_ASSIGN_OR_RETURN(BlackoutSampler sampler, watch(engine, options));
     GODWIT_ASSIGN_OR_RETURN(const CostReading begin, read_costs(engine, options));
+    GODWIT_ASSIGN_OR_RETURN(CpuLatencyHold awake, CpuLatencyHold::take(options.cpu_latency));
     const MonotonicTime requested = Clock::system().now();
     GODWIT_ASSIGN_OR_RETURN(Metrics metrics, engine.move());
     GODWIT_ASSIGN_OR_RETURN(const CostReading end, read_costs(engine, options));
+    awake = {};
     Metrics used = processes->stop();
     const absl::Status runs = ticks_there(engine, options.cancel_fd);
     const BlackoutReport during = sampler.stop();

@@ -8,6 +8,7 @@
 #include "bench/guest/blackout_sampler.h"
 #include "bench/lab/engine.h"
 #include "bench/lab/statistics.h"
+#include "engine/base/cpu_latency.h"
 
 namespace godwit {
 
@@ -24,6 +25,7 @@ struct MoveMeasure {
     std::function<absl::StatusOr<double>()> link_bytes, retransmissions;
     double bytes_per_s = 0;  // what link and limit let through; 0: unlimited
     Bytes working_set = 0;
+    CpuLatencyLimit cpu_latency = std::nullopt;  // of the host, while the engine moves it
     Bytes warm = 0;  // of the host's memory, before the move (warm_memory)
     int cancel_fd = -1;
 };

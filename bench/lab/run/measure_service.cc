@@ -51,8 +51,10 @@ absl::StatusOr<MovedOnce> measure_service(Engine& engine, const MoveMeasure& opt
     GODWIT_RETURN_IF_ERROR(wait_for(options.before, options.cancel_fd));
     GODWIT_ASSIGN_OR_RETURN(const auto processes, ProcessWatch::start());
     GODWIT_ASSIGN_OR_RETURN(const CostReading begin, read_costs(engine, options));
+    GODWIT_ASSIGN_OR_RETURN(CpuLatencyHold awake, CpuLatencyHold::take(options.cpu_latency));
     times.requested = Clock::system().now();
     GODWIT_ASSIGN_OR_RETURN(Metrics metrics, engine.move());
+    awake = {};
     times.done = Clock::system().now();
     GODWIT_ASSIGN_OR_RETURN(const CostReading end, read_costs(engine, options));
     Metrics used = processes->stop();

@@ -72,6 +72,7 @@ absl::StatusOr<MovedOnce> Runner::move_once(const PlannedRow& planned, Stage& st
                         .tells_guest = stage.kvm,
                         .bytes_per_s = static_cast<double>(rate),
                         .working_set = row.guest.working_set,
+                        .cpu_latency = row.cpu_latency,
                         .warm = memory_of_move(row.guest.working_set),
                         .cancel_fd = setup.cancel_fd};
     if (stage.link) {

@@ -131,6 +131,15 @@ void read_other(const YamlFields& fields, const std::string& engine, Row& row) {
     row.engine.text = "stay-" + memory;
 }
 
+CpuLatencyLimit read_cpu_latency(const YamlFields& fields) {
+    const auto value = fields.text("cpu_latency");
+    if (!value) return std::nullopt;
+    const absl::StatusOr<CpuLatencyLimit> limit = parse_cpu_latency(*value);
+    if (limit.ok()) return *limit;
+    fields.fault("cpu_latency", std::string(limit.status().message()));
+    return std::nullopt;
+}
+
 // Keys that the engine's own name says already.
 bool in_name(const std::string& engine, const std::string& key) {
     if (key == "engine" || key == "strategy" || key == "mode" || key == "passes") return true;
@@ -167,18 +176,21 @@ Row read_row(YamlFile& file, const YAML::Node& values, const std::string& field,
                  "page_hashes", "verify", "on_no_converge", "max_rounds", "max_data", "threshold",
                  "finish_by", "congestion_control", "bandwidth", "downtime_limit", "guest"}};
         if (engine == "qemu")
-            return {file,
-                    values,
-                    field,
-                    {"engine", "mode", "memory", "channels", "compression", "passes",
-                     "throttle_step", "cache", "bandwidth", "downtime_limit", "guest"}};
+            return {
+                file,
+                values,
+                field,
+                {"engine", "mode", "memory", "channels", "compression", "passes", "throttle_step",
+                 "cache", "cpu_latency", "bandwidth", "downtime_limit", "guest"}};
         if (engine == "libvirt")
             return {file,
                     values,
                     field,
-                    {"engine", "mode", "channels", "bandwidth", "downtime_limit", "guest"}};
+                    {"engine", "mode", "channels", "cpu_latency", "bandwidth", "downtime_limit",
+                     "guest"}};
         if (engine == "micro") return {file, values, field, {"engine", "program", "case"}};
         if (engine == "stay") return {file, values, field, {"engine", "memory", "guest"}};
+        if (engine == "floor") return {file, values, field, {"engine", "cpu_latency", "guest"}};
         return {file, values, field, {"engine", "guest"}};
     }();
     if (engine == "godwit")
@@ -196,6 +208,7 @@ Row read_row(YamlFile& file, const YAML::Node& values, const std::string& field,
             "engine",
             fmt::format("\"{}\" is none of godwit, qemu, libvirt, floor, copy, stay, micro",
                         engine));
+    row.cpu_latency = read_cpu_latency(fields);
     row.bandwidth = read_rate(fields, "bandwidth", row.bandwidth);
     row.downtime_limit = read_duration(fields, "downtime_limit", row.downtime_limit);
     if (const YAML::Node guest = fields.child("guest"); !guest.IsNull())

@@ -12,6 +12,7 @@
 #include "bench/lab/peer_argv.h"
 #include "bench/lab/target.h"
 #include "engine/base/clock.h"
+#include "engine/base/cpu_latency.h"
 
 namespace godwit {
 
@@ -33,6 +34,8 @@ struct Row {
     nlohmann::json qemu_parameters = nlohmann::json::object();
     Bytes bandwidth = 0;
     Duration downtime_limit = std::chrono::milliseconds(300);
+    // A peer's: of the whole host while it moves. Godwit sees to it by itself.
+    CpuLatencyLimit cpu_latency = std::nullopt;
 };
 
 // Peers as in Target; none: the median itself is compared with the bound.

@@ -93,9 +93,11 @@ TEST_P(RamReaderTest, AFileThatIsTooShortIsAnErrorAndNotTheEnd) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Backings, RamReaderTest,
-                         testing::Values(Backing::kTmpfsHuge, Backing::kTmpfs4k),
+                         testing::Values(Backing::kTmpfsHuge, Backing::kTmpfs4k,
+                                         Backing::kHugetlb2M),
                          [](auto& backing) {
-                             return backing.param == Backing::kTmpfsHuge ? "Mapped" : "Copied";
+                             if (backing.param == Backing::kHugetlb2M) return "Copied";
+                             return backing.param == Backing::kTmpfsHuge ? "Mapped" : "MappedSmall";
                          });
 
 TEST(BusErrorGuard, APageThatCantBeReadReadsAsZerosAndIsTold) {

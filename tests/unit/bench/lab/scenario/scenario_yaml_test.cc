@@ -62,6 +62,20 @@ TEST(ScenarioYaml, LibvirtHasItsModesAndChannels) {
                 HasSubstr("auto-converge"));
 }
 
+TEST(ScenarioYaml, APeerMayHaveAHostWhoseCpusWakeQuickly) {
+    const auto parsed =
+        parse_scenarios(with_engines("  - {engine: floor}\n"
+                                     "  - {engine: floor, cpu_latency: 0}\n"
+                                     "  - {engine: qemu, mode: preempt, cpu_latency: 5}\n"),
+                        "x.yaml");
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    EXPECT_THAT(labels(parsed->front()),
+                ElementsAre("floor", "floor,cpu_latency=0", "qemu-preempt,cpu_latency=5"));
+    EXPECT_EQ(parsed->front().rows[0].cpu_latency, std::nullopt);
+    EXPECT_EQ(parsed->front().rows[1].cpu_latency, std::chrono::microseconds(0));
+    EXPECT_EQ(parsed->front().rows[2].cpu_latency, std::chrono::microseconds(5));
+}
+
 TEST(ScenarioYaml, AMicroBenchmarkHasNoGuest) {
     const auto parsed = parse_scenarios(
         "name: one\nengines:\n"
@@ -181,6 +195,7 @@ TEST(ScenarioYaml, AMistakeIsNamedWithItsLineAndWhatWouldBeRight) {
 TEST(ScenarioYaml, KnobsThatAnEngineDoesNotHaveAreRefused) {
     for (const char* engine :
          {"{engine: qemu, mode: precopy, channels: 2}", "{engine: qemu, streams: 2}",
+          "{engine: godwit, cpu_latency: 0}", "{engine: qemu, cpu_latency: soon}",
           "{engine: qemu, mode: precopy, passes: 1}", "{engine: floor, strategy: precopy}",
           "{engine: godwit, streams: many}", "{engine: godwit, threshold: '; rm'}",
           "{engine: godwit, congestion_control: 'a b'}"})
