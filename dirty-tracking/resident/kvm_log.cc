@@ -12,11 +12,9 @@
 namespace godwit::resident {
 namespace {
 
-// The kernel holds its MMU lock for one call, with every vCPU's faults behind it, and flushes the
-// TLBs of all vCPUs at its end. 64 MiB, or more where few pages of it were written: up to 1 GiB.
+// 64 MiB: the kernel holds its MMU lock for that long, with every vCPU's faults behind it.
 constexpr uint64_t kClearWords = 256;
-constexpr uint64_t kMostClearWords = 4096;
-constexpr uint64_t kFewPages = 2048;  // 0.2 ms in a shadow MMU when they lie apart
+constexpr uint64_t kClearPages = kClearWords * 64;
 
 // `mask` holds the bits from page `first` of the slot on, a multiple of 64.
 int clear_in_kernel(const Slot& slot, uint64_t first, const uint64_t* mask, uint64_t word_count) {
@@ -36,30 +34,24 @@ int read_log(Slot& slot) {
     return next_ioctl(g_state.vm, KVM_GET_DIRTY_LOG, &argument) == 0 ? 0 : errno;
 }
 
-// Raw bits, from page `first` of the slot on, a multiple of 64.
+// The raw bits of [begin, end) within one window, which starts at a multiple of 64.
 struct Window {
     uint64_t first = 0;
     uint64_t word_count = 0;
-    uint64_t mask[kMostClearWords];
+    uint64_t mask[kClearWords];
 };
 
-// Takes what one call is to clear of [begin, end), which is not empty, and returns where the next
-// begins. Leaves empty words at both ends out: word_count is 0 when there is nothing to clear.
-uint64_t fill_window(Window& window, const Slot& slot, uint64_t begin, uint64_t end) {
+// Leaves empty words at both ends out. False when there is nothing to clear.
+bool fill_window(Window& window, const Slot& slot, uint64_t begin, uint64_t end) {
     window.word_count = 0;
-    uint64_t pages = 0;
-    uint64_t i = begin / 64;
-    for (; i * 64 < end; ++i) {
+    for (uint64_t i = begin / 64; i * 64 < end; ++i) {
         const uint64_t bits = slot.raw.words[i] & mask_of(i, begin, end);
         if (bits == 0 && window.word_count == 0) continue;
         if (window.word_count == 0) window.first = i * 64;
-        pages += static_cast<uint64_t>(__builtin_popcountll(bits));
-        const uint64_t most = pages < kFewPages ? kMostClearWords : kClearWords;
-        if (window.word_count >= most) break;
         window.mask[window.word_count++] = bits;
     }
     while (window.word_count != 0 && window.mask[window.word_count - 1] == 0) --window.word_count;
-    return std::min(i * 64, end);
+    return window.word_count != 0;
 }
 
 // What QEMU has not seen yet is owed to it before it can be lost.
@@ -87,15 +79,21 @@ Part part_of(const Slot& slot, uint64_t begin, uint64_t end) {
     return begin < last ? Part{begin - first, last - first} : Part{};
 }
 
+// The end of the window that begins with page `begin` of the slot.
+uint64_t window_end(uint64_t begin, uint64_t end) {
+    return std::min(end, begin / 64 * 64 + kClearPages);
+}
+
 // One window at a time; between two, QEMU may have changed the slot.
 bool clear_slot(Slot& slot, int block, uint64_t begin_page, uint64_t end_page) {
     for (uint64_t at = begin_page; at < end_page;) {
         if (!slot.used || slot.block != block || !slot.raw.exists()) return true;
         const Part part = part_of(slot, at, end_page);
         if (part.begin == part.end) return true;
+        const uint64_t end = window_end(part.begin, part.end);
+        at = slot.first_file_page() + end;
         Window window;
-        at = slot.first_file_page() + fill_window(window, slot, part.begin, part.end);
-        if (window.word_count == 0) continue;
+        if (!fill_window(window, slot, part.begin, end)) continue;
         if (const int error = clear_window(slot, window); error != 0) {
             stop_log_because("KVM_CLEAR_DIRTY_LOG", slot.id, error);
             return false;
@@ -159,8 +157,9 @@ void take_log(Slot& slot) {
         mark_words(g_state.log.blocks[slot.block], slot, 0, slot.raw.words, slot.raw.word_count);
     Window window;
     for (uint64_t at = 0; at < slot.page_count() && error == 0;) {
-        at = fill_window(window, slot, at, slot.page_count());
-        if (window.word_count != 0) error = clear_window(slot, window);
+        const uint64_t end = window_end(at, slot.page_count());
+        if (fill_window(window, slot, at, end)) error = clear_window(slot, window);
+        at = end;
     }
     if (error != 0) stop_log_because("its log can't be taken", slot.id, error);
 }
