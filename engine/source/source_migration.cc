@@ -80,6 +80,7 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     report.set_destination(settings_.destination.to_string());
     report.set_compression(std::string(compression_name(settings_.compression)));
     report.set_started_unix_ms(unix_ms());
+    const MonotonicTime started_at = Clock::system().now();
     report.set_retry_safe(true);
     if (dependencies_.prediction) *report.mutable_prediction() = *dependencies_.prediction;
 
@@ -126,7 +127,7 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
         .state_dir = dependencies_.state_dir,
         .tcp = {.congestion_control = settings_.congestion_control, .ring = dependencies_.ring},
         .placement = dependencies_.placement,
-        .started_at = Clock::system().now(),
+        .started_at = started_at,
         .switch_requested = switch_requested_,
         .is_held = is_held_};
     const std::stop_callback on_stop(stop, [this] { static_cast<void>(cancel()); });
