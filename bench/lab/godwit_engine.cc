@@ -16,6 +16,12 @@ constexpr int kUsage = 2;
 constexpr int kSource = 0;
 constexpr int kDestination = 1;
 
+int64_t now_unix_ms() {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+               std::chrono::system_clock::now().time_since_epoch())
+        .count();
+}
+
 std::string next_name() {
     static std::atomic<int> count = 0;
     return fmt::format("lab{}", ++count);
@@ -97,6 +103,7 @@ std::vector<std::string> GodwitEngine::migrate_words() const {
 
 absl::StatusOr<Metrics> GodwitEngine::move() {
     const MonotonicTime begun = Clock::system().now();
+    requested_unix_ms_ = now_unix_ms();
     GODWIT_ASSIGN_OR_RETURN(const CommandOutcome moved,
                             setup_.agents->run(kSource, migrate_words(), setup_.limit));
     const double command_ms = to_ms(Clock::system().now() - begun);
@@ -114,10 +121,12 @@ absl::StatusOr<Metrics> GodwitEngine::details() {
     const auto report = nlohmann::json::parse(told.out, nullptr, false);
     if (!report.is_object()) return failed("report", told);
     report_ = report;
-    return godwit_metrics(report);
+    return godwit_metrics(report, godwit_lead_ms(report, requested_unix_ms_));
 }
 
-absl::StatusOr<nlohmann::json> GodwitEngine::series() { return godwit_series(report_); }
+absl::StatusOr<nlohmann::json> GodwitEngine::series() {
+    return godwit_series(report_, godwit_lead_ms(report_, requested_unix_ms_));
+}
 
 absl::StatusOr<CpuSeconds> GodwitEngine::cpu() {
     // The end of the source's QEMU is part of the migration.

@@ -34,15 +34,20 @@ class GodwitEngine : public Engine {
     const std::string vm_;
     bool started_ = false;
     bool moved_ = false;
+    int64_t requested_unix_ms_ = 0;
     nlohmann::json report_;  // once details() was asked
 };
 
 // The VM file of the guest.
 std::string lab_vm_file(const std::string& name, const GuestConfig& guest);
 // Every number in a report by its path ("downtime.commit_ms", "rounds" counted), and the main ones
-// by the lab's own names as well; what a report does not have is absent.
-Metrics godwit_metrics(const nlohmann::json& report);
+// by the lab's own names as well; what a report does not have is absent. A report counts from when
+// the agent began, total_ms and prepare_ms here from the request, which was `lead_ms` before that;
+// reported_total_ms is the report's own.
+Metrics godwit_metrics(const nlohmann::json& report, double lead_ms);
 // Its rounds with when each began, what r was and what was decided; quantiles of fault latency.
-nlohmann::json godwit_series(const nlohmann::json& report);
+nlohmann::json godwit_series(const nlohmann::json& report, double lead_ms);
+// From a request at this time until the agent began. Both clocks are of whole milliseconds.
+double godwit_lead_ms(const nlohmann::json& report, int64_t requested_unix_ms);
 
 }  // namespace godwit

@@ -1,6 +1,7 @@
 // What goes into Godwit as text, and what comes out of it.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -47,10 +48,20 @@ std::string lab_vm_file(const std::string& name, const GuestConfig& guest) {
     return text;
 }
 
-Metrics godwit_metrics(const nlohmann::json& report) {
+double godwit_lead_ms(const nlohmann::json& report, int64_t requested_unix_ms) {
+    if (!report.is_object()) return 0;
+    const int64_t begun_unix_ms = report.value("started_unix_ms", requested_unix_ms);
+    return static_cast<double>(std::max<int64_t>(0, begun_unix_ms - requested_unix_ms));
+}
+
+Metrics godwit_metrics(const nlohmann::json& report, double lead_ms) {
     Metrics metrics;
     flatten(report, "", metrics);
     metrics.erase("started_unix_ms");
+    if (const auto total = metrics.find("total_ms"); total != metrics.end())
+        metrics["reported_total_ms"] = total->second;
+    for (const char* name : {"total_ms", "prepare_ms"})
+        if (const auto found = metrics.find(name); found != metrics.end()) found->second += lead_ms;
     // A migration without a post-copy says 0 faults, which is no measurement.
     const auto postcopy = report.find("postcopy");
     if (postcopy != report.end() && !postcopy->value("used", true)) return metrics;
@@ -60,10 +71,10 @@ Metrics godwit_metrics(const nlohmann::json& report) {
     return metrics;
 }
 
-nlohmann::json godwit_series(const nlohmann::json& report) {
+nlohmann::json godwit_series(const nlohmann::json& report, double lead_ms) {
     nlohmann::json series = nlohmann::json::object();
     if (!report.is_object()) return series;
-    double begin_ms = report.value("prepare_ms", 0.0);
+    double begin_ms = lead_ms + report.value("prepare_ms", 0.0);
     for (const nlohmann::json& round : report.value("rounds", nlohmann::json::array())) {
         series["rounds"].push_back({{"begin_ms", begin_ms},
                                     {"ms", round.value("duration_ms", 0.0)},

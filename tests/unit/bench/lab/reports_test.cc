@@ -73,7 +73,8 @@ TEST(GodwitReport, IsFlattenedAndTheMainFiguresHaveTheLabsNames) {
     const Metrics metrics = godwit_metrics(nlohmann::json::parse(
         R"({"downtime_ms":5.5,"total_ms":90,"downtime":{"commit_ms":0.4},"rounds":[{},{}],
             "outcome":"done","started_unix_ms":1,
-            "postcopy":{"faults":12,"latency_us":{"p50":50,"p99":90},"drain_ms":80}})"));
+            "postcopy":{"faults":12,"latency_us":{"p50":50,"p99":90},"drain_ms":80}})"),
+        0);
     EXPECT_EQ(metrics.at("downtime_ms"), 5.5);
     EXPECT_EQ(metrics.at("downtime.commit_ms"), 0.4);
     EXPECT_EQ(metrics.at("rounds"), 2);
@@ -84,8 +85,28 @@ TEST(GodwitReport, IsFlattenedAndTheMainFiguresHaveTheLabsNames) {
     EXPECT_THAT(metrics, Not(Contains(Key("started_unix_ms"))));
 }
 
+TEST(GodwitReport, IsCountedFromTheRequestAsQemusIs) {
+    const auto report = nlohmann::json::parse(
+        R"({"total_ms":90,"prepare_ms":30,"downtime_ms":5,"started_unix_ms":1020,
+            "rounds":[{"duration_ms":10},{"duration_ms":5}]})");
+    EXPECT_EQ(godwit_lead_ms(report, 1000), 20);
+    const Metrics metrics = godwit_metrics(report, 20);
+    EXPECT_EQ(metrics.at("total_ms"), 110);
+    EXPECT_EQ(metrics.at("prepare_ms"), 50);
+    EXPECT_EQ(metrics.at("reported_total_ms"), 90);
+    EXPECT_EQ(metrics.at("downtime_ms"), 5);
+    const auto series = godwit_series(report, 20);
+    EXPECT_EQ(series["rounds"][0]["begin_ms"], 50);
+    EXPECT_EQ(series["rounds"][1]["begin_ms"], 60);
+}
+
+TEST(GodwitReport, AClockThatWasSetBackMakesNothingShorter) {
+    EXPECT_EQ(godwit_lead_ms(nlohmann::json::parse(R"({"started_unix_ms":990})"), 1000), 0);
+    EXPECT_EQ(godwit_lead_ms(nlohmann::json(), 1000), 0);
+}
+
 TEST(GodwitReport, WhatItLacksIsAbsent) {
-    const Metrics metrics = godwit_metrics(nlohmann::json::parse(R"({"downtime_ms":5})"));
+    const Metrics metrics = godwit_metrics(nlohmann::json::parse(R"({"downtime_ms":5})"), 20);
     EXPECT_THAT(metrics, Not(Contains(Key("faults"))));
     EXPECT_THAT(metrics, Not(Contains(Key("fault_p99_us"))));
 }
