@@ -31,8 +31,7 @@ std::vector<Contender> contenders(const PostcopyOptions& options, const GuestCon
 
 int run_all(const PostcopyOptions& options, Lab& lab) {
     const GuestConfig guest = lab.equip(options.guest, lab.has_kvm());
-    const MeasureOptions measuring{.baseline = options.lab.baseline,
-                                   .warm = memory_of_move(guest.working_set)};
+    MeasureOptions measuring{.baseline = options.lab.baseline};
     const std::unique_ptr<AgentPair> agents = lab.agents({});
     Series::Options series_options = lab.series();
     series_options.shown = {"downtime_ms", "total_ms"};
@@ -42,6 +41,7 @@ int run_all(const PostcopyOptions& options, Lab& lab) {
             GODWIT_ASSIGN_OR_RETURN(
                 const std::unique_ptr<Engine> engine,
                 make_engine(contender.engine, lab.setup(contender.guest, {}, *agents)));
+            measuring.warm = memory_of_move(contender.engine, contender.guest);
             return measure(*engine, measuring, series_options.cancel_fd);
         },
         lab.lines());

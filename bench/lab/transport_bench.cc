@@ -60,7 +60,7 @@ absl::StatusOr<CaseOutcome> run_case(const TransportCase& one, Lab& lab) {
     Series series(
         options, contenders_of(one, engines),
         [&](const Contender& contender) {
-            measure.warm = memory_of_move(contender.guest.working_set);
+            measure.warm = memory_of_move(contender.engine, contender.guest);
             return move_once(contender, lab.setup(lab.equip(contender.guest, kvm), hosts, *agents),
                              measure);
         },

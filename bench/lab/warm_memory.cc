@@ -32,6 +32,11 @@ Bytes meminfo(const std::string& wanted) {
 
 }  // namespace
 
+Bytes memory_of_move(const EngineName& engine, const GuestConfig& guest) {
+    const bool fills_both = engine.kind == EngineKind::kQemu && engine.shared;
+    return memory_of_move(fills_both ? 2 * guest.memory : guest.working_set);
+}
+
 absl::StatusOr<std::unique_ptr<WarmMemory>> WarmMemory::hold(Bytes size, int cancel_fd,
                                                              const FreeMemory& free_memory) {
     const Bytes available = meminfo("MemAvailable:");

@@ -5,6 +5,8 @@
 #include <memory>
 #include <thread>
 
+#include "bench/lab/engine_name.h"
+#include "bench/lab/peer_argv.h"
 #include "engine/base/mapping.h"
 #include "engine/base/status.h"
 #include "engine/base/units.h"
@@ -42,5 +44,8 @@ class WarmMemory {
 
 // What a move touches afresh at the destination: the working set, and QEMU with its tables.
 constexpr Bytes memory_of_move(Bytes working_set) { return working_set + (Bytes{512} << 20); }
+// The same of this engine. QEMU reads all of a guest's RAM, on either side: in a shared file that
+// fills what was never touched.
+Bytes memory_of_move(const EngineName& engine, const GuestConfig& guest);
 
 }  // namespace godwit

@@ -73,7 +73,7 @@ absl::StatusOr<MovedOnce> Runner::move_once(const PlannedRow& planned, Stage& st
                         .bytes_per_s = static_cast<double>(rate),
                         .working_set = row.guest.working_set,
                         .cpu_latency = row.cpu_latency,
-                        .warm = memory_of_move(row.guest.working_set),
+                        .warm = memory_of_move(row.engine, row.guest),
                         .cancel_fd = setup.cancel_fd};
     if (stage.link) {
         measure.link_bytes = [&stage] { return stage.link->bytes(); };

@@ -24,6 +24,16 @@ int64_t resident_kib() {
     return pages * 4;
 }
 
+TEST(WarmMemory, IsAllOfTheGuestsOnBothSidesWhereQemuFillsASharedFile) {
+    constexpr Bytes kWorkingSet = Bytes{76} << 20;
+    const GuestConfig guest{.memory = Bytes{4} << 30, .working_set = kWorkingSet};
+    EXPECT_EQ(memory_of_move(*parse_engine("qemu-precopy-shared"), guest),
+              memory_of_move(2 * guest.memory));
+    for (const char* frugal : {"qemu-precopy", "godwit-precopy", "floor", "libvirt-precopy"})
+        EXPECT_EQ(memory_of_move(*parse_engine(frugal), guest), memory_of_move(kWorkingSet))
+            << frugal;
+}
+
 TEST(WarmMemory, TouchesAllOfIt) {
     ASSERT_TRUE(WarmMemory::hold(Bytes{256} << 20, -1).ok());
     EXPECT_GE(peak_resident_kib(), 256 << 10);
