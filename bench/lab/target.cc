@@ -30,6 +30,8 @@ Judgement judge(const Target& target, const std::vector<Results>& all) {
     const auto ours = median_of(all, target.ours, target.metric);
     const auto theirs = median_of(all, judgement.peer, target.metric);
     judgement.ratio = target.kind == Bound::kAtMost ? ratio(ours, theirs) : ratio(theirs, ours);
+    for (const Results& results : all)
+        if (results.engine == target.ours && !results.missing) judgement.failed = results.failed;
     return judgement;
 }
 
@@ -37,9 +39,10 @@ std::string render_targets(const std::vector<Target>& targets, const std::vector
     std::string text;
     for (const Target& target : targets) {
         const Judgement judgement = judge(target, all);
-        const char* verdict = !judgement.ratio        ? "not measured"
-                              : judgement.met(target) ? "met"
-                                                      : "missed";
+        std::string verdict = judgement.met(target)                      ? "met"
+                              : judgement.ratio || judgement.failed > 0 ? "missed"
+                                                                        : "not measured";
+        if (judgement.failed > 0) verdict += fmt::format(" ({} failed)", judgement.failed);
         text += fmt::format("{:<12} {:<48} {:>8}   {} {:g}: {}\n", target.metric,
                             fraction(target, judgement.peer), number_text(judgement.ratio),
                             sign(target.kind), target.bound, verdict);

@@ -24,8 +24,9 @@ struct Target {
 struct Judgement {
     std::string peer;             // the fastest; empty when none of them ran
     std::optional<double> ratio;  // nothing when a side is missing
+    int failed = 0;               // runs of ours: then nothing is met
     [[nodiscard]] bool met(const Target& target) const {
-        return ratio &&
+        return ratio && failed == 0 &&
                (target.kind == Bound::kAtMost ? *ratio <= target.bound : *ratio >= target.bound);
     }
 };

@@ -90,7 +90,7 @@ function targetTable() {
         element('td', {}, t.asked), element('td', {}, number(t.value)),
         element('td', {}, element('span', {
             class: 'ratio ' + (t.verdict === 'met' ? 'good' : t.verdict === 'missed' ? 'bad' : '')
-        }, t.verdict))));
+        }, t.verdict + (t.failed ? ` (${t.failed} of ${t.failed + t.n} failed)` : '')))));
     document.getElementById('targets').append(element('h2', {}, `Targets: ${met} of ${all.length} met`),
         element('div', {class: 'scroll'}, element('table', {}, element('thead', {}, head),
             element('tbody', {}, ...rows))));

@@ -137,12 +137,13 @@ nlohmann::json judge_target(const AskedTarget& asked, const std::vector<RowResul
     std::vector<const RowResults*> peers;
     for (const std::string& label : target.peers) peers.push_back(find_row(rows, label));
     const RowResults* peer = fastest(peers);
-    const auto ours = median(values(find_row(rows, target.ours), target.metric));
-    auto value = ours;
-    if (!target.peers.empty()) {
-        const auto theirs = median(values(peer, target.metric));
-        value = most ? ratio(ours, theirs) : ratio(theirs, ours);
-    }
+    const RowResults* row = find_row(rows, target.ours);
+    const std::vector<double> ours = values(row, target.metric);
+    const std::vector<double> theirs = values(peer, target.metric);
+    auto value = median(ours);
+    if (!target.peers.empty())
+        value = most ? ratio(value, median(theirs)) : ratio(median(theirs), value);
+    const int failed = row == nullptr ? 0 : row->failed;
     const bool met = value && (most ? *value <= target.bound : *value >= target.bound);
     const std::string name = peer == nullptr ? "" : peer->label;
     return {{"text", target_text(asked, name)},
@@ -151,9 +152,13 @@ nlohmann::json judge_target(const AskedTarget& asked, const std::vector<RowResul
             {"peer", name},
             {"value", value ? json(*value) : json()},
             {"asked", fmt::format("{} {:g}", most ? "≤" : "≥", target.bound)},
-            {"verdict", !value ? "not measured"
-                        : met  ? "met"
-                               : "missed"},
+            {"verdict", failed > 0 ? "missed"
+                        : !value   ? "not measured"
+                        : met      ? "met"
+                                   : "missed"},
+            {"n", ours.size()},
+            {"peer_n", theirs.size()},
+            {"failed", failed},
             {"issue", asked.issue}};
 }
 

@@ -32,7 +32,9 @@ nlohmann::json stats_of(const std::vector<double>& values);
 nlohmann::json versus(const std::vector<double>& a, const std::vector<double>& b);
 
 // What a target's row and the fastest of its peers did: {"text", "metric", "peer", "value",
-// "asked", "verdict": "met", "missed" or "not measured", "issue"}.
+// "asked", "verdict": "met", "missed" or "not measured", "n", "peer_n", "failed", "issue"}; n: runs
+// that measured it. A row that failed a run has missed whatever is asked of it: what is left would
+// be a choice of the runs that went well.
 nlohmann::json judge_target(const AskedTarget& asked, const std::vector<RowResults>& rows);
 
 }  // namespace godwit

@@ -61,8 +61,8 @@ void add_scenario(const json& line, ResultFile& file) {
 void add_run(const json& line, ResultFile& file) {
     RowResults& row = row_of(scenario_of(file, line.value("scenario", "")), line.value("row", ""));
     if (!line.value("ok", false)) {
-        ++row.failed;
         row.missing = line.value("missing", false);
+        row.failed += row.missing ? 0 : 1;
         row.last_error = line.value("error", "");
         return;
     }

@@ -105,6 +105,15 @@ std::string value_text(const json& target) {
     return target["value"].is_null() ? "–" : cell_text(target["value"].get<double>());
 }
 
+// "missed (2 of 5 failed)"
+std::string verdict_text(const json& target) {
+    const int failed = target["failed"];
+    std::string text = target["verdict"];
+    if (failed > 0)
+        text += fmt::format(" ({} of {} failed)", failed, failed + target["n"].get<int>());
+    return text;
+}
+
 }  // namespace
 
 std::string markdown_report(const nlohmann::json& data) {
@@ -123,7 +132,7 @@ std::string markdown_report(const nlohmann::json& data) {
             text +=
                 fmt::format("| {} | {} | {} | {} | {} |\n", target["scenario"].get<std::string>(),
                             target["text"].get<std::string>(), target["asked"].get<std::string>(),
-                            value_text(target), target["verdict"].get<std::string>());
+                            value_text(target), verdict_text(target));
     }
     for (const json& scenario : data["scenarios"]) text += scenario_text(scenario, data["columns"]);
     return text;
@@ -150,7 +159,7 @@ std::string target_table(const nlohmann::json& data) {
     std::string text;
     for (const json& target : all_targets(data))
         text +=
-            fmt::format("{:<12} {:>8}  {:<8} {:<20} {}\n", target["verdict"].get<std::string>(),
+            fmt::format("{:<12} {:>8}  {:<8} {:<20} {}\n", verdict_text(target),
                         value_text(target), target["asked"].get<std::string>(),
                         target["scenario"].get<std::string>(), target["text"].get<std::string>());
     return text;

@@ -51,6 +51,15 @@ TEST(Target, WithoutOneSideNothingIsMet) {
     EXPECT_FALSE(judge(target, target_results()).met(target));
 }
 
+TEST(Target, IsMissedWhenARunFailed) {
+    std::vector<Results> results = target_results();
+    results[0].failed = 1;
+    EXPECT_FALSE(judge(faster(2.5), results).met(faster(2.5)));
+    EXPECT_THAT(render_targets({faster(2.5)}, results), ContainsRegex("missed \\(1 failed\\)\n"));
+    results[0].missing = true;
+    EXPECT_TRUE(judge(faster(2.5), results).met(faster(2.5)));
+}
+
 TEST(Target, IsPrintedAsAFact) {
     EXPECT_THAT(render_targets({faster(2.5)}, target_results()),
                 ContainsRegex("total_ms +fast / ours +2\\.50 +at least 2\\.5: met\n"));

@@ -42,6 +42,32 @@ TEST(ReportData, TargetsAreMetMissedOrNotMeasured) {
     EXPECT_TRUE(targets[2]["value"].is_null());
 }
 
+TEST(ReportData, ARowThatFailedARunHasMissedItsTargets) {
+    ResultFile results = sample_results();
+    auto& rows = results.scenarios[0].rows;
+    const AskedTarget& asked = results.scenarios[0].targets[1];
+    ASSERT_EQ(judge_target(asked, rows)["verdict"], "met");
+    rows[0].failed = 2;
+    auto judged = judge_target(asked, rows);
+    EXPECT_EQ(judged["verdict"], "missed");
+    EXPECT_EQ(judged["value"], 5);
+    EXPECT_EQ(judged["n"], 5);
+    EXPECT_EQ(judged["failed"], 2);
+    rows[0].runs.clear();
+    judged = judge_target(asked, rows);
+    EXPECT_EQ(judged["verdict"], "missed");
+    EXPECT_TRUE(judged["value"].is_null());
+}
+
+TEST(ReportData, AFailureOfAPeerIsNotOurs) {
+    ResultFile results = sample_results();
+    AskedTarget asked = results.scenarios[0].targets[0];
+    asked.target.bound = 1.5;
+    results.scenarios[0].rows[2].failed = 1;
+    EXPECT_EQ(judge_target(asked, results.scenarios[0].rows)["verdict"], "met");
+    EXPECT_EQ(judge_target(asked, results.scenarios[0].rows)["peer_n"], 5);
+}
+
 TEST(ReportData, OfNothingIsNull) {
     EXPECT_TRUE(stats_of({}).is_null());
     EXPECT_TRUE(versus({}, {1}).is_null());

@@ -18,6 +18,7 @@ TEST(Results, WarmUpsAreLeftOutAndWhatIsNotThereIsTold) {
     EXPECT_EQ(rows[0].runs.size(), 5U);
     EXPECT_EQ(rows[0].kind, "godwit");
     EXPECT_TRUE(rows[3].missing);
+    EXPECT_EQ(rows[3].failed, 0);
     EXPECT_FALSE(rows[4].missing);
     EXPECT_EQ(rows[4].failed, 1);
     EXPECT_EQ(rows[4].last_error, "it broke");

@@ -36,6 +36,14 @@ TEST(TextReport, ATerminalGetsTheTargets) {
     EXPECT_THAT(text, HasSubstr("total_ms: qemu-multifd / godwit-precopy"));
 }
 
+TEST(TextReport, SaysOfATargetHowManyRunsFailed) {
+    ResultFile results = sample_results();
+    results.scenarios[0].rows[0].failed = 1;
+    const auto data = report_data(results);
+    EXPECT_THAT(markdown_report(data), HasSubstr("| missed (1 of 6 failed) |"));
+    EXPECT_THAT(target_table(data), HasSubstr("missed (1 of 6 failed)"));
+}
+
 TEST(HtmlReport, DataCannotEndItsScript) {
     const std::string text = script_json({{"cpu", "</script><!--"}});
     EXPECT_THAT(text, Not(HasSubstr("<")));
