@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <random>
 
 namespace godwit {
@@ -63,6 +64,28 @@ double permutation_p(const std::vector<double>& a, const std::vector<double>& b,
     }
     // The true way counts as one of them, so that nothing is ever impossible.
     return (as_far + 1.0) / (kMostWays + 1.0);
+}
+
+double least_p(size_t a, size_t b) {
+    if (a == 0 || b == 0) return 1;
+    const int all = ways(a + b, a);
+    if (all > kMostWays) return 1 / (kMostWays + 1.0);
+    return 2.0 / all;  // all above, and all below
+}
+
+std::vector<double> holm(const std::vector<double>& all) {
+    std::vector<size_t> order(all.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t one, size_t other) { return all[one] < all[other]; });
+    std::vector<double> corrected(all.size());
+    double before = 0;
+    for (size_t i = 0; i < order.size(); ++i) {
+        const auto left = static_cast<double>(all.size() - i);
+        before = std::min(1.0, std::max(before, left * all[order[i]]));
+        corrected[order[i]] = before;
+    }
+    return corrected;
 }
 
 }  // namespace godwit

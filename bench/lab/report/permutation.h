@@ -1,6 +1,7 @@
 // Whether two handfuls of measurements differ, and by how much.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -15,5 +16,13 @@ double cliffs_delta(const std::vector<double>& a, const std::vector<double>& b);
 // the true one: two-sided, exact where there are at most 20,000 ways, else 20,000 drawn by `seed`.
 // 1 when either is empty.
 double permutation_p(const std::vector<double>& a, const std::vector<double>& b, uint64_t seed = 1);
+
+// The smallest p that so many values on either side can have, however far they are apart.
+double least_p(size_t a, size_t b);
+
+// Holm's correction: of many tests some look sure by chance alone, so the smallest p is multiplied
+// by how many there are, the next by one less, and so on; none falls below the one before it. In
+// the order of `all`.
+std::vector<double> holm(const std::vector<double>& all);
 
 }  // namespace godwit

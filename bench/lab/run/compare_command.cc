@@ -13,6 +13,9 @@ namespace godwit {
 namespace {
 
 constexpr Duration kBuildLimit = std::chrono::hours(2);
+// Enough that one of a hundred figures can be told from chance.
+constexpr int kRepeats = 10;
+constexpr int kSomethingFailed = 1;
 
 bool is_results(const std::string& path) { return std::filesystem::exists(path); }
 
@@ -58,12 +61,16 @@ int compare_revisions(CompareOptions options) {
     }
     if (options.run.names.empty()) options.run.names = {"compare"};
     if (options.run.filter.empty()) options.run.filter = ": godwit";
-    if (const int code = run_scenarios(options.run, true); code != 0) return code;
+    if (options.run.lab.repeats == 0) options.run.lab.repeats = kRepeats;
+    // Runs that failed are part of what is compared.
+    const int code = run_scenarios(options.run, true);
+    if (code != 0 && code != kSomethingFailed) return code;
     const auto results = read_results(options.run.out);
-    if (!results.ok()) return complain(results.status(), 1);
-    return say_changes(compare(only_build(*results, options.before),
-                               only_build(*results, options.after), options.tolerance),
-                       options);
+    if (!results.ok()) return code != 0 ? code : complain(results.status(), 1);
+    const int worse = say_changes(compare(only_build(*results, options.before),
+                                          only_build(*results, options.after), options.tolerance),
+                                  options);
+    return std::max(code, worse);
 }
 
 }  // namespace

@@ -32,7 +32,9 @@ void add_compare(CLI::App& app, CompareOptions& options) {
     compare->footer(
         "Examples:\n  godwit-lab compare build/bench/monday build/bench/friday\n"
         "  godwit-lab compare main HEAD --run sparse --repeats 10\n\n"
-        "Exit codes: 0 nothing became worse, 1 something did, 2 usage, 130 interrupted.");
+        "Of revisions every row runs 10 times unless --repeats says otherwise.\n\n"
+        "Exit codes: 0 nothing became worse, 1 something did or a run failed, 2 usage, 130 "
+        "interrupted.");
     compare->add_option("A", options.before, "Results or revision, before")->required();
     compare->add_option("B", options.after, "Results or revision, after")->required();
     compare->add_option("--tolerance", options.tolerance, "What is no change: 0.05 is 5 %")
