@@ -15,7 +15,7 @@ namespace {
 using nlohmann::json;
 
 constexpr double kPerMiB = 1.0 / (1 << 20);
-constexpr std::array<ReportColumn, 17> kColumns{
+constexpr std::array<ReportColumn, 20> kColumns{
     {{"total_ms", "total ms", 1, true},
      {"downtime_ms", "downtime ms", 1, true},
      {"blackout_ms", "blackout ms", 1, true},
@@ -32,7 +32,10 @@ constexpr std::array<ReportColumn, 17> kColumns{
      {"faults", "faults", 1, true, false},
      {"fault_p99_us", "fault p99 µs", 1, true},
      {"fault_mean_us", "fault mean µs", 1, true},
-     {"before_ticks_per_ms", "turns/ms before", 1, false}}};
+     {"before_ticks_per_ms", "turns/ms before", 1, false},
+     {"after_0_10_ticks_per_ms", "turns/ms 0–10 s after", 1, false},
+     {"after_10_30_ticks_per_ms", "turns/ms 10–30 s after", 1, false},
+     {"after_30_90_ticks_per_ms", "turns/ms 30–90 s after", 1, false}}};
 constexpr const char* kTime = "total_ms";
 
 std::vector<double> values(const RowResults* row, const std::string& metric) {

@@ -1,6 +1,7 @@
 #include "bench/lab/run/measure_move.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "bench/lab/guest_checks.h"
 #include "bench/lab/measure.h"
@@ -150,6 +151,12 @@ absl::StatusOr<MovedOnce> measure_move(Engine& engine, const MoveMeasure& option
     Metrics used = processes->stop();
     const absl::Status runs = ticks_there(engine, options.cancel_fd);
     const BlackoutReport during = sampler.stop();
+    // At once: what follows takes up to a second, of which nothing would be known.
+    std::optional<BlackoutSampler> later;
+    const MonotonicTime later_ends = Clock::system().now() + options.after;
+    if (options.after > Duration::zero()) {
+        GODWIT_ASSIGN_OR_RETURN(later, watch(engine, options));
+    }
     GODWIT_RETURN_IF_ERROR(runs);
 
     GODWIT_ASSIGN_OR_RETURN(Metrics details, engine.details());
@@ -158,17 +165,23 @@ absl::StatusOr<MovedOnce> measure_move(Engine& engine, const MoveMeasure& option
     GODWIT_ASSIGN_OR_RETURN(moved.series, engine.series());
     GODWIT_RETURN_IF_ERROR(goes_on(engine, during.last_tick, kTurnsAfterwards, options.cancel_fd));
     std::vector<TracePoint> after;
-    if (options.after > Duration::zero()) {
-        GODWIT_ASSIGN_OR_RETURN(BlackoutReport watched, watch_for(engine, options, options.after));
-        after = std::move(watched.trace);
+    if (later) {
+        const absl::Status waited = wait_readable(-1, options.cancel_fd, later_ends);
+        if (absl::IsCancelled(waited)) return waited;
+        after = later->stop().trace;
     }
 
     metrics.merge(used);
     metrics.merge(before_metrics(before, options));
     add_cost(begin, end, before.cpu_per_s, options, metrics);
     add_times_touched(options, metrics);
-    add_pauses(during, before, options, metrics);
-    metrics.merge(pace_after(after));
+    const MonotonicTime last_page =
+        requested + std::chrono::duration_cast<Duration>(
+                        std::chrono::duration<double, std::milli>(metrics["total_ms"]));
+    add_pauses(seen_between(during, requested, last_page), before, options, metrics);
+    std::vector<TracePoint> since = during.trace;
+    since.insert(since.end(), after.begin(), after.end());
+    metrics.merge(pace_after(since, last_page));
     add_series(before, during, requested, after, moved.series);
     moved.metrics = std::move(metrics);
     return moved;

@@ -58,7 +58,10 @@ nlohmann::json pace_series(const std::vector<TracePoint>& trace, MonotonicTime o
                            size_t limit);
 
 // after_0_10_ticks_per_ms, after_10_30_…, after_30_90_…: the guest's pace in these seconds after
-// the move, as far as the trace reaches.
-Metrics pace_after(const std::vector<TracePoint>& trace);
+// `moved`. A window that the trace does not cover, but for a moment, is left out.
+Metrics pace_after(const std::vector<TracePoint>& trace, MonotonicTime moved);
+
+// What was seen from `begin` to `end`; to the first turn at the destination where that came later.
+BlackoutReport seen_between(BlackoutReport report, MonotonicTime begin, MonotonicTime end);
 
 }  // namespace godwit

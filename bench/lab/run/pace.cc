@@ -15,6 +15,22 @@ struct Window {
 };
 constexpr std::array<Window, 3> kWindows{{{0, 10}, {10, 30}, {30, 90}}};
 
+// Of a window: what may be missing at either end of it.
+constexpr std::chrono::milliseconds kMomentOfWindow{100};
+
+// Between two points the guest is taken to run evenly.
+uint64_t tick_at(const std::vector<TracePoint>& trace, MonotonicTime at) {
+    const auto after = std::upper_bound(
+        trace.begin(), trace.end(), at,
+        [](MonotonicTime moment, const TracePoint& point) { return moment < point.at; });
+    if (after == trace.begin()) return trace.front().tick;
+    if (after == trace.end()) return trace.back().tick;
+    const TracePoint& before = *std::prev(after);
+    const double share = to_ms(at - before.at) / to_ms(after->at - before.at);
+    return before.tick +
+           static_cast<uint64_t>(share * static_cast<double>(after->tick - before.tick));
+}
+
 double ticks_per_ms(const TracePoint& begin, const TracePoint& end) {
     const double elapsed_ms = to_ms(end.at - begin.at);
     return elapsed_ms > 0 ? static_cast<double>(end.tick - begin.tick) / elapsed_ms : 0;
@@ -32,23 +48,42 @@ nlohmann::json pace_series(const std::vector<TracePoint>& trace, MonotonicTime o
     return series;
 }
 
-Metrics pace_after(const std::vector<TracePoint>& trace) {
+Metrics pace_after(const std::vector<TracePoint>& trace, MonotonicTime moved) {
     Metrics metrics;
     if (trace.empty()) return metrics;
-    const MonotonicTime origin = trace.front().at;
     for (const Window& window : kWindows) {
-        const auto from = [&](int seconds) {
-            return std::lower_bound(
-                trace.begin(), trace.end(), origin + std::chrono::seconds(seconds),
-                [](const TracePoint& point, MonotonicTime at) { return point.at < at; });
+        const MonotonicTime begin = moved + std::chrono::seconds(window.begin_s);
+        const MonotonicTime end = moved + std::chrono::seconds(window.end_s);
+        if (trace.front().at > begin + kMomentOfWindow || trace.back().at < end - kMomentOfWindow)
+            continue;
+        const auto clamped = [&](MonotonicTime at) {
+            return TracePoint{std::clamp(at, trace.front().at, trace.back().at),
+                              tick_at(trace, at)};
         };
-        const auto begin = from(window.begin_s);
-        const auto end = std::prev(from(window.end_s));
-        if (begin == trace.end() || begin >= end) continue;
         metrics[fmt::format("after_{}_{}_ticks_per_ms", window.begin_s, window.end_s)] =
-            ticks_per_ms(*begin, *end);
+            ticks_per_ms(clamped(begin), clamped(end));
     }
     return metrics;
+}
+
+BlackoutReport seen_between(BlackoutReport report, MonotonicTime begin, MonotonicTime end) {
+    // Before the first tick there is none to count from.
+    std::erase_if(report.trace,
+                  [&](const TracePoint& point) { return point.tick < report.first_tick; });
+    if (report.trace.empty()) return report;
+    if (report.handover) end = std::max(end, report.handover->end);
+    if (begin > report.first_time) {
+        report.first_tick = tick_at(report.trace, begin);
+        report.first_time = begin;
+    }
+    if (end < report.last_time) {
+        report.last_tick = tick_at(report.trace, end);
+        report.last_time = end;
+    }
+    std::erase_if(report.stalls, [&](const Stillness& stall) {
+        return stall.end <= begin || stall.begin >= end;
+    });
+    return report;
 }
 
 }  // namespace godwit

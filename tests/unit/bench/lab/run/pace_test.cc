@@ -35,12 +35,60 @@ TEST(Pace, ManyPointsBecomeFew) {
     EXPECT_TRUE(pace_series(trace(1), {}, 0).empty());
 }
 
-TEST(Pace, AfterTheMoveIsToldAsFarAsItWasWatched) {
-    const Metrics metrics = pace_after(trace(20));
-    EXPECT_NEAR(metrics.at("after_0_10_ticks_per_ms"), 10, 0.2);
-    EXPECT_NEAR(metrics.at("after_10_30_ticks_per_ms"), 20, 0.2);
+TEST(Pace, AfterTheMoveIsToldOfTheWindowsThatWereWatchedWhole) {
+    const MonotonicTime begin;
+    const Metrics metrics = pace_after(trace(30), begin);
+    EXPECT_NEAR(metrics.at("after_0_10_ticks_per_ms"), 10, 0.01);
+    EXPECT_NEAR(metrics.at("after_10_30_ticks_per_ms"), 20, 0.01);
     EXPECT_THAT(metrics, Not(Contains(Key("after_30_90_ticks_per_ms"))));
-    EXPECT_TRUE(pace_after({}).empty());
+    EXPECT_THAT(pace_after(trace(29), begin), Not(Contains(Key("after_10_30_ticks_per_ms"))));
+    EXPECT_TRUE(pace_after({}, begin).empty());
+}
+
+TEST(Pace, AfterTheMoveIsCountedFromItsEnd) {
+    const Metrics metrics = pace_after(trace(20), MonotonicTime() + std::chrono::seconds(5));
+    EXPECT_NEAR(metrics.at("after_0_10_ticks_per_ms"), 15, 0.01);
+    // It was watched from 0 s on, so from its 5th second nothing is known of what was before.
+    EXPECT_TRUE(pace_after(trace(20), MonotonicTime() - std::chrono::seconds(5)).empty());
+}
+
+BlackoutReport watched() {
+    BlackoutReport report;
+    report.trace = trace(20);
+    report.first_time = report.trace.front().at;
+    report.last_time = report.trace.back().at;
+    report.last_tick = report.trace.back().tick;
+    const auto at = [](int seconds) { return MonotonicTime() + std::chrono::seconds(seconds); };
+    report.stalls = {{at(0), at(1), 1}, {at(3), at(4), 2}, {at(13), at(14), 3}};
+    return report;
+}
+
+TEST(SeenBetween, IsCutAtBothEnds) {
+    const MonotonicTime begin = MonotonicTime() + std::chrono::milliseconds(2050);
+    const MonotonicTime end = MonotonicTime() + std::chrono::seconds(11);
+    const BlackoutReport seen = seen_between(watched(), begin, end);
+    EXPECT_EQ(seen.first_time, begin);
+    EXPECT_EQ(seen.first_tick, 20'500U);  // half way between two points
+    EXPECT_EQ(seen.last_time, end);
+    EXPECT_EQ(seen.last_tick, 120'000U);
+    ASSERT_EQ(seen.stalls.size(), 1U);
+    EXPECT_EQ(seen.stalls[0].tick, 2U);
+}
+
+TEST(SeenBetween, ReachesToTheFirstTurnAtTheDestination) {
+    BlackoutReport report = watched();
+    report.handover = report.stalls[2];
+    const BlackoutReport seen =
+        seen_between(report, MonotonicTime(), MonotonicTime() + std::chrono::milliseconds(13'500));
+    EXPECT_EQ(seen.last_time, report.handover->end);
+    EXPECT_EQ(seen.stalls.size(), 3U);
+}
+
+TEST(SeenBetween, WithoutATraceAllIsKept) {
+    BlackoutReport report = watched();
+    report.trace.clear();
+    EXPECT_EQ(seen_between(report, {}, MonotonicTime() + std::chrono::seconds(1)).last_tick,
+              report.last_tick);
 }
 
 }  // namespace
