@@ -179,6 +179,7 @@ absl::StatusOr<MovedOnce> measure_move(Engine& engine, const MoveMeasure& option
         requested + std::chrono::duration_cast<Duration>(
                         std::chrono::duration<double, std::milli>(metrics["total_ms"]));
     add_pauses(seen_between(during, requested, last_page), before, options, metrics);
+    if (options.idle) keep_of_idle(to_ms(options.watch), 1 / before.ticks_per_ms, metrics);
     std::vector<TracePoint> since = during.trace;
     since.insert(since.end(), after.begin(), after.end());
     metrics.merge(pace_after(since, last_page));

@@ -21,6 +21,8 @@ struct MoveMeasure {
     // The kernel tells apart what vCPUs run (under KVM). Else the guest is taken to have used as
     // much while it moved as it did before.
     bool tells_guest = true;
+    // It makes some hundred turns a second: nothing is known of a shorter stillness.
+    bool idle = false;
     // Null where nobody counts.
     std::function<absl::StatusOr<double>()> link_bytes, retransmissions;
     double bytes_per_s = 0;  // what link and limit let through; 0: unlimited
@@ -60,6 +62,10 @@ nlohmann::json pace_series(const std::vector<TracePoint>& trace, MonotonicTime o
 // after_0_10_ticks_per_ms, after_10_30_…, after_30_90_…: the guest's pace in these seconds after
 // `moved`. A window that the trace does not cover, but for a moment, is left out.
 Metrics pace_after(const std::vector<TracePoint>& trace, MonotonicTime moved);
+
+// What is told of an idle guest's pauses, which are seen by turns as rare as looks at them: its
+// blackout, where that is well above either (`turn_ms` apart, `watch_ms` apart); no stalls, no pace.
+void keep_of_idle(double watch_ms, double turn_ms, Metrics& metrics);
 
 // What was seen from `begin` to `end`; to the first turn at the destination where that came later.
 BlackoutReport seen_between(BlackoutReport report, MonotonicTime begin, MonotonicTime end);

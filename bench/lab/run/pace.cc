@@ -66,6 +66,18 @@ Metrics pace_after(const std::vector<TracePoint>& trace, MonotonicTime moved) {
     return metrics;
 }
 
+void keep_of_idle(double watch_ms, double turn_ms, Metrics& metrics) {
+    constexpr double kWellAbove = 5;
+    for (const char* name :
+         {"stall_ms", "longest_stall_ms", "stalls", "lost_ms", "live_stall_ms", "live_longest_ms",
+          "live_lost_ms", "live_longest_extra_ms", "slowdown_percent", "live_slowdown_percent",
+          "during_ticks_per_ms", "before_longest_ms", "before_stall_ms_per_s"})
+        metrics.erase(name);
+    const auto blackout = metrics.find("blackout_ms");
+    if (blackout != metrics.end() && blackout->second < kWellAbove * std::max(watch_ms, turn_ms))
+        metrics.erase(blackout);
+}
+
 BlackoutReport seen_between(BlackoutReport report, MonotonicTime begin, MonotonicTime end) {
     // Before the first tick there is none to count from.
     std::erase_if(report.trace,

@@ -70,6 +70,7 @@ absl::StatusOr<MovedOnce> Runner::move_once(const PlannedRow& planned, Stage& st
                         .before = stage.scenario.before,
                         .after = stage.scenario.after,
                         .tells_guest = stage.kvm,
+                        .idle = row.guest.idle,
                         .bytes_per_s = static_cast<double>(rate),
                         .working_set = row.guest.working_set,
                         .cpu_latency = row.cpu_latency,

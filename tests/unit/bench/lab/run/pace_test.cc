@@ -52,6 +52,18 @@ TEST(Pace, AfterTheMoveIsCountedFromItsEnd) {
     EXPECT_TRUE(pace_after(trace(20), MonotonicTime() - std::chrono::seconds(5)).empty());
 }
 
+TEST(Pace, OfAnIdleGuestNoPauseIsToldThatMayBeTheGapBetweenTwoLooks) {
+    const Metrics seen{{"total_ms", 90},  {"blackout_ms", 30}, {"stall_ms", 20},
+                       {"stalls", 2},     {"lost_ms", 12},     {"slowdown_percent", 8},
+                       {"live_stall_ms", 3}};
+    Metrics metrics = seen;
+    keep_of_idle(10, 10, metrics);
+    EXPECT_EQ(metrics, (Metrics{{"total_ms", 90}}));
+    metrics = seen;
+    keep_of_idle(1, 5, metrics);
+    EXPECT_EQ(metrics, (Metrics{{"total_ms", 90}, {"blackout_ms", 30}}));
+}
+
 BlackoutReport watched() {
     BlackoutReport report;
     report.trace = trace(20);
