@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 #include <set>
 
 #include "bench/lab/report/permutation.h"
@@ -109,8 +110,18 @@ std::string target_text(const AskedTarget& asked, const std::string& peer) {
     const bool most = target.kind == Bound::kAtMost;
     if (target.peers.empty()) return fmt::format("{} of {}", target.metric, target.ours);
     const std::string& theirs = peer.empty() ? target.peers.front() : peer;
+    if (asked.difference) return fmt::format("{}: {} − {}", target.metric, target.ours, theirs);
     return fmt::format("{}: {} / {}", target.metric, most ? target.ours : theirs,
                        most ? theirs : target.ours);
+}
+
+// What is held against the bound.
+std::optional<double> compared(const AskedTarget& asked, std::optional<double> ours,
+                               std::optional<double> theirs) {
+    if (asked.target.peers.empty()) return ours;
+    if (asked.difference)
+        return ours && theirs ? std::optional(*ours - *theirs) : std::nullopt;
+    return asked.target.kind == Bound::kAtMost ? ratio(ours, theirs) : ratio(theirs, ours);
 }
 
 }  // namespace
@@ -140,12 +151,13 @@ nlohmann::json judge_target(const AskedTarget& asked, const std::vector<RowResul
     std::vector<const RowResults*> peers;
     for (const std::string& label : target.peers) peers.push_back(find_row(rows, label));
     const RowResults* peer = fastest(peers);
+    // Peers that move nothing have no time.
+    for (size_t i = 0; peer == nullptr && i < peers.size(); ++i)
+        if (!values(peers[i], target.metric).empty()) peer = peers[i];
     const RowResults* row = find_row(rows, target.ours);
     const std::vector<double> ours = values(row, target.metric);
     const std::vector<double> theirs = values(peer, target.metric);
-    auto value = median(ours);
-    if (!target.peers.empty())
-        value = most ? ratio(value, median(theirs)) : ratio(median(theirs), value);
+    const auto value = compared(asked, median(ours), median(theirs));
     const int failed = row == nullptr ? 0 : row->failed;
     const bool met = value && (most ? *value <= target.bound : *value >= target.bound);
     const std::string name = peer == nullptr ? "" : peer->label;
@@ -154,7 +166,8 @@ nlohmann::json judge_target(const AskedTarget& asked, const std::vector<RowResul
             {"ours", target.ours},
             {"peer", name},
             {"value", value ? json(*value) : json()},
-            {"asked", fmt::format("{} {:g}", most ? "≤" : "≥", target.bound)},
+            {"asked", fmt::format("{} {:g}{}", most ? "≤" : "≥", target.bound,
+                                  asked.difference ? " above" : "")},
             {"verdict", failed > 0 ? "missed"
                         : !value   ? "not measured"
                         : met      ? "met"

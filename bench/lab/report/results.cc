@@ -19,6 +19,7 @@ json target_json(const AskedTarget& asked) {
             {"peers", asked.target.peers},
             {"kind", asked.target.kind == Bound::kAtMost ? "at_most" : "at_least"},
             {"bound", asked.target.bound},
+            {"difference", asked.difference},
             {"issue", asked.issue}};
 }
 
@@ -29,6 +30,7 @@ AskedTarget target_of(const json& line) {
     asked.target.peers = line.value("peers", std::vector<std::string>{});
     asked.target.kind = line.value("kind", "") == "at_least" ? Bound::kAtLeast : Bound::kAtMost;
     asked.target.bound = line.value("bound", 1.0);
+    asked.difference = line.value("difference", false);
     return asked;
 }
 

@@ -24,6 +24,7 @@ struct Before {
     BlackoutReport report;
     CpuSeconds cpu_per_s;
     double ticks_per_ms = 0;
+    std::array<WriteCount, 2> writes;  // at its begin and end
 };
 
 double seconds(Duration duration) { return to_ms(duration) / 1e3; }
@@ -50,16 +51,27 @@ double pace_of(const BlackoutReport& report) {
                           : 0;
 }
 
+absl::StatusOr<WriteCount> count_writes(Engine& engine) {
+    GODWIT_ASSIGN_OR_RETURN(const MailboxReader reader, engine.mailbox());
+    GODWIT_ASSIGN_OR_RETURN(const Mailbox mailbox, reader.read());
+    WriteCount count{.at = Clock::system().now()};
+    for (const MailboxVcpu& vcpu : mailbox.vcpus) count.writes += vcpu.writes;
+    return count;
+}
+
 absl::StatusOr<Before> watch_before(Engine& engine, const MoveMeasure& options) {
     GODWIT_ASSIGN_OR_RETURN(const CostReading begin, read_costs(engine, options));
+    GODWIT_ASSIGN_OR_RETURN(const WriteCount first, count_writes(engine));
     GODWIT_ASSIGN_OR_RETURN(BlackoutReport report, watch_for(engine, options, options.before));
+    GODWIT_ASSIGN_OR_RETURN(const WriteCount last, count_writes(engine));
     GODWIT_ASSIGN_OR_RETURN(const CostReading end, read_costs(engine, options));
     if (report.new_ticks < 2)
         return absl::FailedPreconditionError("the guest shows no ticks before it is moved");
     const double ticks_per_ms = pace_of(report);
     return Before{.report = std::move(report),
                   .cpu_per_s = cpu_per_s(begin, end),
-                  .ticks_per_ms = ticks_per_ms};
+                  .ticks_per_ms = ticks_per_ms,
+                  .writes = {first, last}};
 }
 
 Metrics before_metrics(const Before& before, const MoveMeasure& options) {
@@ -129,6 +141,8 @@ absl::StatusOr<MovedOnce> measure_stay(Engine& engine, const MoveMeasure& option
     GODWIT_ASSIGN_OR_RETURN(const Before before, watch_before(engine, options));
     GODWIT_RETURN_IF_ERROR(well_before(engine));
     MovedOnce stayed{.metrics = before_metrics(before, options)};
+    // The same under the name that it has where the guest moves, to be set beside that.
+    stayed.metrics["live_longest_ms"] = stayed.metrics["before_longest_ms"];
     stayed.series["pace"] =
         pace_series(before.report.trace, before.report.first_time, kMaxPacePoints);
     return stayed;
@@ -142,6 +156,7 @@ absl::StatusOr<MovedOnce> measure_move(Engine& engine, const MoveMeasure& option
 
     GODWIT_ASSIGN_OR_RETURN(const auto processes, ProcessWatch::start());
     GODWIT_ASSIGN_OR_RETURN(BlackoutSampler sampler, watch(engine, options));
+    GODWIT_ASSIGN_OR_RETURN(const WriteCount first_write, count_writes(engine));
     GODWIT_ASSIGN_OR_RETURN(const CostReading begin, read_costs(engine, options));
     GODWIT_ASSIGN_OR_RETURN(CpuLatencyHold awake, CpuLatencyHold::take(options.cpu_latency));
     const MonotonicTime requested = Clock::system().now();
@@ -158,6 +173,7 @@ absl::StatusOr<MovedOnce> measure_move(Engine& engine, const MoveMeasure& option
         GODWIT_ASSIGN_OR_RETURN(later, watch(engine, options));
     }
     GODWIT_RETURN_IF_ERROR(runs);
+    GODWIT_ASSIGN_OR_RETURN(const WriteCount last_write, count_writes(engine));
 
     GODWIT_ASSIGN_OR_RETURN(Metrics details, engine.details());
     metrics.merge(details);
@@ -179,6 +195,8 @@ absl::StatusOr<MovedOnce> measure_move(Engine& engine, const MoveMeasure& option
         requested + std::chrono::duration_cast<Duration>(
                         std::chrono::duration<double, std::milli>(metrics["total_ms"]));
     add_pauses(seen_between(during, requested, last_page), before, options, metrics);
+    metrics.merge(write_metrics(before.writes, {first_write, last_write},
+                                during.handover ? during.handover->length() : Duration{}));
     if (options.idle) keep_of_idle(to_ms(options.watch), 1 / before.ticks_per_ms, metrics);
     std::vector<TracePoint> since = during.trace;
     since.insert(since.end(), after.begin(), after.end());

@@ -1,6 +1,7 @@
 // One move of a guest, measured alike for every engine: time, pauses, pace, bytes, CPU, memory.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -44,7 +45,8 @@ struct MovedOnce {
 // DeadlineExceeded when it does not go on; Cancelled.
 absl::StatusOr<MovedOnce> measure_move(Engine& engine, const MoveMeasure& options);
 
-// A guest that stays: only `before_ticks_per_ms` and what it stalled by itself.
+// A guest that stays, watched for options.before: its pace, and what it stalled by itself: what is
+// `live_…` of one that moves.
 absl::StatusOr<MovedOnce> measure_stay(Engine& engine, const MoveMeasure& options);
 
 class ServiceNet;
@@ -62,6 +64,17 @@ nlohmann::json pace_series(const std::vector<TracePoint>& trace, MonotonicTime o
 // after_0_10_ticks_per_ms, after_10_30_…, after_30_90_…: the guest's pace in these seconds after
 // `moved`. A window that the trace does not cover, but for a moment, is left out.
 Metrics pace_after(const std::vector<TracePoint>& trace, MonotonicTime moved);
+
+// Pages that the guest has written so far.
+struct WriteCount {
+    MonotonicTime at;
+    uint64_t writes = 0;
+};
+// before_writes_per_s, during_writes_per_s and write_slowdown_percent, from counts at begin and end
+// of either; `still`: the part of the second in which the guest was not to run. Nothing of one that
+// writes nothing.
+Metrics write_metrics(const std::array<WriteCount, 2>& before,
+                      const std::array<WriteCount, 2>& during, Duration still);
 
 // What is told of an idle guest's pauses, which are seen by turns as rare as looks at them: its
 // blackout, where that is well above either (`turn_ms` apart, `watch_ms` apart); no stalls, no pace.

@@ -66,6 +66,21 @@ Metrics pace_after(const std::vector<TracePoint>& trace, MonotonicTime moved) {
     return metrics;
 }
 
+Metrics write_metrics(const std::array<WriteCount, 2>& before,
+                      const std::array<WriteCount, 2>& during, Duration still) {
+    const auto per_s = [](const std::array<WriteCount, 2>& counts, Duration elapsed) {
+        const double elapsed_ms = to_ms(elapsed);
+        if (elapsed_ms <= 0 || counts[1].writes < counts[0].writes) return 0.0;
+        return 1e3 * static_cast<double>(counts[1].writes - counts[0].writes) / elapsed_ms;
+    };
+    const double calm = per_s(before, before[1].at - before[0].at);
+    if (calm <= 0) return {};
+    const double moving = per_s(during, during[1].at - during[0].at - still);
+    return {{"before_writes_per_s", calm},
+            {"during_writes_per_s", moving},
+            {"write_slowdown_percent", 1e2 * (1 - moving / calm)}};
+}
+
 void keep_of_idle(double watch_ms, double turn_ms, Metrics& metrics) {
     constexpr double kWellAbove = 5;
     for (const char* name :

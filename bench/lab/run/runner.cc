@@ -85,8 +85,9 @@ absl::StatusOr<MovedOnce> Runner::move_once(const PlannedRow& planned, Stage& st
     }
     GODWIT_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, make_engine(row.engine, setup));
     if (row.guest.service) return measure_service(*engine, measure, *stage.net);
-    return row.engine.kind == EngineKind::kStay ? measure_stay(*engine, measure)
-                                                : measure_move(*engine, measure);
+    if (row.engine.kind != EngineKind::kStay) return measure_move(*engine, measure);
+    measure.before = stage.scenario.stay;
+    return measure_stay(*engine, measure);
 }
 
 void Runner::show(const PlannedScenario& planned, const Step& step) {

@@ -41,7 +41,8 @@ struct Row {
 // Peers as in Target; none: the median itself is compared with the bound.
 struct AskedTarget {
     Target target;
-    std::string issue;  // who asks: "transport", "post-copy", "tracker"
+    std::string issue;        // who asks: "transport", "post-copy", "tracker"
+    bool difference = false;  // ours less theirs, rather than a ratio; at most
 };
 
 struct Scenario {
@@ -53,6 +54,7 @@ struct Scenario {
     std::chrono::microseconds watch{100};
     Duration before = std::chrono::milliseconds(500);
     Duration after{};
+    Duration stay{};  // so long a guest is watched that is not moved
     Duration limit = std::chrono::minutes(3);  // of one move
     int repeats = 0;                           // 0: the run's own
     std::vector<Row> rows;

@@ -29,7 +29,7 @@ std::vector<std::string> read_words(const YamlFields& fields, const char* key) {
 AskedTarget read_target(YamlFile& file, const YAML::Node& node, const std::string& field,
                         const std::set<std::string>& labels) {
     const YamlFields fields(file, node, field,
-                            {"metric", "ours", "peers", "at_most", "at_least", "issue"});
+                            {"metric", "ours", "peers", "at_most", "at_least", "at_most_above", "issue"});
     AskedTarget asked{.issue = fields.text("issue").value_or("")};
     asked.target.metric = fields.text("metric").value_or("total_ms");
     asked.target.ours = fields.text("ours").value_or("");
@@ -41,13 +41,24 @@ AskedTarget read_target(YamlFile& file, const YAML::Node& node, const std::strin
     };
     known("ours", asked.target.ours);
     for (const std::string& peer : asked.target.peers) known("peers", peer);
-    const auto most = fields.text("at_most");
-    const auto least = fields.text("at_least");
-    if (most.has_value() == least.has_value()) fields.fault("at_most", "one of at_most, at_least");
-    asked.target.kind = most ? Bound::kAtMost : Bound::kAtLeast;
-    const YAML::Node bound = fields.child(most ? "at_most" : "at_least");
-    if (!YAML::convert<double>::decode(bound, asked.target.bound))
-        fields.fault(most ? "at_most" : "at_least", "is no number");
+    const char* key = nullptr;
+    int count = 0;
+    for (const char* one : {"at_most", "at_least", "at_most_above"})
+        if (fields.text(one)) {
+            key = one;
+            ++count;
+        }
+    if (count != 1) {
+        fields.fault("at_most", "one of at_most, at_least, at_most_above");
+        return asked;
+    }
+    asked.difference = key == std::string_view("at_most_above");
+    asked.target.kind =
+        key == std::string_view("at_least") ? Bound::kAtLeast : Bound::kAtMost;
+    if (asked.difference && asked.target.peers.empty())
+        fields.fault(key, "wants peers: above whom?");
+    if (!YAML::convert<double>::decode(fields.child(key), asked.target.bound))
+        fields.fault(key, "is no number");
     return asked;
 }
 
@@ -68,6 +79,7 @@ Scenario read_frame(const YamlFields& fields) {
         fields.fault("watch", "must be from 20us to 100ms");
     scenario.before = read_duration(fields, "before", scenario.before);
     scenario.after = read_duration(fields, "after", scenario.after);
+    scenario.stay = read_duration(fields, "stay", scenario.before);
     scenario.limit = read_duration(fields, "limit", scenario.limit);
     scenario.repeats = static_cast<int>(fields.number("repeats").value_or(0));
     return scenario;
@@ -122,8 +134,8 @@ void read_engines(YamlFile& file, const YamlFields& fields, const GuestConfig& g
 std::vector<Scenario> read_document(YamlFile& file, const YAML::Node& document, size_t& row_count) {
     const YamlFields fields(
         file, document, "",
-        {"name", "about", "sets", "accel", "guest", "link", "watch", "before", "after", "limit",
-         "repeats", "bandwidth", "downtime_limit", "engines", "targets"});
+        {"name", "about", "sets", "accel", "guest", "link", "watch", "before", "after", "stay",
+         "limit", "repeats", "bandwidth", "downtime_limit", "engines", "targets"});
     const Scenario frame = read_frame(fields);
     std::vector<Scenario> scenarios;
     for (const SweepPoint& guest : sweep(fields.child("guest")))

@@ -59,6 +59,26 @@ TEST(ReportData, ARowThatFailedARunHasMissedItsTargets) {
     EXPECT_TRUE(judged["value"].is_null());
 }
 
+TEST(ReportData, ATargetMayBeADifferenceAndItsPeerNeedNotMove) {
+    ResultFile results = sample_results();
+    auto& rows = results.scenarios[0].rows;
+    rows.push_back({.label = "stay-thp", .kind = "stay", .runs = {{{"downtime_ms", 4}}}});
+    AskedTarget asked{.target = {.metric = "downtime_ms",
+                                 .ours = "godwit-precopy",
+                                 .peers = {"stay-thp"},
+                                 .bound = 2},
+                      .difference = true};
+    auto judged = judge_target(asked, rows);
+    EXPECT_EQ(judged["value"], 1);
+    EXPECT_EQ(judged["verdict"], "met");
+    EXPECT_EQ(judged["peer"], "stay-thp");
+    EXPECT_EQ(judged["asked"], "≤ 2 above");
+    asked.target.bound = 0.5;
+    EXPECT_EQ(judge_target(asked, rows)["verdict"], "missed");
+    rows.back().runs.clear();
+    EXPECT_EQ(judge_target(asked, rows)["verdict"], "not measured");
+}
+
 TEST(ReportData, AFailureOfAPeerIsNotOurs) {
     ResultFile results = sample_results();
     AskedTarget asked = results.scenarios[0].targets[0];

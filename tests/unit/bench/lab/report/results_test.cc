@@ -32,6 +32,8 @@ TEST(Results, AScenarioIsWrittenAndReadBackTheSame) {
         {.target =
              {.metric = "cpu_s", .ours = "x", .peers = {"y"}, .kind = Bound::kAtLeast, .bound = 2},
          .issue = "i"});
+    scenario.targets.push_back({.target = {.metric = "cpu_s", .ours = "x", .peers = {"y"}},
+                                .difference = true});
     const auto read = parse_results(
         "{\"kind\":\"setting\"}\n" + scenario_line(scenario, {"x", "y"}, "tcg").dump() + "\n", "f");
     ASSERT_TRUE(read.ok()) << read.status();
@@ -41,6 +43,8 @@ TEST(Results, AScenarioIsWrittenAndReadBackTheSame) {
     EXPECT_EQ(target.kind, Bound::kAtLeast);
     EXPECT_EQ(target.bound, 2);
     EXPECT_EQ(target.peers, std::vector<std::string>{"y"});
+    EXPECT_FALSE(read->scenarios[0].targets[0].difference);
+    EXPECT_TRUE(read->scenarios[0].targets[1].difference);
 }
 
 TEST(Results, ALastLineThatIsNotWholeIsLeftOut) {

@@ -52,6 +52,19 @@ TEST(Pace, AfterTheMoveIsCountedFromItsEnd) {
     EXPECT_TRUE(pace_after(trace(20), MonotonicTime() - std::chrono::seconds(5)).empty());
 }
 
+TEST(Pace, WritesAreCountedWithoutTheTimeInWhichNoneCouldBe) {
+    const auto at = [](int ms, uint64_t writes) {
+        return WriteCount{MonotonicTime() + std::chrono::milliseconds(ms), writes};
+    };
+    const Metrics metrics = write_metrics({at(0, 500), at(1000, 20'500)},
+                                          {at(1000, 20'500), at(3100, 56'500)},
+                                          std::chrono::milliseconds(100));
+    EXPECT_DOUBLE_EQ(metrics.at("before_writes_per_s"), 20'000);
+    EXPECT_DOUBLE_EQ(metrics.at("during_writes_per_s"), 18'000);
+    EXPECT_NEAR(metrics.at("write_slowdown_percent"), 10, 1e-9);
+    EXPECT_TRUE(write_metrics({at(0, 0), at(1, 0)}, {at(1, 0), at(2, 0)}, {}).empty());
+}
+
 TEST(Pace, OfAnIdleGuestNoPauseIsToldThatMayBeTheGapBetweenTwoLooks) {
     const Metrics seen{{"total_ms", 90},  {"blackout_ms", 30}, {"stall_ms", 20},
                        {"stalls", 2},     {"lost_ms", 12},     {"slowdown_percent", 8},

@@ -214,6 +214,27 @@ TEST(ScenarioYaml, ATargetIsAboutRowsThatAreThere) {
                 HasSubstr("no number"));
 }
 
+TEST(ScenarioYaml, ATargetMayBeADifferenceToAGuestThatStays) {
+    const std::string start =
+        "name: one\nguest: {memory: 128MiB, ws: 16MiB}\nbefore: 1s\nstay: 8s\n"
+        "engines:\n  - {engine: stay, memory: thp}\n  - {engine: floor}\ntargets:\n";
+    const auto parsed = parse_scenarios(
+        start +
+            "  - {metric: live_longest_ms, ours: floor, peers: [stay-thp], at_most_above: 2}\n",
+        "x.yaml");
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    EXPECT_EQ(parsed->front().stay, std::chrono::seconds(8));
+    const AskedTarget& asked = parsed->front().targets[0];
+    EXPECT_TRUE(asked.difference);
+    EXPECT_EQ(asked.target.kind, Bound::kAtMost);
+    EXPECT_EQ(asked.target.bound, 2);
+    EXPECT_THAT(complaint(start + "  - {metric: live_longest_ms, ours: floor, at_most_above: 2}\n"),
+                HasSubstr("peers"));
+    EXPECT_THAT(
+        complaint(start + "  - {ours: floor, peers: [stay-thp], at_most: 1, at_most_above: 2}\n"),
+        HasSubstr("one of"));
+}
+
 TEST(ScenarioYaml, TwoRowsOfOneNameAreRefused) {
     EXPECT_THAT(complaint(with_engines("  - {engine: floor}\n  - {engine: floor}\n")),
                 HasSubstr("two rows"));
