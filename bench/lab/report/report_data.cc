@@ -27,7 +27,7 @@ constexpr std::array<ReportColumn, 20> kColumns{
      {"retransmissions", "sent again", 1, true, false},
      {"client_blackout_ms", "client's blackout ms", 1, true},
      {"client_during_per_s", "answers/s meanwhile", 1, false},
-     {"wire_bytes", "sent MiB", kPerMiB, true},
+     {"wire_bytes", "sent MiB, engine's count", kPerMiB, true},
      {"peak_memory_bytes", "memory MiB", kPerMiB, true},
      {"rounds", "rounds", 1, true, false},
      {"faults", "faults", 1, true, false},
