@@ -69,6 +69,20 @@ absl::StatusOr<Interrupted> read_interrupted(const std::string& directory) {
     return interrupted;
 }
 
+absl::Status check_same_setting(const nlohmann::json& first, const nlohmann::json& now) {
+    for (const auto& [key, what] :
+         {std::pair{"git", "Godwit"}, {"qemu", "QEMU"}, {"kernel", "the kernel"}}) {
+        const std::string was = first.value(key, "unknown");
+        const std::string is = now.value(key, "unknown");
+        if (was != is)
+            return absl::FailedPreconditionError(
+                fmt::format("these results cannot be gone on with: {} was {} when they began, and "
+                            "is {}; start anew with another --out",
+                            what, was, is));
+    }
+    return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<std::string>> write_reports(const std::string& directory,
                                                        const nlohmann::json& data,
                                                        const std::string& assets,

@@ -23,6 +23,10 @@ struct Interrupted {
 };
 absl::StatusOr<Interrupted> read_interrupted(const std::string& directory);
 
+// Runs of two revisions, QEMUs or kernels under one name would be compared as one. Error:
+// FailedPrecondition, when one of these is not as it was `first`.
+absl::Status check_same_setting(const nlohmann::json& first, const nlohmann::json& now);
+
 // report.json, report.md, report.csv, report.html; returns the paths of those written. Where the
 // page's parts are missing `complaint` says so.
 absl::StatusOr<std::vector<std::string>> write_reports(const std::string& directory,

@@ -122,12 +122,13 @@ int write_and_say(const RunOptions& options, bool quiet) {
 }
 
 // Where the run was interrupted, and what has been done of it.
-absl::Status resume(RunOptions& options, DoneRuns& done) {
+absl::Status resume(RunOptions& options, DoneRuns& done, nlohmann::json& first_setting) {
     GODWIT_ASSIGN_OR_RETURN(Interrupted interrupted, read_interrupted(options.resume));
     GODWIT_RETURN_IF_ERROR(
         apply_arguments(interrupted.setting.value("arguments", nlohmann::json::object()), options));
     options.out = options.resume;
     done = std::move(interrupted.done);
+    first_setting = std::move(interrupted.setting);
     return absl::OkStatus();
 }
 
@@ -140,8 +141,9 @@ int complain(const absl::Status& status, int code) {
 
 int run_scenarios(RunOptions& options, bool quiet) {
     DoneRuns done;
+    nlohmann::json first_setting;
     if (!options.resume.empty())
-        if (const absl::Status status = resume(options, done); !status.ok())
+        if (const absl::Status status = resume(options, done, first_setting); !status.ok())
             return complain(status, kUsage);
     PlanOptions planning;
     const auto planned = plan_of(options, planning);
@@ -149,6 +151,11 @@ int run_scenarios(RunOptions& options, bool quiet) {
     if (options.dry_run) return say_plan(*planned, options, done);
     options.lab.qemu = planning.qemus.front().first;
     if (options.out.empty()) options.out = new_directory(options);
+    if (!first_setting.is_null())
+        if (const absl::Status same =
+                check_same_setting(first_setting, provenance(options.lab.qemu));
+            !same.ok())
+            return complain(same, kUsage);
     auto lines =
         options.resume.empty() ? create_results(options.out) : continue_results(options.out);
     if (!lines.ok()) return complain(lines.status(), kUsage);

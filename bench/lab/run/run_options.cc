@@ -54,7 +54,7 @@ nlohmann::json arguments_json(const RunOptions& options) {
             {"repeats", options.lab.repeats}, {"warm_up", options.lab.warm_up},
             {"accel", options.lab.accel},     {"seed", options.lab.seed},
             {"qemus", options.qemus},         {"builds", options.builds},
-            {"scenarios", options.scenarios}};
+            {"scenarios", options.scenarios}, {"wait_idle", options.lab.idle_percent}};
 }
 
 absl::Status apply_arguments(const nlohmann::json& arguments, RunOptions& options) {
@@ -68,6 +68,7 @@ absl::Status apply_arguments(const nlohmann::json& arguments, RunOptions& option
         arguments.at("qemus").get_to(options.qemus);
         arguments.at("builds").get_to(options.builds);
         arguments.at("scenarios").get_to(options.scenarios);
+        arguments.at("wait_idle").get_to(options.lab.idle_percent);
     } catch (const nlohmann::json::exception& error) {
         return absl::InvalidArgumentError(
             fmt::format("the results do not say what was asked for: {}", error.what()));

@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <optional>
 #include <set>
 
@@ -103,6 +104,21 @@ TEST_F(GodwitLab, AnInterruptedRunCanBeResumed) {
     const auto status = again->wait(Clock::system().now() + kLimit, -1);
     EXPECT_TRUE(status.ok() && *status == 0) << again->err();
     EXPECT_EQ(runs(), 4);
+}
+
+TEST_F(GodwitLab, ResultsOfAnotherRevisionAreNotGoneOnWith) {
+    fs::create_directory(results());
+    const std::string first =
+        R"({"kind":"setting","git":"another","arguments":{"names":["smoke-micro"],"filter":"",)"
+        R"("repeats":1,"warm_up":0,"accel":"auto","seed":1,"qemus":[],"builds":[],"wait_idle":0,)"
+        R"("scenarios":")" GODWIT_SCENARIOS "\"}}\n";
+    std::ofstream(results() + "/runs.jsonl") << first;
+    auto lab = start({"--resume", results()});
+    ASSERT_TRUE(lab.ok()) << lab.status();
+    EXPECT_EQ(*lab->wait(Clock::system().now() + kLimit, -1), 2) << lab->err();
+    EXPECT_THAT(lab->err(), HasSubstr("another"));
+    std::ifstream in(results() + "/runs.jsonl");
+    EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), first);
 }
 
 TEST_F(GodwitLab, SaysWhatThereIsAndWhatWouldRun) {

@@ -56,17 +56,33 @@ TEST(ResultDir, WhatIsNotThereCannotBeResumed) {
     EXPECT_TRUE(absl::IsNotFound(continue_results("/nonexistent").status()));
 }
 
+TEST(ResultDir, OnlyWhatIsTheSameIsGoneOnWith) {
+    const nlohmann::json first{{"git", "a"}, {"qemu", "7.2"}, {"kernel", "6.1"}, {"load", 1}};
+    nlohmann::json now = first;
+    now["load"] = 5;
+    EXPECT_TRUE(check_same_setting(first, now).ok());
+    for (const char* key : {"git", "qemu", "kernel"}) {
+        now = first;
+        now[key] = "other";
+        const absl::Status status = check_same_setting(first, now);
+        EXPECT_TRUE(absl::IsFailedPrecondition(status)) << key;
+        EXPECT_NE(status.message().find("other"), std::string::npos);
+    }
+}
+
 TEST(RunOptions, WhatWasAskedForIsWrittenAndReadBack) {
     RunOptions options;
     options.names = {"sparse"};
     options.filter = "godwit";
     options.lab.repeats = 9;
     options.lab.seed = 4;
+    options.lab.idle_percent = 60;
     options.qemus = {"/q"};
     options.builds = {"a=/b"};
     RunOptions read;
     ASSERT_TRUE(apply_arguments(arguments_json(options), read).ok());
     EXPECT_EQ(arguments_json(read), arguments_json(options));
+    EXPECT_EQ(read.lab.idle_percent, 60);
     EXPECT_FALSE(apply_arguments(nlohmann::json::object(), read).ok());
 }
 
