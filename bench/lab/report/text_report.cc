@@ -30,8 +30,8 @@ std::string spread(const json& stats, double scale) {
 
 std::string ratio_text(const json& versus) {
     if (!versus.is_object()) return "";
-    return fmt::format(" ×{:.2f}{}", versus["ratio"].get<double>(),
-                       versus["p"].get<double>() < kSure ? "" : "?");
+    return fmt::format(" ×{:.2f}{} ({:+.2f})", versus["ratio"].get<double>(),
+                       versus["p"].get<double>() < kSure ? "" : "?", versus["delta"].get<double>());
 }
 
 bool has_metric(const json& scenario, const std::string& metric) {
@@ -105,6 +105,13 @@ std::string value_text(const json& target) {
     return target["value"].is_null() ? "–" : cell_text(target["value"].get<double>());
 }
 
+// "5", "5, 4"
+std::string n_text(const json& target) {
+    const int ours = target["n"];
+    if (target["peer"].get<std::string>().empty()) return fmt::format("{}", ours);
+    return fmt::format("{}, {}", ours, target["peer_n"].get<int>());
+}
+
 // "missed (2 of 5 failed)"
 std::string verdict_text(const json& target) {
     const int failed = target["failed"];
@@ -121,18 +128,22 @@ std::string markdown_report(const nlohmann::json& data) {
     std::string text = fmt::format(
         "# godwit-lab\n\nGodwit {}, QEMU {}, kernel {}, {} × {}, seed {}. Medians [quartiles]; × "
         "beside a figure is its ratio to the scenario's baseline, with ? where chance alone makes "
-        "as much of a difference in more than one of twenty cases (permutation test).\n",
+        "as much of a difference in more than one of twenty cases (permutation test), and in "
+        "brackets Cliff's delta: from -1, all runs below all of the baseline's, to +1, all above. n "
+        "of a target: runs of ours, of its peer.\n",
         setting.value("git", "?"), setting.value("qemu", "?"), setting.value("kernel", "?"),
         setting.value("cpus", 0), setting.value("cpu", "?"), setting.value("seed", 0));
     const std::vector<json> targets = all_targets(data);
     if (!targets.empty()) {
         text +=
-            "\n## Targets\n\n| scenario | target | asked | measured | |\n|---|---|---|---|---|\n";
+            "\n## Targets\n\n| scenario | target | asked | measured | n | |\n"
+            "|---|---|---|---|---|---|\n";
         for (const json& target : targets)
             text +=
-                fmt::format("| {} | {} | {} | {} | {} |\n", target["scenario"].get<std::string>(),
+                fmt::format("| {} | {} | {} | {} | {} | {} |\n",
+                            target["scenario"].get<std::string>(),
                             target["text"].get<std::string>(), target["asked"].get<std::string>(),
-                            value_text(target), verdict_text(target));
+                            value_text(target), n_text(target), verdict_text(target));
     }
     for (const json& scenario : data["scenarios"]) text += scenario_text(scenario, data["columns"]);
     return text;

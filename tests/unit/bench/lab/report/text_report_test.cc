@@ -15,10 +15,11 @@ using ::testing::Not;
 
 TEST(TextReport, MarkdownHasMediansQuartilesRatiosAndTargets) {
     const std::string text = markdown_report(report_data(sample_results()));
-    EXPECT_THAT(text, HasSubstr("| godwit-precopy | 5 | 12.0 [11.0 13.0] ×0.55 |"));
+    EXPECT_THAT(text, HasSubstr("| godwit-precopy | 5 | 12.0 [11.0 13.0] ×0.55 (-1.00) |"));
     EXPECT_THAT(text, HasSubstr("| qemu-preempt | skipped: no such thing |"));
     EXPECT_THAT(text, HasSubstr("| floor | failed: it broke |"));
-    EXPECT_THAT(text, HasSubstr("| ≥ 2.5 | 1.83 | missed |"));
+    EXPECT_THAT(text, HasSubstr("| ≥ 2.5 | 1.83 | 5, 5 | missed |"));
+    EXPECT_THAT(text, HasSubstr("| ≤ 8 | 5.00 | 5 | met |"));
     EXPECT_THAT(text, HasSubstr("1 Gb/s"));
     EXPECT_THAT(text, HasSubstr("× is the ratio to qemu-multifd."));
 }
