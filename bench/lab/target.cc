@@ -39,7 +39,7 @@ std::string render_targets(const std::vector<Target>& targets, const std::vector
     std::string text;
     for (const Target& target : targets) {
         const Judgement judgement = judge(target, all);
-        std::string verdict = judgement.met(target)                      ? "met"
+        std::string verdict = judgement.met(target)                     ? "met"
                               : judgement.ratio || judgement.failed > 0 ? "missed"
                                                                         : "not measured";
         if (judgement.failed > 0) verdict += fmt::format(" ({} failed)", judgement.failed);

@@ -119,8 +119,7 @@ std::string target_text(const AskedTarget& asked, const std::string& peer) {
 std::optional<double> compared(const AskedTarget& asked, std::optional<double> ours,
                                std::optional<double> theirs) {
     if (asked.target.peers.empty()) return ours;
-    if (asked.difference)
-        return ours && theirs ? std::optional(*ours - *theirs) : std::nullopt;
+    if (asked.difference) return ours && theirs ? std::optional(*ours - *theirs) : std::nullopt;
     return asked.target.kind == Bound::kAtMost ? ratio(ours, theirs) : ratio(theirs, ours);
 }
 

@@ -18,8 +18,8 @@ struct RowResults {
     std::string kind;                    // godwit, qemu, floor, copy, stay
     std::vector<Metrics> runs;           // those that succeeded
     std::vector<nlohmann::json> series;  // of each of these
-    int failed = 0;        // those that did not, warm-ups included
-    bool missing = false;  // this build, QEMU or machine does not have it
+    int failed = 0;                      // those that did not, warm-ups included
+    bool missing = false;                // this build, QEMU or machine does not have it
     std::string last_error;
 };
 

@@ -129,7 +129,8 @@ std::string markdown_report(const nlohmann::json& data) {
         "# godwit-lab\n\nGodwit {}, QEMU {}, kernel {}, {} × {}, seed {}. Medians [quartiles]; × "
         "beside a figure is its ratio to the scenario's baseline, with ? where chance alone makes "
         "as much of a difference in more than one of twenty cases (permutation test), and in "
-        "brackets Cliff's delta: from -1, all runs below all of the baseline's, to +1, all above. n "
+        "brackets Cliff's delta: from -1, all runs below all of the baseline's, to +1, all above. "
+        "n "
         "of a target: runs of ours, of its peer.\n",
         setting.value("git", "?"), setting.value("qemu", "?"), setting.value("kernel", "?"),
         setting.value("cpus", 0), setting.value("cpu", "?"), setting.value("seed", 0));
@@ -139,11 +140,10 @@ std::string markdown_report(const nlohmann::json& data) {
             "\n## Targets\n\n| scenario | target | asked | measured | n | |\n"
             "|---|---|---|---|---|---|\n";
         for (const json& target : targets)
-            text +=
-                fmt::format("| {} | {} | {} | {} | {} | {} |\n",
-                            target["scenario"].get<std::string>(),
-                            target["text"].get<std::string>(), target["asked"].get<std::string>(),
-                            value_text(target), n_text(target), verdict_text(target));
+            text += fmt::format(
+                "| {} | {} | {} | {} | {} | {} |\n", target["scenario"].get<std::string>(),
+                target["text"].get<std::string>(), target["asked"].get<std::string>(),
+                value_text(target), n_text(target), verdict_text(target));
     }
     for (const json& scenario : data["scenarios"]) text += scenario_text(scenario, data["columns"]);
     return text;
@@ -170,9 +170,9 @@ std::string target_table(const nlohmann::json& data) {
     std::string text;
     for (const json& target : all_targets(data))
         text +=
-            fmt::format("{:<12} {:>8}  {:<8} {:<20} {}\n", verdict_text(target),
-                        value_text(target), target["asked"].get<std::string>(),
-                        target["scenario"].get<std::string>(), target["text"].get<std::string>());
+            fmt::format("{:<12} {:>8}  {:<8} {:<20} {}\n", verdict_text(target), value_text(target),
+                        target["asked"].get<std::string>(), target["scenario"].get<std::string>(),
+                        target["text"].get<std::string>());
     return text;
 }
 

@@ -77,7 +77,8 @@ Metrics write_metrics(const std::array<WriteCount, 2>& before,
                       const std::array<WriteCount, 2>& during, Duration still);
 
 // What is told of an idle guest's pauses, which are seen by turns as rare as looks at them: its
-// blackout, where that is well above either (`turn_ms` apart, `watch_ms` apart); no stalls, no pace.
+// blackout, where that is well above either (`turn_ms` apart, `watch_ms` apart); no stalls, no
+// pace.
 void keep_of_idle(double watch_ms, double turn_ms, Metrics& metrics);
 
 // What was seen from `begin` to `end`; to the first turn at the destination where that came later.

@@ -107,9 +107,8 @@ BlackoutReport seen_between(BlackoutReport report, MonotonicTime begin, Monotoni
         report.last_tick = tick_at(report.trace, end);
         report.last_time = end;
     }
-    std::erase_if(report.stalls, [&](const Stillness& stall) {
-        return stall.end <= begin || stall.begin >= end;
-    });
+    std::erase_if(report.stalls,
+                  [&](const Stillness& stall) { return stall.end <= begin || stall.begin >= end; });
     return report;
 }
 

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "bench/lab/series.h"
 
 namespace godwit {
@@ -42,6 +44,10 @@ std::vector<PlannedScenario> plan(const std::vector<Scenario>& scenarios,
         all.push_back(std::move(planned));
     }
     return all;
+}
+
+uint64_t guest_seed(uint64_t seed, int repeat) {
+    return seed + static_cast<uint64_t>(std::max(0, repeat));
 }
 
 std::vector<Step> steps_of(const PlannedScenario& scenario, int warm_up, uint64_t seed,

@@ -46,6 +46,8 @@ struct Step {
     size_t row = 0;
     int repeat = 0;  // below 0: warm-up
 };
+// Of the guests of a repeat: each repeat has other writes and pages, all rows of it the same.
+uint64_t guest_seed(uint64_t seed, int repeat);
 using DoneRuns = std::set<std::tuple<std::string, std::string, int>>;  // scenario, row, repeat
 
 // Each repeat runs every row once, in an order shuffled by the seed; `warm_up` repeats come before.

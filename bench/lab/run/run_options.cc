@@ -26,7 +26,8 @@ void add_measuring_options(CLI::App& app, RunOptions& options) {
         ->capture_default_str();
     app.add_option("--qemu", options.qemus,
                    "The QEMU of all rows; given again: another one for QEMU's own rows, beside it");
-    app.add_option("--seed", options.lab.seed, "Of the guest's writes and of the order of runs")
+    app.add_option("--seed", options.lab.seed,
+                   "Of the guest's writes, plus one for each repeat, and of the order of runs")
         ->capture_default_str();
     app.add_option("--scenarios", options.scenarios, "Directory of the scenarios (*.yaml)")
         ->capture_default_str();

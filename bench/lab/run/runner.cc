@@ -44,10 +44,11 @@ struct Runner::Stage {
     std::vector<bool> missing;                       // for each row
 };
 
-absl::StatusOr<MovedOnce> Runner::move_once(const PlannedRow& planned, Stage& stage) {
+absl::StatusOr<MovedOnce> Runner::move_once(const PlannedRow& planned, int repeat, Stage& stage) {
     const Row& row = planned.row;
     LabSetup setup =
         lab_.setup(lab_.equip(row.guest, stage.kvm), stage.hosts, *stage.agents[planned.build]);
+    setup.guest.seed = guest_seed(lab_.options().seed, repeat);
     setup.qemu = planned.qemu;
     setup.bandwidth = row.bandwidth;
     setup.downtime_limit = row.downtime_limit;
@@ -138,10 +139,10 @@ bool Runner::run_step(const PlannedScenario& planned, const Step& step, Stage& s
                         {"repeat", step.repeat},
                         {"load", load_now()},
                         {"unix_s", std::time(nullptr)},
-                        {"seed", lab_.options().seed}};
+                        {"seed", guest_seed(lab_.options().seed, step.repeat)}};
     if (idle.ok()) line["idle_percent_before"] = *idle;
     const MonotonicTime begun = Clock::system().now();
-    const absl::StatusOr<MovedOnce> moved = move_once(row, stage);
+    const absl::StatusOr<MovedOnce> moved = move_once(row, step.repeat, stage);
     if (absl::IsCancelled(moved.status())) return false;
     const double wall_s = to_ms(Clock::system().now() - begun) / 1e3;
     durations_.note(planned.scenario.name, row.label, wall_s);

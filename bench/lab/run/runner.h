@@ -31,7 +31,7 @@ class Runner {
     struct Stage;
     absl::StatusOr<bool> run_scenario(const PlannedScenario& planned,
                                       const std::vector<Step>& steps);
-    absl::StatusOr<MovedOnce> move_once(const PlannedRow& row, Stage& stage);
+    absl::StatusOr<MovedOnce> move_once(const PlannedRow& row, int repeat, Stage& stage);
     bool run_step(const PlannedScenario& planned, const Step& step, Stage& stage);
     void note(const PlannedScenario& planned, const Step& step,
               const absl::StatusOr<MovedOnce>& moved, nlohmann::json line, double wall_s);

@@ -28,8 +28,9 @@ std::vector<std::string> read_words(const YamlFields& fields, const char* key) {
 
 AskedTarget read_target(YamlFile& file, const YAML::Node& node, const std::string& field,
                         const std::set<std::string>& labels) {
-    const YamlFields fields(file, node, field,
-                            {"metric", "ours", "peers", "at_most", "at_least", "at_most_above", "issue"});
+    const YamlFields fields(
+        file, node, field,
+        {"metric", "ours", "peers", "at_most", "at_least", "at_most_above", "issue"});
     AskedTarget asked{.issue = fields.text("issue").value_or("")};
     asked.target.metric = fields.text("metric").value_or("total_ms");
     asked.target.ours = fields.text("ours").value_or("");
@@ -53,8 +54,7 @@ AskedTarget read_target(YamlFile& file, const YAML::Node& node, const std::strin
         return asked;
     }
     asked.difference = key == std::string_view("at_most_above");
-    asked.target.kind =
-        key == std::string_view("at_least") ? Bound::kAtLeast : Bound::kAtMost;
+    asked.target.kind = key == std::string_view("at_least") ? Bound::kAtLeast : Bound::kAtMost;
     if (asked.difference && asked.target.peers.empty())
         fields.fault(key, "wants peers: above whom?");
     if (!YAML::convert<double>::decode(fields.child(key), asked.target.bound))

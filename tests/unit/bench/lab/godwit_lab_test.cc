@@ -104,6 +104,12 @@ TEST_F(GodwitLab, AnInterruptedRunCanBeResumed) {
     const auto status = again->wait(Clock::system().now() + kLimit, -1);
     EXPECT_TRUE(status.ok() && *status == 0) << again->err();
     EXPECT_EQ(runs(), 4);
+    std::ifstream in(results() + "/runs.jsonl");
+    for (std::string text; std::getline(in, text);) {
+        const auto line = nlohmann::json::parse(text);
+        if (line["kind"] != "run") continue;
+        EXPECT_EQ(line["seed"], 1 + line["repeat"].get<int>());
+    }
 }
 
 TEST_F(GodwitLab, ResultsOfAnotherRevisionAreNotGoneOnWith) {

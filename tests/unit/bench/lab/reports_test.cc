@@ -70,8 +70,9 @@ TEST(QemuReport, CompressionIsAtItsBest) {
 }
 
 TEST(GodwitReport, IsFlattenedAndTheMainFiguresHaveTheLabsNames) {
-    const Metrics metrics = godwit_metrics(nlohmann::json::parse(
-        R"({"downtime_ms":5.5,"total_ms":90,"downtime":{"commit_ms":0.4},"rounds":[{},{}],
+    const Metrics metrics = godwit_metrics(
+        nlohmann::json::parse(
+            R"({"downtime_ms":5.5,"total_ms":90,"downtime":{"commit_ms":0.4},"rounds":[{},{}],
             "outcome":"done","started_unix_ms":1,
             "postcopy":{"faults":12,"latency_us":{"p50":50,"p99":90},"drain_ms":80}})"),
         0);

@@ -39,15 +39,12 @@ TEST(Compare, SaysWhatBecameWorseAndBetter) {
     EXPECT_EQ(change_of(worse, "godwit-precopy").verdict, "worse");
     EXPECT_EQ(change_of(worse, "godwit-precopy").ratio, 2);
     EXPECT_EQ(change_of(worse, "godwit-precopy").delta, 1);
-    EXPECT_EQ(change_of(compare(scaled(2), sample(), 0.05), "qemu-multifd").verdict,
-              "better");
+    EXPECT_EQ(change_of(compare(scaled(2), sample(), 0.05), "qemu-multifd").verdict, "better");
 }
 
 TEST(Compare, WhatIsWithinTheToleranceOrMayBeChanceIsTheSame) {
-    EXPECT_EQ(change_of(compare(sample(), scaled(2), 1.5), "godwit-precopy").verdict,
-              "same");
-    EXPECT_EQ(change_of(compare(sample(), scaled(1.06), 0.05), "godwit-precopy").verdict,
-              "same");
+    EXPECT_EQ(change_of(compare(sample(), scaled(2), 1.5), "godwit-precopy").verdict, "same");
+    EXPECT_EQ(change_of(compare(sample(), scaled(1.06), 0.05), "godwit-precopy").verdict, "same");
 }
 
 TEST(Compare, TwoBuildsOfOneRunAreToldApartByTheirLabels) {
@@ -106,8 +103,7 @@ TEST(Compare, OfManyFiguresOneThatLooksSureByChanceIsTheSame) {
     for (ResultFile* results : {&before, &after}) results->scenarios[0].rows.resize(1);
     const auto three = compare(before, after, 0.05);
     EXPECT_EQ(change_of(three, "godwit-precopy").verdict, "worse");
-    EXPECT_THAT(render_changes(three, false),
-                ::testing::Not(::testing::HasSubstr("too few runs")));
+    EXPECT_THAT(render_changes(three, false), ::testing::Not(::testing::HasSubstr("too few runs")));
 }
 
 TEST(Compare, TheTableLeavesOutWhatIsTheSame) {

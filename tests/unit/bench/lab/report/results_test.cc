@@ -32,8 +32,8 @@ TEST(Results, AScenarioIsWrittenAndReadBackTheSame) {
         {.target =
              {.metric = "cpu_s", .ours = "x", .peers = {"y"}, .kind = Bound::kAtLeast, .bound = 2},
          .issue = "i"});
-    scenario.targets.push_back({.target = {.metric = "cpu_s", .ours = "x", .peers = {"y"}},
-                                .difference = true});
+    scenario.targets.push_back(
+        {.target = {.metric = "cpu_s", .ours = "x", .peers = {"y"}}, .difference = true});
     const auto read = parse_results(
         "{\"kind\":\"setting\"}\n" + scenario_line(scenario, {"x", "y"}, "tcg").dump() + "\n", "f");
     ASSERT_TRUE(read.ok()) << read.status();

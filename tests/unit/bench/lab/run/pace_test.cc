@@ -56,9 +56,9 @@ TEST(Pace, WritesAreCountedWithoutTheTimeInWhichNoneCouldBe) {
     const auto at = [](int ms, uint64_t writes) {
         return WriteCount{MonotonicTime() + std::chrono::milliseconds(ms), writes};
     };
-    const Metrics metrics = write_metrics({at(0, 500), at(1000, 20'500)},
-                                          {at(1000, 20'500), at(3100, 56'500)},
-                                          std::chrono::milliseconds(100));
+    const Metrics metrics =
+        write_metrics({at(0, 500), at(1000, 20'500)}, {at(1000, 20'500), at(3100, 56'500)},
+                      std::chrono::milliseconds(100));
     EXPECT_DOUBLE_EQ(metrics.at("before_writes_per_s"), 20'000);
     EXPECT_DOUBLE_EQ(metrics.at("during_writes_per_s"), 18'000);
     EXPECT_NEAR(metrics.at("write_slowdown_percent"), 10, 1e-9);
@@ -66,8 +66,8 @@ TEST(Pace, WritesAreCountedWithoutTheTimeInWhichNoneCouldBe) {
 }
 
 TEST(Pace, OfAnIdleGuestNoPauseIsToldThatMayBeTheGapBetweenTwoLooks) {
-    const Metrics seen{{"total_ms", 90},  {"blackout_ms", 30}, {"stall_ms", 20},
-                       {"stalls", 2},     {"lost_ms", 12},     {"slowdown_percent", 8},
+    const Metrics seen{{"total_ms", 90},    {"blackout_ms", 30}, {"stall_ms", 20},
+                       {"stalls", 2},       {"lost_ms", 12},     {"slowdown_percent", 8},
                        {"live_stall_ms", 3}};
     Metrics metrics = seen;
     keep_of_idle(10, 10, metrics);

@@ -72,5 +72,11 @@ TEST(Plan, WhatIsDoneIsNotDoneAgainAndNeedsNoWarmUp) {
             .empty());
 }
 
+TEST(Plan, EachRepeatHasGuestsOfItsOwn) {
+    EXPECT_EQ(guest_seed(7, 0), 7U);
+    EXPECT_EQ(guest_seed(7, 3), 10U);
+    EXPECT_EQ(guest_seed(0, -1), 0U);  // a warm-up
+}
+
 }  // namespace
 }  // namespace godwit

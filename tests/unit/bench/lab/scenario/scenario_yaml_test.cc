@@ -219,8 +219,7 @@ TEST(ScenarioYaml, ATargetMayBeADifferenceToAGuestThatStays) {
         "name: one\nguest: {memory: 128MiB, ws: 16MiB}\nbefore: 1s\nstay: 8s\n"
         "engines:\n  - {engine: stay, memory: thp}\n  - {engine: floor}\ntargets:\n";
     const auto parsed = parse_scenarios(
-        start +
-            "  - {metric: live_longest_ms, ours: floor, peers: [stay-thp], at_most_above: 2}\n",
+        start + "  - {metric: live_longest_ms, ours: floor, peers: [stay-thp], at_most_above: 2}\n",
         "x.yaml");
     ASSERT_TRUE(parsed.ok()) << parsed.status();
     EXPECT_EQ(parsed->front().stay, std::chrono::seconds(8));
