@@ -20,6 +20,11 @@ std::string span_text(double seconds) {
     return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
 }
 
+std::string end_text(const ProgressState& state) {
+    return fmt::format("{:%H:%M}",
+                       fmt::localtime(state.now + static_cast<std::time_t>(state.left_s)));
+}
+
 int terminal_width(std::FILE* out) {
     winsize size{};
     return ::ioctl(::fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 100;
@@ -44,14 +49,17 @@ double Durations::expected(const std::string& scenario, const std::string& row) 
 std::string progress_line(const ProgressState& state, int width) {
     const int filled = state.total > 0 ? kBar * state.done / state.total : 0;
     const std::string end =
-        fmt::format("  {} left, ends {:%H:%M}", span_text(state.left_s),
-                    fmt::localtime(state.now + static_cast<std::time_t>(state.left_s)));
+        fmt::format("  {} left, ends {}", span_text(state.left_s), end_text(state));
     std::string line =
         fmt::format("[{:.<{}}] {:>3}/{}  {} ({})", std::string(static_cast<size_t>(filled), '#'),
                     kBar, state.done, state.total, state.what, state.which);
     const int room = std::max(0, width - static_cast<int>(end.size()));
     if (static_cast<int>(line.size()) > room) line.resize(static_cast<size_t>(room));
     return line + end;
+}
+
+std::string progress_note(const ProgressState& state) {
+    return fmt::format(" ({}/{}, ends {})", state.done, state.total, end_text(state));
 }
 
 Progress::Progress(std::FILE* out) : out_(out), terminal_(::isatty(::fileno(out)) != 0) {}
@@ -64,6 +72,10 @@ void Progress::show(const ProgressState& state) {
 
 void Progress::result(const std::string& text) {
     std::fprintf(out_, "%s%s\n", terminal_ ? "\r\033[K" : "", text.c_str());
+}
+
+void Progress::result(const std::string& text, const ProgressState& state) {
+    result(terminal_ ? text : text + progress_note(state));
 }
 
 void Progress::end() {

@@ -35,6 +35,9 @@ struct ProgressState {
 // "[#####.....]  12/60  sparse: godwit-precopy (3 of 5)  8:20 left, ends 15:42", at most `width`.
 std::string progress_line(const ProgressState& state, int width);
 
+// " (12/60, ends 15:42)": behind a result, where nobody sees the line of progress.
+std::string progress_note(const ProgressState& state);
+
 // On a terminal one line that is rewritten, with the result of each run above it; else a line for
 // each run.
 class Progress {
@@ -42,6 +45,8 @@ class Progress {
     explicit Progress(std::FILE* out);
     void show(const ProgressState& state);
     void result(const std::string& text);
+    // `state`: with this run done.
+    void result(const std::string& text, const ProgressState& state);
     void end();
 
   private:

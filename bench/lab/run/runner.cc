@@ -91,18 +91,17 @@ absl::StatusOr<MovedOnce> Runner::move_once(const PlannedRow& planned, int repea
     return measure_stay(*engine, measure);
 }
 
-void Runner::show(const PlannedScenario& planned, const Step& step) {
+ProgressState Runner::state(const PlannedScenario& planned, const Step& step, int done) const {
     const auto seconds = [&](double sum, const auto& one) {
         return sum + durations_.expected(one.first, one.second);
     };
-    progress_.show({.done = done_,
-                    .total = done_ + static_cast<int>(left_.size()),
-                    .what = planned.scenario.name + ": " + planned.rows[step.row].label,
-                    .which = step.repeat < 0
-                                 ? "warm-up"
-                                 : fmt::format("{} of {}", step.repeat + 1, planned.repeats),
-                    .left_s = std::accumulate(left_.begin(), left_.end(), 0.0, seconds),
-                    .now = std::time(nullptr)});
+    return {.done = done_ + done,
+            .total = done_ + static_cast<int>(left_.size()),
+            .what = planned.scenario.name + ": " + planned.rows[step.row].label,
+            .which = step.repeat < 0 ? "warm-up"
+                                     : fmt::format("{} of {}", step.repeat + 1, planned.repeats),
+            .left_s = std::accumulate(left_.begin() + done, left_.end(), 0.0, seconds),
+            .now = std::time(nullptr)};
 }
 
 void Runner::note(const PlannedScenario& planned, const Step& step,
@@ -124,12 +123,14 @@ void Runner::note(const PlannedScenario& planned, const Step& step,
                                  moved.ok() ? figures(moved->metrics)
                                  : absl::IsUnimplemented(moved.status())
                                      ? "skipped: " + std::string(moved.status().message())
-                                     : "failed: " + std::string(moved.status().message())));
+                                     : "failed: " + std::string(moved.status().message())),
+                     state(planned, step, 1));
 }
 
 bool Runner::run_step(const PlannedScenario& planned, const Step& step, Stage& stage) {
     const PlannedRow& row = planned.rows[step.row];
-    show(planned, step);
+    progress_.show(state(planned, step, 0));
+    const MonotonicTime reached = Clock::system().now();
     const int cancel_fd = lab_.series().cancel_fd;
     const auto idle = wait_until_idle(lab_.options().idle_percent, kIdlePatience, cancel_fd);
     if (absl::IsCancelled(idle.status())) return false;
@@ -144,8 +145,10 @@ bool Runner::run_step(const PlannedScenario& planned, const Step& step, Stage& s
     const MonotonicTime begun = Clock::system().now();
     const absl::StatusOr<MovedOnce> moved = move_once(row, step.repeat, stage);
     if (absl::IsCancelled(moved.status())) return false;
-    const double wall_s = to_ms(Clock::system().now() - begun) / 1e3;
-    durations_.note(planned.scenario.name, row.label, wall_s);
+    const MonotonicTime ended = Clock::system().now();
+    const double wall_s = to_ms(ended - begun) / 1e3;
+    // What comes will wait for the host to be idle, too.
+    durations_.note(planned.scenario.name, row.label, to_ms(ended - reached) / 1e3);
     if (absl::IsUnimplemented(moved.status())) stage.missing[step.row] = true;
     note(planned, step, moved, std::move(line), wall_s);
     return true;

@@ -35,7 +35,9 @@ class Runner {
     bool run_step(const PlannedScenario& planned, const Step& step, Stage& stage);
     void note(const PlannedScenario& planned, const Step& step,
               const absl::StatusOr<MovedOnce>& moved, nlohmann::json line, double wall_s);
-    void show(const PlannedScenario& planned, const Step& step);
+    // With `done` of the steps that are left.
+    [[nodiscard]] ProgressState state(const PlannedScenario& planned, const Step& step,
+                                      int done) const;
 
     Lab& lab_;
     const PlanOptions options_;

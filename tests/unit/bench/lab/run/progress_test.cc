@@ -19,6 +19,11 @@ TEST(Progress, SaysWhatRunsWhatIsLeftAndWhenItWillEnd) {
     EXPECT_THAT(line, HasSubstr("8:21 left, ends "));
 }
 
+TEST(Progress, ALogSaysBehindEachResultHowFarItIs) {
+    const std::string note = progress_note({.done = 12, .total = 60, .left_s = 90});
+    EXPECT_THAT(note, ::testing::MatchesRegex(" \\(12/60, ends [0-9][0-9]:[0-9][0-9]\\)"));
+}
+
 TEST(Progress, FitsIntoTheTerminalAndKeepsTheEnd) {
     const std::string line =
         progress_line({.total = 1, .what = std::string(300, 'x'), .left_s = 4000}, 80);
