@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -110,6 +111,48 @@ TEST_F(GodwitLab, AnInterruptedRunCanBeResumed) {
         if (line["kind"] != "run") continue;
         EXPECT_EQ(line["seed"], 1 + line["repeat"].get<int>());
     }
+}
+
+// RAM files of guests below a directory.
+int guests_below(const std::string& directory) {
+    int count = 0;
+    std::error_code error;
+    for (fs::recursive_directory_iterator entry(directory, error), end; entry != end && !error;
+         entry.increment(error))
+        count += entry->path().string().ends_with("-ram0") ? 1 : 0;
+    return count;
+}
+
+// Processes that were given it, or something below it, as an argument.
+std::vector<std::string> processes_of(const std::string& directory) {
+    std::vector<std::string> found;
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator("/proc", error)) {
+        std::ifstream in(entry.path() / "cmdline");
+        std::string words{std::istreambuf_iterator<char>(in), {}};
+        std::replace(words.begin(), words.end(), '\0', ' ');
+        if (words.find(directory) != std::string::npos) found.push_back(words);
+    }
+    return found;
+}
+
+TEST_F(GodwitLab, InterruptedWhileGodwitMovesAGuestOverALongCableItLeavesNothing) {
+    auto lab = start({"smoke-link", "--filter", "godwit", "--warm-up", "0", "--repeats", "50",
+                      "--out", results()});
+    ASSERT_TRUE(lab.ok()) << lab.status();
+    const MonotonicTime deadline = Clock::system().now() + kLimit;
+    // One here and one there.
+    while (guests_below(meanwhile()) < 2 && Clock::system().now() < deadline)
+        ASSERT_FALSE(lab->wait(Clock::system().now() + std::chrono::milliseconds(1), -1).ok())
+            << lab->err();
+    EXPECT_THAT(processes_of(meanwhile()), ::testing::Contains(HasSubstr("godwitd")));
+    lab->end(SIGINT, kLimit);
+    EXPECT_EQ(*lab->wait(Clock::system().now(), -1), 130) << lab->err();
+
+    EXPECT_THAT(processes_of(meanwhile()), ::testing::IsEmpty());
+    std::ifstream in("/proc/self/mounts");
+    EXPECT_THAT(std::string(std::istreambuf_iterator<char>(in), {}),
+                ::testing::Not(HasSubstr(meanwhile())));
 }
 
 TEST_F(GodwitLab, ResultsOfAnotherRevisionAreNotGoneOnWith) {
