@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "engine/source/first_round.h"
+#include "engine/source/held_rounds.h"
 #include "engine/source/round_forecast.h"
 #include "engine/source/tracking.h"
 
@@ -119,24 +120,29 @@ class LiveRounds {
           forecaster_(context.settings.limits) {}
 
     absl::StatusOr<LiveResult> run() {
+        absl::StatusOr<LiveResult> result = run_rounds();
+        context_.is_held = false;
+        return result;
+    }
+
+  private:
+    absl::StatusOr<LiveResult> run_rounds() {
         const Strategy strategy = context_.settings.limits.strategy;
         const bool live = strategy == Strategy::kPrecopy || strategy == Strategy::kHybrid;
-        while (!live && is_held()) GODWIT_RETURN_IF_ERROR(wait_held());
-        context_.is_held = false;
         GODWIT_RETURN_IF_ERROR(start_tracker(context_));
         armed_at_ = Clock::system().now();
+        if (!live) return without_rounds();
         // A disk read that was under way before the pages were armed may end after they are read.
-        if (follows_disk_ && live) GODWIT_RETURN_IF_ERROR(drain());
-        GODWIT_ASSIGN_OR_RETURN(PageSet set, allocated_set(context_.vm.ram_blocks()));
-        context_.report.set_touched_bytes(count_pages(set) * kPageBytes);
-        if (!live) return without_rounds(std::move(set));
+        if (follows_disk_) GODWIT_RETURN_IF_ERROR(drain());
+        GODWIT_ASSIGN_OR_RETURN(PageSet set, everything());
         bool drained = follows_disk_;
         for (uint32_t index = 0;; ++index) {
             GODWIT_ASSIGN_OR_RETURN(Decision decision, one_round(set, index, drained));
-            if (leaves_the_rounds(decision.step) && is_held()) {
+            if (held_.waits(decision.step, is_held_)) {
                 GODWIT_RETURN_IF_ERROR(wait_held());
-                ++held_rounds_;
-                decision.step = NextStep::kRound;
+                // What was written meanwhile belongs to the next round, and so does its time.
+                GODWIT_RETURN_IF_ERROR(collect());
+                decision.step = HeldRounds::step(decision.step);
             } else {
                 context_.is_held = false;
             }
@@ -167,9 +173,22 @@ class LiveRounds {
         }
     }
 
-  private:
-    // Everything is sent after the freeze.
-    absl::StatusOr<LiveResult> without_rounds(PageSet set) {
+    absl::StatusOr<PageSet> everything() {
+        GODWIT_ASSIGN_OR_RETURN(PageSet set, allocated_set(context_.vm.ram_blocks()));
+        context_.report.set_touched_bytes(count_pages(set) * kPageBytes);
+        return set;
+    }
+
+    // Everything is sent after the freeze. The tracker runs already: what is told to proceed does so
+    // at once.
+    absl::StatusOr<LiveResult> without_rounds() {
+        while (may_not_switch()) {
+            GODWIT_RETURN_IF_ERROR(wait_held());
+            // What this finds is in the rest, which is everything.
+            GODWIT_RETURN_IF_ERROR(collect());
+            clear_pages(dirty_);
+        }
+        GODWIT_ASSIGN_OR_RETURN(PageSet set, everything());
         Decision decision{.step = NextStep::kPostcopy, .reason = "post-copy was asked for"};
         if (context_.settings.limits.strategy == Strategy::kStopAndCopy) {
             decision.step = NextStep::kStopAndCopy;
@@ -184,13 +203,8 @@ class LiveRounds {
         return LiveResult{std::move(set), std::move(dirty_), {}, 0, decision};
     }
 
-    static bool leaves_the_rounds(NextStep step) {
-        return step == NextStep::kSwitch || step == NextStep::kStopAndCopy ||
-               step == NextStep::kPostcopy;
-    }
-
     // Ready, it waits for those that belong to it. Who asks for post-copy now has the last word.
-    [[nodiscard]] bool is_held() const {
+    [[nodiscard]] bool may_not_switch() const {
         return context_.settings.hold_limit > Duration::zero() && !context_.switch_requested &&
                !context_.signals.seen().let_go_on;
     }
@@ -203,7 +217,7 @@ class LiveRounds {
             context_.log.message("ready", held_text(context_.settings.id));
         }
         const MonotonicTime limit = *ready_at_ + context_.settings.hold_limit;
-        if (now >= limit)
+        if (now >= limit && context_.signals.end_hold())
             return absl::DeadlineExceededError(
                 fmt::format("ready to switch over, it was held for {:.0f} s and nobody let it "
                             "proceed: begin it anew",
@@ -259,6 +273,16 @@ class LiveRounds {
         return std::min(shortest_drain_, context_.settings.limits.downtime_limit / 4);
     }
 
+    // Adds to what is dirty, and begins to count anew.
+    absl::Status collect() {
+        GODWIT_RETURN_IF_ERROR(context_.tracker->collect(dirty_, follows_disk_ ? disk_ : dirty_));
+        add_pages(dirty_, take_damaged(context_));
+        armed_at_ = Clock::system().now();
+        rest_ = dirty_;
+        add_pages(rest_, disk_);
+        return absl::OkStatus();
+    }
+
     absl::StatusOr<Decision> one_round(const PageSet& set, uint32_t index, bool drained) {
         const MonotonicTime begin = Clock::system().now();
         v1::Round& round = *context_.report.add_rounds();
@@ -275,27 +299,26 @@ class LiveRounds {
         context_.at_step(step::kRoundSent);
         const bool cut = context_.sender->was_cut();
         if (!cut) rates_.add(round, context_.limiter.rate());
-        // What a hold takes is no sign of rounds that lead nowhere.
-        if (held_rounds_ == 0) total_page_bytes_ += round.dirty_pages() * kPageBytes;
+        // What was cut short has left pages out, and goes on to the switchover.
+        is_held_ = !cut && may_not_switch();
+        const bool was_idle = held_.is_idle();
+        held_.note(round.dirty_pages() * kPageBytes, is_held_);
 
         clear_pages(dirty_);
-        GODWIT_RETURN_IF_ERROR(context_.tracker->collect(dirty_, follows_disk_ ? disk_ : dirty_));
-        add_pages(dirty_, take_damaged(context_));
-        const Duration written_for =
-            Clock::system().now() - std::exchange(armed_at_, Clock::system().now());
-        rest_ = dirty_;
-        add_pages(rest_, disk_);
+        const MonotonicTime armed_at = armed_at_;
+        GODWIT_RETURN_IF_ERROR(collect());
+        const Duration written_for = armed_at_ - armed_at;
         if (cut) add_pages(rest_, context_.sender->left_out());
         if (!unsent.empty()) add_pages(rest_, unsent);
 
-        const RoundObservation seen{.rounds_done = index + 1 - held_rounds_,
+        const RoundObservation seen{.rounds_done = held_.rounds_done(),
                                     .duration = written_for,
                                     .round_pages = round.dirty_pages(),
                                     .dirty_pages = count_pages(dirty_),
                                     .unsettled_pages = count_pages(rest_),
                                     .page_rate = rates_.page_rate(),
                                     .check_rate = rates_.check_rate(),
-                                    .total_page_bytes = total_page_bytes_,
+                                    .total_page_bytes = held_.page_bytes(),
                                     .touched = context_.report.touched_bytes(),
                                     .fixed_cost = context_.fixed_cost + drain_cost()};
         Decision decision = decide(seen, context_.settings.limits);
@@ -308,8 +331,11 @@ class LiveRounds {
                                         "{:.1f} s",
                                         to_ms(context_.settings.finish_by) / 1e3);
         }
-        forecast(round, seen, decision);
+        if (!held_.is_idle()) forecast(round, seen, decision);
         note(round, decision);
+        // An hour of a hold has thousands, each like the last.
+        if (was_idle && held_.is_idle())
+            context_.report.mutable_rounds()->DeleteSubrange(context_.report.rounds_size() - 2, 1);
         return decision;
     }
 
@@ -344,7 +370,7 @@ class LiveRounds {
         context_.progress.set_dirty_pages_per_s(decision.dirty_pages_per_s);
         context_.progress.set_r(decision.r);
         context_.progress.set_expected_downtime_ms(round.expected_downtime_ms());
-        context_.log.round(round);
+        if (!held_.is_idle()) context_.log.round(round);
     }
 
     SourceContext& context_;
@@ -356,9 +382,9 @@ class LiveRounds {
     Duration shortest_drain_ = kDrainLimit;  // of this migration
     Rates rates_;
     RoundForecaster forecaster_;
-    Bytes total_page_bytes_ = 0;
+    HeldRounds held_;
+    bool is_held_ = false;                   // as the last round found it
     std::optional<MonotonicTime> ready_at_;  // of a migration that is held
-    uint32_t held_rounds_ = 0;               // that were made only because it was
     uint32_t throttle_percent_ = 0;
 };
 

@@ -28,8 +28,10 @@ absl::Status SourceMigration::proceed() {
     if (settings_.hold_limit == Duration::zero())
         return absl::FailedPreconditionError(
             "nothing holds it: it was not begun with --hold, and switches over by itself");
+    if (!signals_.let_go_on())
+        return absl::FailedPreconditionError(
+            "it ends, and the guest stays at the source: begin it anew");
     if (live_over_) return absl::FailedPreconditionError("it has switched over already");
-    signals_.update([](SourceSignals::Seen& seen) { seen.let_go_on = true; });
     return absl::OkStatus();
 }
 

@@ -56,6 +56,18 @@ void SourceSignals::forget_connection() {
     update([](Seen& seen) { seen.connection = absl::OkStatus(); });
 }
 
+bool SourceSignals::let_go_on() {
+    bool in_time = false;
+    update([&](Seen& seen) { in_time = seen.let_go_on = seen.let_go_on || !seen.hold_ended; });
+    return in_time;
+}
+
+bool SourceSignals::end_hold() {
+    bool ended = false;
+    update([&](Seen& seen) { ended = seen.hold_ended = seen.hold_ended || !seen.let_go_on; });
+    return ended;
+}
+
 SourceSignals::Seen SourceSignals::seen() const {
     const std::lock_guard lock(mutex_);
     return seen_;

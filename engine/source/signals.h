@@ -39,6 +39,7 @@ class SourceSignals {
         bool moved_by_others = false;
         bool cancelled = false;
         bool let_go_on = false;   // a migration that is held may switch over
+        bool hold_ended = false;  // it never will: nobody has said so in time
         absl::Status connection;  // an error once a stream to the destination was lost
 
         [[nodiscard]] bool has_status(const char* status) const {
@@ -58,6 +59,11 @@ class SourceSignals {
     void forget_guest();
     // Forgets that the connection was lost: there is a new one.
     void forget_connection();
+
+    // A migration that is held may switch over. False: end_hold() came first.
+    bool let_go_on();
+    // It ends without. False: let_go_on() came first.
+    bool end_hold();
 
     [[nodiscard]] Seen seen() const;
     // Why the migration can't go on, whatever the guest does: cancelled, refused, connection lost,

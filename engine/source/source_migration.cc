@@ -251,6 +251,12 @@ absl::Status SourceMigration::give_back(SourceContext& context, const std::stop_
 void SourceMigration::undo(SourceContext& context, const absl::Status& cause, Handover* handover,
                            const std::stop_token& stop) {
     v1::MigrationReport& report = context.report;
+    {
+        // Nobody is told from now on that it switches over.
+        const std::lock_guard lock(drain_mutex_);
+        live_over_ = true;
+        signals_.end_hold();
+    }
     context.word.decide(Verdict::kAbort);
     absl::Status rolled_back;
     const bool frozen = handover != nullptr && handover->began();

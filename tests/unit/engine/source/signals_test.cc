@@ -32,6 +32,19 @@ TEST(SourceSignals, AnAnswerThatCameBeforeBadNewsIsAnAnswer) {
     EXPECT_TRUE(wait_for_resumed(signals, Mind::kAll, Clock::system().now()).ok());
 }
 
+TEST(SourceSignals, AHoldIsLetGoOnOrEndsAndTheFirstOfThemCounts) {
+    SourceSignals told(1);
+    EXPECT_TRUE(told.let_go_on());
+    EXPECT_FALSE(told.end_hold()) << "somebody has heard that it switches over";
+    EXPECT_TRUE(told.let_go_on()) << "twice is as good as once";
+    EXPECT_TRUE(told.seen().let_go_on);
+    SourceSignals late(1);
+    EXPECT_TRUE(late.end_hold());
+    EXPECT_FALSE(late.let_go_on());
+    EXPECT_TRUE(late.end_hold());
+    EXPECT_FALSE(late.seen().let_go_on);
+}
+
 TEST(SourceSignals, ADeadlineSaysWhatTookTooLong) {
     SourceSignals signals(1);
     const absl::Status status = wait_for_resumed(signals, Mind::kAll, soon());
