@@ -34,7 +34,10 @@ SourceRecovery plan_source_recovery(const FoundAtSource& found) {
     const bool lost = froze(found) && !found.vm && !found.left_alone && !is_resolved(found);
     if (drained || committed || lost) return SourceRecovery::kAsk;
     if (found.left_alone) return SourceRecovery::kNeedsOperator;
-    return found.vm ? SourceRecovery::kGiveBack : SourceRecovery::kHasDied;
+    if (!found.vm) return SourceRecovery::kHasDied;
+    // FREEZING is on the disk before a guard or the freeze begins. Until then whoever pauses the
+    // guest, or lets it run, has the last word.
+    return froze(found) ? SourceRecovery::kGiveBack : SourceRecovery::kWasNotFrozen;
 }
 
 }  // namespace godwit

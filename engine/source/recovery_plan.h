@@ -25,7 +25,8 @@ enum class SourceRecovery {
     kAsk,            // only the destination knows
     kNeedsOperator,  // it belongs here, and its QEMU could not be adopted
     kHasDied,        // it belonged here, and its QEMU has ended
-    kGiveBack,       // it belongs here
+    kWasNotFrozen,   // it is here, as its owner has it: nothing of a freeze had begun
+    kGiveBack,       // it belongs here, and may be frozen
 };
 
 // Whether COMMIT may have been sent, and nothing is known of its answer.

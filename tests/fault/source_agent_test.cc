@@ -70,6 +70,18 @@ TEST_F(SourceAgent, KilledInTheMiddleOfARoundLeavesARunningGuest) {
     expect_at_a_and_moves();
 }
 
+TEST_F(SourceAgent, KilledInTheMiddleOfARoundLeavesAPausedGuestToWhoPausedIt) {
+    BackgroundCommand command = begin_slow_round();
+    ask_qemu(a, "stop");
+    a.end(SIGKILL);
+    ASSERT_TRUE(command.wait(std::chrono::seconds(30)));
+    bring_back(a);
+    expect_report(kFailed, "source");
+    EXPECT_EQ(a.vm(kVm)["state"], "paused");
+    ask_qemu(a, "cont");
+    expect_at_a_and_moves();
+}
+
 TEST_F(SourceAgent, KilledBetweenTheWordAndTheByteLeavesAGuestThatWaitsForTheDestination) {
     a.restart(hold_at(step::kWordDecided));
     kill_when_held(kWouldRun);

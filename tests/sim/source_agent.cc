@@ -392,6 +392,9 @@ void SourceAgent::recover_one() {
             return conclude(v1::GUEST_AT_NONE, "its QEMU has ended");
         case SourceRecovery::kAsk:
             return settle_and_end(give_it_back);
+        case SourceRecovery::kWasNotFrozen:
+            if (word_) word_->decide(Verdict::kAbort);
+            return conclude(v1::GUEST_AT_SOURCE, "the agent ended before the freeze");
         case SourceRecovery::kGiveBack:
             if (word_) word_->decide(Verdict::kAbort);
             return give_it_back("the agent ended during the migration");

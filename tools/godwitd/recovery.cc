@@ -211,6 +211,13 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
         case SourceRecovery::kHasDied:
             died(report, "the agent ended during the migration, and the VM's QEMU has ended too");
             return conclude(*entry, record, report);
+        case SourceRecovery::kWasNotFrozen:
+            if (word.ok()) word->decide(Verdict::kAbort);
+            if (absl::IsNotFound(vm->run_state().status()))
+                died(report, "the agent ended during the migration, and the VM's QEMU has ended");
+            else
+                at_source(report, "the agent ended during the migration");
+            return conclude(*entry, record, report);
         case SourceRecovery::kGiveBack:
             break;
     }
