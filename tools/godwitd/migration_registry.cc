@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <filesystem>
 
 #include "engine/base/hash.h"
@@ -13,9 +12,6 @@
 
 namespace godwit {
 namespace {
-
-constexpr size_t kFixedCostSamples = 5;
-constexpr Duration kFirstFixedCost = std::chrono::milliseconds(15);
 
 std::string make_id(const std::string& vm) {
     const auto now = std::chrono::system_clock::now().time_since_epoch().count();
@@ -34,10 +30,7 @@ v1::MigrationEvent last_event(const v1::MigrationReport& report) {
 }  // namespace
 
 MigrationRegistry::MigrationRegistry(VmRegistry& vms, CalibrationFile& calibration, Options options)
-    : vms_(vms),
-      calibration_(calibration),
-      options_(std::move(options)),
-      fixed_costs_{kFirstFixedCost} {}
+    : vms_(vms), calibration_(calibration), options_(std::move(options)) {}
 
 MigrationRegistry::~MigrationRegistry() {
     std::vector<std::shared_ptr<Entry>> entries;
@@ -68,14 +61,6 @@ absl::StatusOr<MigrationSettings> MigrationRegistry::settings_of(
     settings.track_unsettled = options_.track_unsettled;
     settings.freeze_limit = options_.freeze_limit;
     return settings;
-}
-
-// The lower median: one pause of a busy moment says nothing about the next. And never so much that
-// no migration would be tried again from which to learn better.
-Duration MigrationRegistry::fixed_cost(Duration downtime_limit) {
-    std::deque<Duration> sorted = fixed_costs_;
-    std::sort(sorted.begin(), sorted.end());
-    return std::min(sorted[(sorted.size() - 1) / 2], std::max(kFirstFixedCost, downtime_limit / 2));
 }
 
 // Takes the id. False: there is a migration of that id and VM; `asked` is what its caller calls it.
@@ -116,7 +101,7 @@ absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& r
     started_.notify_all();
     if (!held.ok()) return held.status();
     std::shared_ptr<Vm> vm = *std::move(held);
-    const Duration fixed = fixed_cost(settings.limits.downtime_limit);
+    const Duration fixed = fixed_costs_.expect(settings.limits.downtime_limit);
     std::optional<v1::Prediction> prediction = calibration_.take_expected(name, settings);
     auto entry = std::make_shared<Entry>();
     entry->id = settings.id;
@@ -164,16 +149,7 @@ void MigrationRegistry::end(Entry& entry, const v1::MigrationReport& report) {
         const std::lock_guard lock(mutex_);
         entry.report = report;
         entry.ended = true;
-        if (report.outcome() == v1::OUTCOME_DONE) {
-            const v1::Downtime& parts = report.downtime();
-            // Without stop_to_quiet: how long the disk takes, each migration sees for itself.
-            const double fixed_ms =
-                parts.collect_ms() + parts.device_state_ms() + parts.commit_ms();
-            if (fixed_ms > 0) {
-                fixed_costs_.push_back(Duration(static_cast<int64_t>(fixed_ms * 1e6)));
-                if (fixed_costs_.size() > kFixedCostSamples) fixed_costs_.pop_front();
-            }
-        }
+        fixed_costs_.note(report);
         forget_oldest(entry);
     }
     ended_.notify_all();

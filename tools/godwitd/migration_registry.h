@@ -2,7 +2,6 @@
 #pragma once
 
 #include <condition_variable>
-#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -14,6 +13,7 @@
 #include "engine/source/source_migration.h"
 #include "godwit/v1/agent.pb.h"
 #include "tools/godwitd/calibration_file.h"
+#include "tools/godwitd/fixed_costs.h"
 #include "tools/godwitd/vm_registry.h"
 
 namespace godwit {
@@ -123,7 +123,6 @@ class MigrationRegistry {
     // One that may still be in its live rounds. Errors: NotFound, FailedPrecondition.
     absl::StatusOr<std::shared_ptr<Entry>> find_live(const std::string& name);
     v1::MigrationReport report_of(const Entry& entry);
-    Duration fixed_cost(Duration downtime_limit);
 
     VmRegistry& vms_;
     CalibrationFile& calibration_;
@@ -135,8 +134,8 @@ class MigrationRegistry {
     std::condition_variable started_;              // one of these is over
     // Forgotten, and not joined yet: no thread can join itself. Guarded by mutex_.
     std::vector<std::shared_ptr<Entry>> retired_;
-    std::string own_address_;           // guarded by mutex_
-    std::deque<Duration> fixed_costs_;  // of the last migrations; guarded by mutex_
+    std::string own_address_;  // guarded by mutex_
+    FixedCosts fixed_costs_;   // guarded by mutex_
 };
 
 }  // namespace godwit

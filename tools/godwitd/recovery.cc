@@ -119,6 +119,7 @@ void MigrationRegistry::recover_one(const v1::JournalRecord& record) {
     {
         const std::lock_guard lock(mutex_);
         entries_.push_back(entry);
+        if (entry->ended) fixed_costs_.note(entry->report);
     }
     if (!entry->ended) finish_for_predecessor(entry, record);
 }
