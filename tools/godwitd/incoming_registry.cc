@@ -84,7 +84,7 @@ PrepareRefusal IncomingRegistry::check(const v1::PrepareRequest& request) {
             return refuse("MIGRATION_EXISTS",
                           absl::AlreadyExistsError(
                               fmt::format("Migration {} was here before", request.migration_id())));
-        if (incoming_.size() >= kMaxWaiting)
+        if (is_full())
             return refuse("BUSY", absl::ResourceExhaustedError("Too many incoming migrations"));
     }
     if (const absl::Status status = hypervisor_.check(request.spec()); !status.ok())
@@ -106,6 +106,19 @@ PrepareRefusal IncomingRegistry::check(const v1::PrepareRequest& request) {
     if (const absl::Status status = check_room(request, options_.overcommit); !status.ok())
         return refuse("NO_ROOM", status);
     return {};
+}
+
+// A source begins its next migration when it has heard RESUMED: what is over there must not count
+// here until somebody sweeps.
+bool IncomingRegistry::is_full() const {
+    size_t waiting = 0;
+    size_t all = 0;
+    for (const auto& [id, incoming] : incoming_) {
+        if (incoming->ended()) continue;
+        ++all;
+        waiting += incoming->state().state() == v1::INCOMING_STATE_WAITING ? 1 : 0;
+    }
+    return waiting >= kMaxWaiting || all >= kMaxIncoming;
 }
 
 PrepareRefusal IncomingRegistry::prepare(const v1::PrepareRequest& request,
