@@ -50,11 +50,11 @@ SourceMigration::SourceMigration(MigrationSettings settings, SourceDependencies 
 absl::Status SourceMigration::cancel() {
     // Held until the cancel is seen too: who finds ABORT in the word learns here whose it is.
     const std::lock_guard lock(word_mutex_);
-    if (is_over_) return absl::FailedPreconditionError(kTooLate);
+    if (is_over_) return absl::FailedPreconditionError(is_undone_ ? kGivenBackAlready : kTooLate);
     if (!word_) {
         cancelled_early_ = true;
     } else if (!word_->decide(Verdict::kAbort)) {
-        return absl::FailedPreconditionError(kTooLate);
+        return absl::FailedPreconditionError(is_undone_ ? kGivenBackAlready : kTooLate);
     }
     signals_.update([](SourceSignals::Seen& seen) { seen.cancelled = true; });
     return absl::OkStatus();
@@ -256,6 +256,10 @@ void SourceMigration::undo(SourceContext& context, const absl::Status& cause, Ha
         const std::lock_guard lock(drain_mutex_);
         live_over_ = true;
         signals_.end_hold();
+    }
+    {
+        const std::lock_guard lock(word_mutex_);
+        is_undone_ = true;
     }
     context.word.decide(Verdict::kAbort);
     absl::Status rolled_back;

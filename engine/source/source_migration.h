@@ -56,6 +56,9 @@ inline constexpr const char* kNothingInDoubt =
 
 // What a cancel hears after COMMIT.
 inline constexpr const char* kTooLate = "COMMIT was sent: the guest belongs to the destination";
+// And what after REFUSED, or when all is over.
+inline constexpr const char* kGivenBackAlready =
+    "it is ending already: the guest is being given back to the source, or has been";
 
 // run() is called once, on the migration's own thread; cancel() and log() from any.
 class SourceMigration {
@@ -66,8 +69,8 @@ class SourceMigration {
     // cancelled if it can be, and a doubt is left to the agent's successor.
     v1::MigrationReport run(const std::stop_token& stop);
 
-    // Ok: the migration will end with the guest at the source. Errors: FailedPrecondition when it
-    // is too late (COMMIT was sent) or it has ended.
+    // Ok: the migration will end with the guest at the source. Errors: FailedPrecondition, with
+    // kTooLate (COMMIT was sent) or kGivenBackAlready.
     absl::Status cancel();
 
     // Ok: the live rounds end now, and the guest resumes before its last pages are there. Errors:
@@ -131,6 +134,7 @@ class SourceMigration {
     std::optional<DecisionWord> word_;
     bool cancelled_early_ = false;  // guarded by word_mutex_
     bool is_over_ = false;          // the same
+    bool is_undone_ = false;        // the same: the guest is the source's, whatever the word says
     std::atomic<bool> in_doubt_{false};
     std::atomic<bool> resumed_there_{false};
     std::atomic<bool> switch_requested_{false};

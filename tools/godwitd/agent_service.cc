@@ -286,12 +286,15 @@ grpc::Status AgentService::Cancel(grpc::ServerContext*, const v1::CancelRequest*
                                   v1::CancelResponse*) {
     const absl::Status status = migrations_.cancel(request->migration());
     if (!absl::IsFailedPrecondition(status)) return api_error(status);
-    // Too late: where the guest is, the migration's report knows. Past COMMIT, and before the
-    // answer to it, the guest belongs to the destination.
+    // Too late: where the guest is, the migration's report knows once it is there. Past COMMIT, and
+    // before the answer to it, the guest belongs to the destination; it may be on its way back too.
     v1::ErrorDetail detail = untouched("TOO_LATE");
     const absl::StatusOr<v1::MigrationReport> report = migrations_.report(request->migration());
     const bool under_way = report.ok() && report->outcome() == v1::OUTCOME_RUNNING;
-    if (report.ok()) detail.set_guest_at(under_way ? v1::GUEST_AT_DESTINATION : report->guest_at());
+    if (under_way && status.message() == kTooLate)
+        detail.set_guest_at(v1::GUEST_AT_DESTINATION);
+    else if (report.ok())
+        detail.set_guest_at(report->guest_at());
     detail.set_retry_safe(report.ok() && !under_way && report->retry_safe());
     return to_grpc(status, detail);
 }
