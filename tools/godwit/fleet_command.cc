@@ -63,8 +63,12 @@ absl::StatusOr<FleetOrder> order_by_model(AgentClient& agent, const FleetOptions
             std::cerr << fmt::format("{} counts as full and idle: {}", sample.vm,
                                      std::string(sample.rate.status().message()))
                       << std::endl;
-    GODWIT_ASSIGN_OR_RETURN(const v1::ListMigrationsResponse past, agent.list_migrations());
-    return auto_order(samples, options.request, guess_link(options.request, past),
+    // What can't be had of the past is assumed.
+    const auto past = agent.list_migrations();
+    const auto calibration = agent.calibration(options.request.destination());
+    return auto_order(samples, options.request,
+                      guess_link(options.request, past.ok() ? *past : v1::ListMigrationsResponse()),
+                      usual_costs(calibration.ok() ? *calibration : v1::Calibration()),
                       options.parallel);
 }
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <set>
 
+#include "engine/model/calibration.h"
 #include "engine/model/schedule.h"
 
 namespace godwit {
@@ -16,8 +17,9 @@ namespace {
 constexpr double kAssumedLink = 10e9 / 8;
 // A round that says something about the link.
 constexpr Bytes kTellingBytes = Bytes{16} << 20;
+constexpr size_t kTellingMigrations = 10;
 // Of a destination's QEMU that starts, a round's confirmation, a pause without pages: as godwit-sim
-// has them.
+// has them; where nothing is known.
 constexpr MigrationCosts kUsualCosts{.setup_s = 0.1, .per_round_s = 0.002, .pause_s = 0.008};
 
 double fastest_round(const v1::MigrationReport& report) {
@@ -58,12 +60,13 @@ ConvergenceLimits limits_of(const v1::MigrateRequest& request) {
     return limits;
 }
 
-SimulatedVm simulated(const FleetSample& sample, const v1::MigrateRequest& request) {
+SimulatedVm simulated(const FleetSample& sample, const v1::MigrateRequest& request,
+                      const MigrationCosts& costs) {
     const Bytes touched = sample.rate.ok() ? sample.rate->touched_bytes() : sample.memory_bytes;
     // One that touches nothing takes its fixed costs all the same.
     const uint64_t touched_pages = std::max<uint64_t>(touched / kPageBytes, 1);
     SimulatedVm vm{.touched_pages = static_cast<double>(touched_pages),
-                   .costs = kUsualCosts,
+                   .costs = costs,
                    .limits = limits_of(request)};
     DirtyCurve curve;
     if (sample.rate.ok()) {
@@ -135,16 +138,36 @@ LinkGuess guess_link(const v1::MigrateRequest& request, const v1::ListMigrations
     if (request.bandwidth_bytes_per_s() > 0)
         return {.bytes_per_s = static_cast<double>(request.bandwidth_bytes_per_s()),
                 .source = "the limit"};
-    const v1::MigrationReport* newest = nullptr;
+    std::vector<const v1::MigrationReport*> there;
     for (const v1::MigrationReport& report : past.migrations())
         if (report.destination() == request.destination() && report.bandwidth_bytes_per_s() == 0 &&
-            report.outcome() == v1::OUTCOME_DONE && fastest_round(report) >= kLeastRate &&
-            (newest == nullptr || report.started_unix_ms() > newest->started_unix_ms()))
-            newest = &report;
-    if (newest != nullptr)
-        return {.bytes_per_s = std::min(fastest_round(*newest), kMostRate),
-                .source = "as migration " + newest->migration_id() + " had it"};
+            report.outcome() == v1::OUTCOME_DONE && fastest_round(report) >= kLeastRate)
+            there.push_back(&report);
+    std::sort(there.begin(), there.end(), [](const auto* a, const auto* b) {
+        return a->started_unix_ms() > b->started_unix_ms();
+    });
+    there.resize(std::min(there.size(), kTellingMigrations));
+    const auto fastest = std::max_element(
+        there.begin(), there.end(),
+        [](const auto* a, const auto* b) { return fastest_round(*a) < fastest_round(*b); });
+    if (fastest != there.end())
+        return {.bytes_per_s = std::min(fastest_round(**fastest), kMostRate),
+                .source = "as migration " + (*fastest)->migration_id() + " had it"};
     return {.bytes_per_s = kAssumedLink, .source = "assumed"};
+}
+
+MigrationCosts usual_costs(const v1::Calibration& past) {
+    std::vector<PastMigration> known;
+    for (const v1::HostPair& pair : past.pairs())
+        for (const v1::CalibrationEntry& entry : pair.migrations()) {
+            if (entry.verified()) continue;  // comparing takes its time
+            PastMigration migration{.setup_s = entry.costs().setup_ms() / 1e3,
+                                    .pause_s = entry.costs().pause_ms() / 1e3};
+            if (entry.costs().has_per_round_ms())
+                migration.per_round_s = entry.costs().per_round_ms() / 1e3;
+            known.push_back(migration);
+        }
+    return learn_from(known, kUsualCosts).costs;
 }
 
 FleetOrder plain_order(const std::vector<std::string>& vms, bool serial, uint32_t parallel) {
@@ -167,10 +190,10 @@ absl::StatusOr<FleetOrder> gang_order(const std::vector<std::string>& vms) {
 
 absl::StatusOr<FleetOrder> auto_order(std::span<const FleetSample> samples,
                                       const v1::MigrateRequest& request, const LinkGuess& link,
-                                      uint32_t parallel) {
+                                      const MigrationCosts& costs, uint32_t parallel) {
     std::vector<SimulatedVm> vms;
     vms.reserve(samples.size());
-    for (const FleetSample& sample : samples) vms.push_back(simulated(sample, request));
+    for (const FleetSample& sample : samples) vms.push_back(simulated(sample, request, costs));
     GODWIT_ASSIGN_OR_RETURN(
         const Schedule schedule,
         auto_schedule(vms, link.bytes_per_s, parallel > 0 ? parallel : kMostAtATime));

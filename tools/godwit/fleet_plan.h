@@ -9,7 +9,9 @@
 
 #include "engine/base/status.h"
 #include "engine/base/units.h"
+#include "engine/model/working_set.h"
 #include "godwit/v1/agent.pb.h"
+#include "godwit/v1/plan.pb.h"
 
 namespace godwit {
 
@@ -33,8 +35,12 @@ struct LinkGuess {
     double bytes_per_s = 0;
     std::string source;  // how it is known
 };
-// The bandwidth limit, or what the last migration to that destination sent, or 10 Gbit/s.
+// The bandwidth limit, or the most that one of the last ten migrations to that destination sent
+// (one of several at a time has a share of the link), or 10 Gbit/s.
 LinkGuess guess_link(const v1::MigrateRequest& request, const v1::ListMigrationsResponse& past);
+
+// What a migration costs beside its pages, as the last ones to a destination had it.
+MigrationCosts usual_costs(const v1::Calibration& past);
 
 // A VM before its migration.
 struct FleetSample {
@@ -57,6 +63,6 @@ absl::StatusOr<FleetOrder> gang_order(const std::vector<std::string>& vms);
 // Errors: the model's.
 absl::StatusOr<FleetOrder> auto_order(std::span<const FleetSample> samples,
                                       const v1::MigrateRequest& request, const LinkGuess& link,
-                                      uint32_t parallel);
+                                      const MigrationCosts& costs, uint32_t parallel);
 
 }  // namespace godwit

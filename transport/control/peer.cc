@@ -51,8 +51,9 @@ std::string address_of_caller(const std::string& claimed, const std::string& cal
     return address->to_string();
 }
 
-std::shared_ptr<grpc::Channel> open_agent_channel(const HostPort& address) {
+std::shared_ptr<grpc::Channel> open_agent_channel(const HostPort& address, Bytes most_of_reply) {
     grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(static_cast<int>(most_of_reply));
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 20000);
     arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);

@@ -8,6 +8,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/status.h"
+#include "engine/base/units.h"
 
 namespace godwit {
 
@@ -26,8 +27,11 @@ absl::StatusOr<HostPort> parse_host_port(const std::string& text);
 // ("ipv4:10.0.0.2:40000"). What can't be read stays as it is.
 std::string address_of_caller(const std::string& claimed, const std::string& caller);
 
+// gRPC's own limit of a reply.
+inline constexpr Bytes kUsualReply = Bytes{4} << 20;
 // A channel with keepalive; it connects on first use and reconnects by itself.
-std::shared_ptr<grpc::Channel> open_agent_channel(const HostPort& address);
+std::shared_ptr<grpc::Channel> open_agent_channel(const HostPort& address,
+                                                  Bytes most_of_reply = kUsualReply);
 
 // Waits until the agent answers. Errors: Unavailable, naming the address.
 absl::Status await_agent(grpc::Channel& channel, const HostPort& address, Duration limit);

@@ -83,7 +83,7 @@ v1::MigrationReport past(const std::string& destination, uint64_t when, double r
     return report;
 }
 
-TEST(GuessLink, TakesTheLimitThenTheLastMigrationThereThenAnAssumption) {
+TEST(GuessLink, TakesTheLimitThenTheFastestOfTheLastMigrationsThereThenAnAssumption) {
     v1::ListMigrationsResponse list;
     v1::MigrateRequest request = request_to("b:1");
     EXPECT_EQ(guess_link(request, list).source, "assumed");
@@ -97,6 +97,37 @@ TEST(GuessLink, TakesTheLimitThenTheLastMigrationThereThenAnAssumption) {
     request.set_bandwidth_bytes_per_s(1 << 20);
     EXPECT_EQ(guess_link(request, list).bytes_per_s, 1 << 20);
 }
+
+TEST(GuessLink, TakesNoShareOfTheLinkForTheLinkAndNothingThatIsLongAgo) {
+    v1::ListMigrationsResponse list;
+    *list.add_migrations() = past("b:1", 1, 9e8);
+    for (uint64_t when = 2; when <= 11; ++when)
+        *list.add_migrations() = past("b:1", when, when == 4 ? 4e8 : 1e8);
+    const LinkGuess guess = guess_link(request_to("b:1"), list);
+    EXPECT_EQ(guess.bytes_per_s, 4e8);
+    EXPECT_THAT(guess.source, HasSubstr("m-4"));
+}
+
+TEST(UsualCosts, AreThoseOfTheLastMigrationsOrAssumed) {
+    v1::Calibration past;
+    const MigrationCosts assumed = usual_costs(past);
+    EXPECT_GT(assumed.setup_s, 0);
+    v1::HostPair& pair = *past.add_pairs();
+    for (const double ms : {400, 500, 600}) {
+        v1::FixedCosts& costs = *pair.add_migrations()->mutable_costs();
+        costs.set_setup_ms(ms);
+        costs.set_pause_ms(ms / 100);
+    }
+    v1::CalibrationEntry& verified = *pair.add_migrations();
+    verified.set_verified(true);
+    verified.mutable_costs()->set_setup_ms(9000);
+    const MigrationCosts costs = usual_costs(past);
+    EXPECT_DOUBLE_EQ(costs.setup_s, 0.5);
+    EXPECT_DOUBLE_EQ(costs.pause_s, 0.005);
+    EXPECT_EQ(costs.per_round_s, assumed.per_round_s) << "none of them tells";
+}
+
+constexpr MigrationCosts kSomeCosts{.setup_s = 0.1, .per_round_s = 0.002, .pause_s = 0.008};
 
 // Touches `gib`, and writes `pages_per_s` distinct pages up to all of it.
 FleetSample sample(const std::string& vm, double gib, double pages_per_s) {
@@ -130,8 +161,8 @@ TEST(AutoOrder, HasIdleVmsAtOnceAndBusyOnesOneByOne) {
         idle.push_back(sample(name, 1, 0));
         busy.push_back(sample(name, 1, 20'000));
     }
-    const auto of_idle = auto_order(idle, request_to("b:1"), gigabit, 0);
-    const auto of_busy = auto_order(busy, request_to("b:1"), gigabit, 0);
+    const auto of_idle = auto_order(idle, request_to("b:1"), gigabit, kSomeCosts, 0);
+    const auto of_busy = auto_order(busy, request_to("b:1"), gigabit, kSomeCosts, 0);
     ASSERT_TRUE(of_idle.ok() && of_busy.ok());
     EXPECT_GT(of_idle->at_a_time, 1U) << "starts overlap";
     EXPECT_EQ(of_busy->at_a_time, 1U);
@@ -144,7 +175,7 @@ TEST(AutoOrder, HasIdleVmsAtOnceAndBusyOnesOneByOne) {
 TEST(AutoOrder, NeverHasMoreAtATimeThanAsked) {
     std::vector<FleetSample> idle;
     for (int i = 0; i < 6; ++i) idle.push_back(sample("vm" + std::to_string(i), 1, 0));
-    const auto order = auto_order(idle, request_to("b:1"), {.bytes_per_s = 1.25e8}, 2);
+    const auto order = auto_order(idle, request_to("b:1"), {.bytes_per_s = 1.25e8}, kSomeCosts, 2);
     ASSERT_TRUE(order.ok());
     EXPECT_LE(order->at_a_time, 2U);
     EXPECT_EQ(order->vms.size(), 6U);
@@ -154,7 +185,8 @@ TEST(AutoOrder, TakesAVmThatCouldNotBeMeasuredAsFullAndIdle) {
     const std::vector<FleetSample> samples = {
         {.vm = "a", .memory_bytes = Bytes{4} << 30, .rate = absl::UnknownError("held")},
         sample("b", 1, 0)};
-    const auto order = auto_order(samples, request_to("b:1"), {.bytes_per_s = 1.25e8}, 0);
+    const auto order =
+        auto_order(samples, request_to("b:1"), {.bytes_per_s = 1.25e8}, kSomeCosts, 0);
     ASSERT_TRUE(order.ok());
     EXPECT_THAT(order->vms, UnorderedElementsAre("a", "b"));
     EXPECT_GT(order->expected_s.value(), 5 * 1.07e9 / 1.25e8);
@@ -165,7 +197,7 @@ TEST(AutoOrder, HasNoNanForVmsThatTouchNothingOrSamplesThatMakeNoSense) {
     odd.rate->mutable_points(0)->set_window_ms(-1);
     odd.rate->mutable_points(1)->set_window_ms(std::nan(""));
     const auto order = auto_order(std::vector<FleetSample>{sample("a", 0, 0), odd},
-                                  request_to("b:1"), {.bytes_per_s = 1.25e8}, 0);
+                                  request_to("b:1"), {.bytes_per_s = 1.25e8}, kSomeCosts, 0);
     ASSERT_TRUE(order.ok()) << order.status().message();
     EXPECT_TRUE(std::isfinite(order->expected_s.value()));
 }
