@@ -45,9 +45,11 @@ absl::Status AgentClient::reach() {
 
 // One unary call with a deadline, once the agent answers.
 template <typename Response, typename Method, typename Request>
-absl::StatusOr<Response> AgentClient::call(Method method, const Request& request, Duration limit) {
+absl::StatusOr<Response> AgentClient::call(Method method, const Request& request, Duration limit,
+                                           const std::stop_token& stop) {
     GODWIT_RETURN_IF_ERROR(reach());
     grpc::ClientContext context;
+    const std::stop_callback give_up(stop, [&] { context.TryCancel(); });
     context.set_deadline(std::chrono::system_clock::now() + limit);
     Response response;
     const grpc::Status status = (stub_.get()->*method)(&context, request, &response);
@@ -127,10 +129,11 @@ absl::StatusOr<v1::Calibration> AgentClient::calibration(const std::string& dest
     return call<v1::Calibration>(&v1::Agent::Stub::GetCalibration, request, kCallLimit);
 }
 
-absl::StatusOr<std::string> AgentClient::migrate(const v1::MigrateRequest& request) {
+absl::StatusOr<std::string> AgentClient::migrate(const v1::MigrateRequest& request,
+                                                 const std::stop_token& stop) {
     GODWIT_ASSIGN_OR_RETURN(
         const v1::MigrateResponse response,
-        call<v1::MigrateResponse>(&v1::Agent::Stub::Migrate, request, kCallLimit));
+        call<v1::MigrateResponse>(&v1::Agent::Stub::Migrate, request, kCallLimit, stop));
     return response.migration_id();
 }
 
@@ -156,10 +159,10 @@ absl::Status AgentClient::record_dirty(const v1::RecordDirtyRequest& request,
     return read_stream(context, *reader, visit);
 }
 
-absl::Status AgentClient::cancel(const std::string& migration) {
+absl::Status AgentClient::cancel(const std::string& migration, const std::stop_token& stop) {
     v1::CancelRequest request;
     request.set_migration(migration);
-    return call<v1::CancelResponse>(&v1::Agent::Stub::Cancel, request, kCallLimit).status();
+    return call<v1::CancelResponse>(&v1::Agent::Stub::Cancel, request, kCallLimit, stop).status();
 }
 
 absl::Status AgentClient::switch_to_postcopy(const std::string& migration) {
@@ -168,10 +171,10 @@ absl::Status AgentClient::switch_to_postcopy(const std::string& migration) {
     return call<v1::SwitchResponse>(&v1::Agent::Stub::Switch, request, kCallLimit).status();
 }
 
-absl::Status AgentClient::proceed(const std::string& migration) {
+absl::Status AgentClient::proceed(const std::string& migration, const std::stop_token& stop) {
     v1::ProceedRequest request;
     request.set_migration(migration);
-    return call<v1::ProceedResponse>(&v1::Agent::Stub::Proceed, request, kCallLimit).status();
+    return call<v1::ProceedResponse>(&v1::Agent::Stub::Proceed, request, kCallLimit, stop).status();
 }
 
 absl::Status AgentClient::limit(const std::string& migration, Bytes bandwidth_bytes_per_s) {

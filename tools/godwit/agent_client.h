@@ -36,15 +36,18 @@ class AgentClient {
     absl::Status record_dirty(const v1::RecordDirtyRequest& request,
                               const std::function<bool(const v1::DirtyRecording&)>& visit,
                               const std::stop_token& stop = {});
-    absl::StatusOr<std::string> migrate(const v1::MigrateRequest& request);
+    // The id. Cancelled as cancel().
+    absl::StatusOr<std::string> migrate(const v1::MigrateRequest& request,
+                                        const std::stop_token& stop = {});
     // Calls `visit` for every event until the last, or until it returns false. Cancelled when
     // `stop` was asked for.
     absl::Status watch(const std::string& migration,
                        const std::function<bool(const v1::MigrationEvent&)>& visit,
                        const std::stop_token& stop = {});
-    absl::Status cancel(const std::string& migration);
+    // Cancelled when `stop` was asked for: whether the agent has heard of it is not known then.
+    absl::Status cancel(const std::string& migration, const std::stop_token& stop = {});
     absl::Status switch_to_postcopy(const std::string& migration);
-    absl::Status proceed(const std::string& migration);
+    absl::Status proceed(const std::string& migration, const std::stop_token& stop = {});
     absl::Status limit(const std::string& migration, Bytes bandwidth_bytes_per_s);
     absl::Status resume(const std::string& migration);
     absl::Status resolve(const v1::ResolveRequest& request);
@@ -57,7 +60,8 @@ class AgentClient {
     explicit AgentClient(HostPort address);
     absl::Status reach();
     template <typename Response, typename Method, typename Request>
-    absl::StatusOr<Response> call(Method method, const Request& request, Duration limit);
+    absl::StatusOr<Response> call(Method method, const Request& request, Duration limit,
+                                  const std::stop_token& stop = {});
 
     const HostPort address_;
     std::shared_ptr<grpc::Channel> channel_;

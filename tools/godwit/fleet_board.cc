@@ -11,6 +11,13 @@ namespace godwit {
 namespace {
 
 constexpr Bytes kLeastShare = 1024;  // less is no limit that an agent takes
+constexpr Duration kUntilRoom = std::chrono::seconds(1);
+// A minute: what fills the agent is not ours, and may go on for hours.
+constexpr uint32_t kMostRefusals = 60;
+
+// What an agent says when nothing else fits: that the VM is being migrated, for one.
+constexpr const char* kAnyRefusal = "REFUSED";
+constexpr const char* kNoRoom = "NO_ROOM";
 
 }  // namespace
 
@@ -30,11 +37,25 @@ FleetEnd end_of_refused(const absl::Status& status, const std::string& vm) {
                 .outcome = "unknown",
                 .reason = std::string(status.message()) +
                           "; whether it began is not known: godwit report " + vm};
-    return {.code = exit_code_of(status),
-            .outcome = enum_word(v1::OUTCOME_REFUSED),
-            .guest_at = detail->guest_at(),
-            .retry_safe = detail->retry_safe(),
-            .reason = std::string(status.message())};
+    FleetEnd end{.code = exit_code_of(status),
+                 .outcome = enum_word(v1::OUTCOME_REFUSED),
+                 .guest_at = detail->guest_at(),
+                 .retry_safe = detail->retry_safe(),
+                 .reason = std::string(status.message())};
+    if (detail->reason() == kAnyRefusal) end.guest_at.reset();
+    return end;
+}
+
+bool is_no_room(const absl::Status& status) {
+    const std::optional<v1::ErrorDetail> detail = detail_of(status);
+    return detail && detail->reason() == kNoRoom;
+}
+
+FleetEnd end_of_abandoned(FleetEnd end, const std::string& vm) {
+    end.code = ExitCode::kFailed;
+    end.reason = vm + " can't come, and they belong together";
+    if (end.report) end.report->set_reason(end.reason);
+    return end;
 }
 
 FleetEnd not_begun(const std::string& reason, ExitCode code) {
@@ -50,8 +71,10 @@ FleetBoard::FleetBoard(const std::vector<std::string>& vms, uint32_t at_a_time, 
     for (const std::string& vm : vms) guests_.push_back({.vm = vm});
 }
 
-std::vector<size_t> FleetBoard::begin() {
+std::vector<size_t> FleetBoard::begin(MonotonicTime now) {
     std::vector<size_t> begun;
+    if (begins_at_ && now < *begins_at_) return begun;
+    begins_at_.reset();
     for (size_t i = 0; i < guests_.size() && count(FleetStep::kUnderWay) < at_a_time_; ++i) {
         if (guests_[i].step != FleetStep::kWaiting) continue;
         guests_[i].step = FleetStep::kUnderWay;
@@ -61,19 +84,34 @@ std::vector<size_t> FleetBoard::begin() {
     return begun;
 }
 
+bool FleetBoard::had_no_room(size_t guest, MonotonicTime now) {
+    FleetGuest& refused = guests_[guest];
+    if (count(FleetStep::kUnderWay) == 1 && ++refused.refusals >= kMostRefusals) return false;
+    refused.step = FleetStep::kWaiting;
+    begins_at_ = now + kUntilRoom;
+    return true;
+}
+
+std::optional<MonotonicTime> FleetBoard::begins_at() const {
+    return count(FleetStep::kWaiting) > 0 ? begins_at_ : std::nullopt;
+}
+
 void FleetBoard::has_id(size_t guest, const std::string& migration_id) {
     guests_[guest].migration_id = migration_id;
 }
 
 void FleetBoard::event(size_t guest, const v1::MigrationEvent& event) {
     guests_[guest].phase = event.phase();
-    guests_[guest].is_ready |= event.phase() == "ready";
+    // One that somebody let go on before it was ready says nothing of that.
+    for (const char* phase : {"ready", "freeze", "handover", "drain"})
+        guests_[guest].is_ready |= event.phase() == phase;
     if (event.has_progress()) guests_[guest].progress = event.progress();
 }
 
 void FleetBoard::end(size_t guest, FleetEnd end) {
     guests_[guest].step = FleetStep::kEnded;
     guests_[guest].end = std::move(end);
+    begins_at_.reset();
 }
 
 void FleetBoard::stop(const std::string& reason, ExitCode code) {
@@ -104,10 +142,20 @@ GangStep FleetBoard::gang_step() const {
     const auto will_not_come = [](const FleetGuest& guest) {
         return guest.step == FleetStep::kEnded && guest.end.code != ExitCode::kDone;
     };
-    const auto is_ready = [](const FleetGuest& guest) { return guest.is_ready; };
+    const auto is_ready = [](const FleetGuest& guest) {
+        return guest.is_ready || guest.step == FleetStep::kEnded;
+    };
     if (std::any_of(guests_.begin(), guests_.end(), will_not_come)) return GangStep::kAbandon;
     return std::all_of(guests_.begin(), guests_.end(), is_ready) ? GangStep::kProceed
                                                                  : GangStep::kWait;
+}
+
+bool FleetBoard::is_split() const {
+    const auto moved = [](const FleetGuest& guest) {
+        return guest.end.guest_at == v1::GUEST_AT_DESTINATION;
+    };
+    return std::any_of(guests_.begin(), guests_.end(), moved) &&
+           !std::all_of(guests_.begin(), guests_.end(), moved);
 }
 
 std::optional<double> FleetBoard::outage_ms() const {
@@ -150,7 +198,9 @@ ExitCode FleetBoard::exit_code() const {
         if (with(code) > 0) return code;
     const auto all = static_cast<std::ptrdiff_t>(guests_.size());
     if (with(ExitCode::kDone) == all) return ExitCode::kDone;
-    return with(ExitCode::kRefused) == all ? ExitCode::kRefused : ExitCode::kFailed;
+    if (with(ExitCode::kUsage) == all) return ExitCode::kUsage;
+    return with(ExitCode::kRefused) + with(ExitCode::kUsage) == all ? ExitCode::kRefused
+                                                                    : ExitCode::kFailed;
 }
 
 }  // namespace godwit

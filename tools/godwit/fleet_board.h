@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/base/clock.h"
 #include "engine/base/units.h"
 #include "godwit/v1/agent.pb.h"
 #include "tools/godwit/exit_code.h"
@@ -26,6 +27,10 @@ struct FleetEnd {
 FleetEnd end_of(const v1::MigrationReport& report);
 // The agent refused it, or its answer was lost.
 FleetEnd end_of_refused(const absl::Status& status, const std::string& vm);
+// The agent has no room for it now: as many migrations run there as may.
+bool is_no_room(const absl::Status& status);
+// Of a member of a gang that was cancelled because `vm` can't come.
+FleetEnd end_of_abandoned(FleetEnd end, const std::string& vm);
 // It was never asked for.
 FleetEnd not_begun(const std::string& reason, ExitCode code);
 
@@ -36,7 +41,8 @@ struct FleetGuest {
     std::string phase;         // that of the last event
     v1::Progress progress;     // the last
     Bytes bandwidth = 0;       // bytes per second, as its agent was told last
-    bool is_ready = false;     // held, it waits to be told to proceed
+    bool is_ready = false;     // held, it waits to be told to proceed; or was told already
+    uint32_t refusals = 0;     // for want of room, with nothing of the group under way
     FleetEnd end;              // once it has ended
 };
 
@@ -50,7 +56,13 @@ class FleetBoard {
     FleetBoard(const std::vector<std::string>& vms, uint32_t at_a_time, Bytes bandwidth);
 
     // Those for which there is room: they are under way from now on, with the share that they find.
-    std::vector<size_t> begin();
+    std::vector<size_t> begin(MonotonicTime now);
+    // Its agent had no room for it: it waits again, and nothing begins until one under way ends or
+    // a second has passed. False: that was so too often with nothing under way; nothing has
+    // changed.
+    bool had_no_room(size_t guest, MonotonicTime now);
+    // When to call begin() again though nothing ends.
+    [[nodiscard]] std::optional<MonotonicTime> begins_at() const;
     void has_id(size_t guest, const std::string& migration_id);
     void event(size_t guest, const v1::MigrationEvent& event);
     void end(size_t guest, FleetEnd end);
@@ -62,8 +74,10 @@ class FleetBoard {
     // The VMs under way whose agent knows them and was told another share; they count as told now.
     std::vector<size_t> take_unequal();
 
-    // kProceed once all are ready; kAbandon as soon as one will not come.
+    // kProceed once all are ready, or over there already; kAbandon as soon as one will not come.
     [[nodiscard]] GangStep gang_step() const;
+    // Whether some guests are known to be at the destination, and others not.
+    [[nodiscard]] bool is_split() const;
 
     [[nodiscard]] const FleetGuest& guest(size_t index) const { return guests_[index]; }
     [[nodiscard]] const std::vector<FleetGuest>& guests() const { return guests_; }
@@ -73,13 +87,14 @@ class FleetBoard {
     [[nodiscard]] std::optional<double> outage_ms() const;
     [[nodiscard]] bool is_over() const { return count(FleetStep::kEnded) == guests_.size(); }
     // Of the group: 0 all are done; else the first of these that a VM has: 4 needs an operator,
-    // 6 died, 5 cancelled; else 3 if all were refused, and 1.
+    // 6 died, 5 cancelled; else 2 if no request was one, 3 if all were refused, and 1.
     [[nodiscard]] ExitCode exit_code() const;
 
   private:
     std::vector<FleetGuest> guests_;
     const uint32_t at_a_time_;
     const Bytes bandwidth_;
+    std::optional<MonotonicTime> begins_at_;
 };
 
 }  // namespace godwit

@@ -20,8 +20,9 @@ struct FleetOptions {
 
 // Migrates them all; one that fails does not stop the rest, but of a gang: its members wait for one
 // another, switch over together, and stay where they are if one of them can't come. Ctrl-C cancels
-// those that have not committed; a second one leaves at once what still runs. A process that is
-// killed leaves what is under way to the agent, and nothing else begins.
+// those that have not committed (of a gang that was told to proceed, none); a second one leaves at
+// once what still runs. A process that is killed leaves what is under way to the agent, and nothing
+// else begins.
 ExitCode run_fleet(AgentClient& agent, const FleetOptions& options);
 
 }  // namespace godwit

@@ -185,7 +185,8 @@ absl::StatusOr<FleetOrder> gang_order(const std::vector<std::string>& vms) {
             vms.size(), kMostAtATime));
     return FleetOrder{.vms = vms,
                       .at_a_time = static_cast<uint32_t>(vms.size()),
-                      .reason = fmt::format("{} at once, or none", vms.size())};
+                      .reason = fmt::format("{} at once, or none", vms.size()),
+                      .is_gang = true};
 }
 
 absl::StatusOr<FleetOrder> auto_order(std::span<const FleetSample> samples,

@@ -54,6 +54,7 @@ struct FleetOrder {
     uint32_t at_a_time = 1;
     std::optional<double> expected_s;  // of the whole group, where it was asked of the model
     std::string reason;                // a clause for people
+    bool is_gang = false;              // they belong together
 };
 // In the order given. `parallel` 0: as many as the schedule has.
 FleetOrder plain_order(const std::vector<std::string>& vms, bool serial, uint32_t parallel);

@@ -44,6 +44,16 @@ std::string counts(const FleetBoard& board) {
 
 double seconds(Duration time) { return to_ms(time) / 1e3; }
 
+std::string split_text(const FleetBoard& board) {
+    std::string there;
+    std::string others;
+    for (const FleetGuest& guest : board.guests()) {
+        std::string& names = guest.end.guest_at == v1::GUEST_AT_DESTINATION ? there : others;
+        names += (names.empty() ? "" : ", ") + guest.vm;
+    }
+    return fmt::format("the gang is split: {} at the destination, {} not\n", there, others);
+}
+
 nlohmann::ordered_json guest_json(const FleetGuest& guest) {
     const FleetEnd& end = guest.end;
     nlohmann::ordered_json json{{"vm", guest.vm},
@@ -123,6 +133,7 @@ std::string fleet_summary(const FleetBoard& board, const FleetOrder& order, Flee
     text += fmt::format("{} in {:.2f} s, {}\n", counts(board), seconds(times.total), order.reason);
     if (const std::optional<double> outage = board.outage_ms())
         text += fmt::format("from the first pause to the last resume: {:.1f} ms\n", *outage);
+    if (order.is_gang && board.is_split()) text += split_text(board);
     return text;
 }
 
@@ -136,6 +147,7 @@ nlohmann::ordered_json fleet_json(const FleetBoard& board, const FleetOrder& ord
                                 {"sampling_ms", to_ms(times.sampling)},
                                 {"total_ms", to_ms(times.total)},
                                 {"outage_ms", nullptr},
+                                {"split", order.is_gang && board.is_split()},
                                 {"done", board.done()},
                                 {"not_done", board.guests().size() - board.done()},
                                 {"guests", nlohmann::ordered_json::array()}};

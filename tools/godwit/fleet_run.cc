@@ -14,6 +14,10 @@ namespace {
 constexpr Duration kRedraw = std::chrono::milliseconds(200);
 // After COMMIT a migration ends within ms, unless pages follow; this long we wait for that.
 constexpr Duration kPatience = std::chrono::seconds(3);
+// An agent that is away for a moment is told to proceed when it is back. Each try waits some
+// seconds for it by itself.
+constexpr int kProceedTries = 20;
+constexpr Duration kBetweenTries = std::chrono::milliseconds(200);
 
 FleetRoom terminal_room() {
     winsize size{};
@@ -51,12 +55,14 @@ FleetRun::FleetRun(AgentClient& agent, const Interrupts& interrupts, Wakeup chan
       changed_(std::move(changed)),
       request_(request),
       quiet_(options.quiet),
+      is_gang_(options.gang),
       terminal_(!options.quiet && ::isatty(STDERR_FILENO) != 0),
       begun_(Clock::system().now()),
       board_(order.vms, order.at_a_time, request.bandwidth_bytes_per_s()),
       gathers_(options.gang),
       leaving_(order.vms.size()),
-      not_cancelled_(order.vms.size()) {}
+      not_cancelled_(order.vms.size()),
+      followers_(order.vms.size()) {}
 
 void FleetRun::run() {
     while (true) {
@@ -70,31 +76,38 @@ void FleetRun::run() {
             const std::lock_guard lock(mutex_);
             if (board_.is_over()) break;
         }
-        std::optional<MonotonicTime> wake = leave_at_;
-        if (terminal_)
-            wake = std::min(wake.value_or(MonotonicTime::max()), Clock::system().now() + kRedraw);
-        const absl::Status woken = wait_readable(interrupts_.fd(), changed_.fd(), wake);
+        const absl::Status woken = wait_readable(interrupts_.fd(), changed_.fd(), wakes_at());
         if (absl::IsCancelled(woken)) changed_.drain();
-        if (leave_at_ && Clock::system().now() >= *leave_at_) {
-            leave_at_.reset();
-            leave(/*only_not_cancelled=*/true);
-        }
+        leave_what_is_due();
     }
     total_ = Clock::system().now() - begun_;
     followers_.clear();
+    tellers_.clear();
     if (drawn_lines_ > 0) std::cerr << fmt::format("\033[{}A\r\033[J", drawn_lines_) << std::flush;
+}
+
+std::optional<MonotonicTime> FleetRun::wakes_at() {
+    const std::lock_guard lock(mutex_);
+    std::optional<MonotonicTime> wake = board_.begins_at();
+    const auto no_later_than = [&](MonotonicTime time) {
+        wake = std::min(wake.value_or(MonotonicTime::max()), time);
+    };
+    if (terminal_) no_later_than(Clock::system().now() + kRedraw);
+    for (const NotCancelled& migration : not_cancelled_)
+        if (migration.leave_at) no_later_than(*migration.leave_at);
+    return wake;
 }
 
 void FleetRun::begin_what_may() {
     std::vector<size_t> begun;
     {
         const std::lock_guard lock(mutex_);
-        if (!interrupted_) begun = board_.begin();
+        if (!interrupted_) begun = board_.begin(Clock::system().now());
     }
     if (begun.empty()) return;
     share_link();  // the others give way first
     for (const size_t guest : begun)
-        followers_.emplace_back([this, guest] {
+        followers_[guest] = std::jthread([this, guest] {
             set_thread_name("fleet-follow");
             follow(guest);
         });
@@ -123,8 +136,15 @@ void FleetRun::follow(size_t guest) {
         request.set_vm(board_.guest(guest).vm);
         request.set_bandwidth_bytes_per_s(board_.guest(guest).bandwidth);
     }
-    const absl::StatusOr<std::string> id = agent_.migrate(request);
+    const absl::StatusOr<std::string> id = agent_.migrate(request, leaving_[guest].get_token());
     if (!id.ok()) {
+        if (!is_gang_ && is_no_room(id.status())) {
+            const std::lock_guard lock(mutex_);
+            if (!interrupted_ && board_.had_no_room(guest, Clock::system().now())) {
+                changed_.notify();
+                return;
+            }
+        }
         end(guest, end_of_refused(id.status(), request.vm()), is_unreachable(id.status()));
         return;
     }
@@ -141,9 +161,10 @@ void FleetRun::follow(size_t guest) {
         *id,
         [&](const v1::MigrationEvent& event) {
             const std::lock_guard lock(mutex_);
+            const bool was_ready = board_.guest(guest).is_ready;
             board_.event(guest, event);
             if (event.has_report()) report = event.report();
-            if (event.phase() == "ready") changed_.notify();
+            if (board_.guest(guest).is_ready != was_ready) changed_.notify();
             if (!terminal_)
                 if (const std::string line = fleet_line(board_.guest(guest), event); !line.empty())
                     say(line);
@@ -167,11 +188,11 @@ void FleetRun::follow(size_t guest) {
 void FleetRun::end(size_t guest, FleetEnd end, bool agent_is_away) {
     {
         const std::lock_guard lock(mutex_);
-        if (!gang_left_by_.empty() && end.code == ExitCode::kCancelled) {
-            end.code = ExitCode::kFailed;
-            end.reason = gang_left_by_ + " can't come, and they belong together";
-        }
+        if (!gang_left_by_.empty() && end.code == ExitCode::kCancelled)
+            end = end_of_abandoned(std::move(end), gang_left_by_);
         board_.end(guest, std::move(end));
+        not_cancelled_[guest].leave_at.reset();
+        leaving_[guest].request_stop();
         if (agent_is_away) board_.stop("the agent went away before it began", ExitCode::kRefused);
         if (!terminal_) say(fleet_verdict(board_.guest(guest)));
     }
@@ -183,21 +204,22 @@ void FleetRun::end(size_t guest, FleetEnd end, bool agent_is_away) {
 void FleetRun::interrupt() {
     interrupts_.drain();
     std::vector<std::pair<size_t, std::string>> to_cancel;
-    bool again = false;
     {
         const std::lock_guard lock(mutex_);
-        again = std::exchange(interrupted_, true);
+        if (std::exchange(interrupted_, true)) {
+            leave_all();
+            return;
+        }
         gathers_ = false;
+        if (switches_) {
+            say("too late to cancel: they switch over; once more leaves them");
+            return;
+        }
         board_.stop("cancelled before it began", ExitCode::kCancelled);
         to_cancel = under_way();
-        if (!again) say("cancelling");
+        say("cancelling");
     }
-    if (again) {
-        leave(/*only_not_cancelled=*/false);
-        return;
-    }
-    for (const auto& [guest, id] : to_cancel) cancel(guest, id);
-    leave_at_ = Clock::system().now() + kPatience;
+    cancel_all(to_cancel);
 }
 
 std::vector<std::pair<size_t, std::string>> FleetRun::under_way() {
@@ -219,43 +241,65 @@ void FleetRun::lead_gang() {
         all_come = board_.gang_step() == GangStep::kProceed;
         members = under_way();
         for (const FleetGuest& guest : board_.guests())
-            if (!all_come && guest.step == FleetStep::kEnded && gang_left_by_.empty())
+            if (!all_come && guest.step == FleetStep::kEnded && guest.end.code != ExitCode::kDone &&
+                gang_left_by_.empty())
                 gang_left_by_ = guest.vm;
+        switches_ = all_come;
         say(all_come ? "all are ready: they switch over" : gang_left_by_ + " can't come: all stay");
     }
-    if (!all_come) {
-        for (const auto& [guest, id] : members) cancel(guest, id);
-        return;
-    }
+    if (!all_come) return cancel_all(members);
     // At one moment: who is told first must not wait for the others' answers.
-    std::vector<std::jthread> threads;
-    threads.reserve(members.size());
-    for (const auto& member : members)
-        threads.emplace_back([this, &member] {
-            const absl::Status status = agent_.proceed(member.second);
-            if (status.ok()) return;
-            const std::lock_guard lock(mutex_);
-            say(fmt::format("{} was not told to proceed: {}", board_.guest(member.first).vm,
-                            std::string(status.message())));
-        });
+    for (const auto& [guest, id] : members)
+        tellers_.emplace_back([this, guest = guest, id = id] { proceed(guest, id); });
+}
+
+void FleetRun::proceed(size_t guest, const std::string& id) {
+    const std::stop_token stop = leaving_[guest].get_token();
+    absl::Status status = agent_.proceed(id, stop);
+    for (int tries = 1;
+         absl::IsUnavailable(status) && tries < kProceedTries && !stop.stop_requested(); ++tries) {
+        wait_readable(-1, -1, Clock::system().now() + kBetweenTries).IgnoreError();
+        status = agent_.proceed(id, stop);
+    }
+    // One that does not wait any more, let go on by hand or on its way to an end, needs no word.
+    if (status.ok() || absl::IsFailedPrecondition(status) || stop.stop_requested()) return;
+    const std::lock_guard lock(mutex_);
+    say(fmt::format("{} was not told to proceed: {}", board_.guest(guest).vm,
+                    std::string(status.message())));
+}
+
+void FleetRun::cancel_all(const std::vector<std::pair<size_t, std::string>>& members) {
+    for (const auto& [guest, id] : members)
+        tellers_.emplace_back([this, guest = guest, id = id] { cancel(guest, id); });
 }
 
 void FleetRun::cancel(size_t guest, const std::string& id) {
-    const absl::Status status = agent_.cancel(id);
-    if (status.ok()) return;
+    const absl::Status status = agent_.cancel(id, leaving_[guest].get_token());
+    if (status.ok() || leaving_[guest].stop_requested()) return;
     const std::optional<v1::ErrorDetail> detail = detail_of(status);
     const std::lock_guard lock(mutex_);
-    not_cancelled_[guest].is_so = true;
+    // One that a gang leaves behind is followed to its end.
+    if (interrupted_) not_cancelled_[guest].leave_at = Clock::system().now() + kPatience;
     // Of any other error nobody knows.
     if (detail && detail->reason() == "TOO_LATE")
         not_cancelled_[guest].guest_at = detail->guest_at();
     say(fmt::format("{}: {}", board_.guest(guest).vm, std::string(status.message())));
+    changed_.notify();
 }
 
-void FleetRun::leave(bool only_not_cancelled) {
+void FleetRun::leave_all() {
+    for (std::stop_source& source : leaving_) source.request_stop();
+}
+
+void FleetRun::leave_what_is_due() {
     const std::lock_guard lock(mutex_);
-    for (size_t i = 0; i < leaving_.size(); ++i)
-        if (!only_not_cancelled || not_cancelled_[i].is_so) leaving_[i].request_stop();
+    const MonotonicTime now = Clock::system().now();
+    for (size_t i = 0; i < leaving_.size(); ++i) {
+        std::optional<MonotonicTime>& leave_at = not_cancelled_[i].leave_at;
+        if (!leave_at || now < *leave_at) continue;
+        leave_at.reset();
+        leaving_[i].request_stop();
+    }
 }
 
 void FleetRun::draw() {

@@ -37,21 +37,26 @@ class FleetRun {
     [[nodiscard]] Duration total() const { return total_; }
 
   private:
-    // A migration that could not be cancelled, and where the agent says that its guest is.
+    // A migration that could not be cancelled, how long it is waited for all the same, and where
+    // the agent says that its guest is.
     struct NotCancelled {
-        bool is_so = false;
+        std::optional<MonotonicTime> leave_at;
         std::optional<v1::GuestAt> guest_at;
     };
 
+    [[nodiscard]] std::optional<MonotonicTime> wakes_at();
     void begin_what_may();
     void share_link();
     void follow(size_t guest);
     void end(size_t guest, FleetEnd end, bool agent_is_away = false);
     void interrupt();
     void lead_gang();
+    void proceed(size_t guest, const std::string& id);
     std::vector<std::pair<size_t, std::string>> under_way();  // with mutex_ held
     void cancel(size_t guest, const std::string& id);
-    void leave(bool only_not_cancelled);
+    void cancel_all(const std::vector<std::pair<size_t, std::string>>& members);
+    void leave_all();
+    void leave_what_is_due();
     void draw();
     void say(const std::string& line);  // with mutex_ held
 
@@ -60,21 +65,25 @@ class FleetRun {
     const Wakeup changed_;
     const v1::MigrateRequest request_;
     const bool quiet_;
+    const bool is_gang_;
     const bool terminal_;
     const MonotonicTime begun_;
     Duration total_{};
-    std::optional<MonotonicTime> leave_at_;
 
     std::mutex mutex_;
     FleetBoard board_ GODWIT_GUARDED_BY(mutex_);
     bool interrupted_ GODWIT_GUARDED_BY(mutex_) = false;
     bool gathers_ GODWIT_GUARDED_BY(mutex_);              // a gang of which not all are ready
+    bool switches_ GODWIT_GUARDED_BY(mutex_) = false;     // a gang that was told to proceed
     std::string gang_left_by_ GODWIT_GUARDED_BY(mutex_);  // the VM for which a gang stays
     size_t drawn_lines_ GODWIT_GUARDED_BY(mutex_) = 0;    // of the table, on the terminal
-    // By VM: asks its follower to leave; and what came of a cancel.
+    // By VM: asks whoever waits for its agent to leave; and what came of a cancel.
     std::vector<std::stop_source> leaving_;
     std::vector<NotCancelled> not_cancelled_ GODWIT_GUARDED_BY(mutex_);
+    // Who follows it, by VM; and who tells its agent something, so that the thread that hears
+    // signals does not wait for an agent that hangs. At most three for each VM.
     std::vector<std::jthread> followers_;
+    std::vector<std::jthread> tellers_;
 };
 
 }  // namespace godwit

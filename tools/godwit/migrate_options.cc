@@ -53,10 +53,10 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
         "Exit codes: 0 done, 1 failed and the guest runs at the source, 2 usage, 3 refused before\n"
         "anything was touched, 4 needs an operator, 5 cancelled, 6 the guest died.\n"
         "Ctrl-C cancels before COMMIT and detaches after it.\n"
-        "Of several VMs: 0 all are done; else 4, 6 or 5 if that is so of any; 3 if all were "
-        "refused;\n"
-        "else 1. One that fails does not stop the rest; Ctrl-C cancels all that have not "
-        "committed.");
+        "Of several VMs: 0 all are done; else 4, 6 or 5 if that is so of any; 2 if no request was\n"
+        "one; 3 if all were refused; else 1. One that fails does not stop the rest; Ctrl-C "
+        "cancels\n"
+        "all that have not committed.");
     migrate->add_option("NAME", words.name, "The VM");
     add_fleet_options(*migrate, words);
     migrate->add_option("--to", words.to, "HOST:PORT of the destination's agent")->required();

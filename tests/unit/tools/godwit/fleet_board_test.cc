@@ -12,6 +12,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
+constexpr MonotonicTime kNow{};
+
 FleetEnd ended(v1::Outcome outcome, v1::GuestAt at) {
     v1::MigrationReport report;
     report.set_outcome(outcome);
@@ -22,10 +24,10 @@ FleetEnd arrived() { return ended(v1::OUTCOME_DONE, v1::GUEST_AT_DESTINATION); }
 
 TEST(FleetBoard, HasAsManyUnderWayAsItMayAndTheNextWhenOneEnds) {
     FleetBoard board({"a", "b", "c"}, 2, 0);
-    EXPECT_THAT(board.begin(), ElementsAre(0, 1));
-    EXPECT_THAT(board.begin(), IsEmpty());
+    EXPECT_THAT(board.begin(kNow), ElementsAre(0, 1));
+    EXPECT_THAT(board.begin(kNow), IsEmpty());
     board.end(1, arrived());
-    EXPECT_THAT(board.begin(), ElementsAre(2));
+    EXPECT_THAT(board.begin(kNow), ElementsAre(2));
     board.end(0, arrived());
     board.end(2, arrived());
     EXPECT_TRUE(board.is_over());
@@ -34,7 +36,7 @@ TEST(FleetBoard, HasAsManyUnderWayAsItMayAndTheNextWhenOneEnds) {
 
 TEST(FleetBoard, GivesEqualSharesAndTellsWhoseShareChanged) {
     FleetBoard board({"a", "b", "c"}, 2, 1000 * 1024);
-    board.begin();
+    board.begin(kNow);
     EXPECT_EQ(board.guest(0).bandwidth, 500U * 1024);
     EXPECT_EQ(board.guest(1).bandwidth, 500U * 1024);
     board.has_id(0, "m0");
@@ -43,14 +45,14 @@ TEST(FleetBoard, GivesEqualSharesAndTellsWhoseShareChanged) {
     EXPECT_THAT(board.take_unequal(), ElementsAre(0));
     EXPECT_EQ(board.guest(0).bandwidth, 1000U * 1024);
     EXPECT_THAT(board.take_unequal(), IsEmpty()) << "it counts as told";
-    board.begin();
+    board.begin(kNow);
     EXPECT_EQ(board.guest(2).bandwidth, 500U * 1024);
     EXPECT_THAT(board.take_unequal(), ElementsAre(0)) << "the new one's agent has no id yet";
 }
 
 TEST(FleetBoard, TellsAShareThatChangedWhileTheIdWasUnknown) {
     FleetBoard board({"a", "b"}, 2, 1000 * 1024);
-    board.begin();
+    board.begin(kNow);
     board.end(1, arrived());
     EXPECT_THAT(board.take_unequal(), IsEmpty());
     board.has_id(0, "m0");
@@ -59,10 +61,10 @@ TEST(FleetBoard, TellsAShareThatChangedWhileTheIdWasUnknown) {
 
 TEST(FleetBoard, WithoutALimitThereAreNoSharesAndATinyOneStaysALimit) {
     FleetBoard free({"a", "b"}, 2, 0);
-    free.begin();
+    free.begin(kNow);
     EXPECT_EQ(free.share(), 0U);
     FleetBoard tiny({"a", "b"}, 2, 1024);
-    tiny.begin();
+    tiny.begin(kNow);
     EXPECT_EQ(tiny.share(), 1024U) << "0 would be no limit";
 }
 
@@ -74,7 +76,7 @@ v1::MigrationEvent in_phase(const char* phase) {
 
 TEST(FleetBoard, AGangProceedsOnceAllAreReadyWhateverElseTheySay) {
     FleetBoard board({"a", "b"}, 2, 0);
-    board.begin();
+    board.begin(kNow);
     EXPECT_EQ(board.gang_step(), GangStep::kWait);
     board.event(0, in_phase("ready"));
     board.event(0, in_phase("rounds"));
@@ -86,11 +88,63 @@ TEST(FleetBoard, AGangProceedsOnceAllAreReadyWhateverElseTheySay) {
 
 TEST(FleetBoard, AGangStaysOnceOneCanNotCome) {
     FleetBoard board({"a", "b"}, 2, 0);
-    board.begin();
+    board.begin(kNow);
     board.event(0, in_phase("ready"));
     board.event(1, in_phase("ready"));
     board.end(1, ended(v1::OUTCOME_FAILED, v1::GUEST_AT_SOURCE));
     EXPECT_EQ(board.gang_step(), GangStep::kAbandon);
+}
+
+TEST(FleetBoard, AGangWaitsForNobodyWhoWasLetGoOnByHand) {
+    FleetBoard board({"a", "b", "c"}, 3, 0);
+    board.begin(kNow);
+    board.event(0, in_phase("ready"));
+    board.event(1, in_phase("rounds"));
+    board.event(1, in_phase("freeze"));
+    EXPECT_EQ(board.gang_step(), GangStep::kWait);
+    board.end(2, arrived());
+    EXPECT_EQ(board.gang_step(), GangStep::kProceed);
+}
+
+TEST(FleetBoard, IsSplitWhereSomeGuestsAreAtTheDestinationAndOthersNot) {
+    FleetBoard board({"a", "b"}, 2, 0);
+    board.begin(kNow);
+    EXPECT_FALSE(board.is_split());
+    board.end(0, arrived());
+    EXPECT_TRUE(board.is_split());
+    board.end(1, ended(v1::OUTCOME_FAILED, v1::GUEST_AT_SOURCE));
+    EXPECT_TRUE(board.is_split());
+    board.end(1, arrived());
+    EXPECT_FALSE(board.is_split());
+}
+
+TEST(FleetBoard, BeginsNothingAfterARefusalForWantOfRoomUntilOneEndsOrASecondHasPassed) {
+    FleetBoard board({"a", "b", "c", "d"}, 3, 0);
+    ASSERT_THAT(board.begin(kNow), ElementsAre(0, 1, 2));
+    EXPECT_FALSE(board.begins_at().has_value());
+    EXPECT_TRUE(board.had_no_room(1, kNow));
+    EXPECT_EQ(board.guest(1).step, FleetStep::kWaiting);
+    EXPECT_THAT(board.begin(kNow), IsEmpty());
+    EXPECT_EQ(board.begins_at(), kNow + std::chrono::seconds(1));
+    EXPECT_THAT(board.begin(*board.begins_at()), ElementsAre(1));
+    EXPECT_TRUE(board.had_no_room(1, kNow));
+    board.end(0, arrived());
+    EXPECT_THAT(board.begin(kNow), ElementsAre(1, 3));
+}
+
+TEST(FleetBoard, GivesUpAVmForWhichThereIsNoRoomThoughNothingOfTheGroupIsUnderWay) {
+    FleetBoard board({"a"}, 1, 0);
+    MonotonicTime now = kNow;
+    int tries = 0;
+    while (true) {
+        ASSERT_THAT(board.begin(now), ElementsAre(0));
+        ++tries;
+        if (!board.had_no_room(0, now)) break;
+        ASSERT_LT(tries, 1000);
+        now = board.begins_at().value();
+    }
+    EXPECT_EQ(tries, 60);
+    EXPECT_EQ(board.guest(0).step, FleetStep::kUnderWay) << "whoever heard the refusal ends it";
 }
 
 TEST(FleetBoard, TheOutageIsFromTheFirstPauseToTheLastResume) {
@@ -104,7 +158,7 @@ TEST(FleetBoard, TheOutageIsFromTheFirstPauseToTheLastResume) {
         return end_of(report);
     };
     FleetBoard board({"a", "b", "c"}, 3, 0);
-    board.begin();
+    board.begin(kNow);
     board.end(0, stopped(1e12 + 40, 10, 0));
     EXPECT_FALSE(board.outage_ms().has_value()) << "one guest is no group";
     board.end(1, stopped(1e12, 20, 35));
@@ -114,9 +168,9 @@ TEST(FleetBoard, TheOutageIsFromTheFirstPauseToTheLastResume) {
 
 TEST(FleetBoard, AStopEndsTheWaitingOnlyAndTheirGuestsAreAtTheSource) {
     FleetBoard board({"a", "b", "c"}, 1, 0);
-    board.begin();
+    board.begin(kNow);
     board.stop("cancelled before it began", ExitCode::kCancelled);
-    EXPECT_THAT(board.begin(), IsEmpty());
+    EXPECT_THAT(board.begin(kNow), IsEmpty());
     EXPECT_EQ(board.count(FleetStep::kUnderWay), 1U);
     EXPECT_FALSE(board.is_over());
     EXPECT_EQ(board.guest(2).end.outcome, "not-begun");
@@ -145,6 +199,8 @@ TEST_P(GroupExitCode, IsThatOfTheGravest) {
 
 const FleetEnd kRefused = ended(v1::OUTCOME_REFUSED, v1::GUEST_AT_SOURCE);
 const FleetEnd kFailed = ended(v1::OUTCOME_FAILED, v1::GUEST_AT_SOURCE);
+const FleetEnd kUnread = end_of_refused(
+    with_detail(absl::InvalidArgumentError("no such tracker"), untouched("BAD_REQUEST")), "vm");
 const FleetEnd kCancelled = ended(v1::OUTCOME_CANCELLED, v1::GUEST_AT_SOURCE);
 const FleetEnd kDied = ended(v1::OUTCOME_GUEST_DIED, v1::GUEST_AT_NONE);
 const FleetEnd kDoubt = ended(v1::OUTCOME_IN_DOUBT, v1::GUEST_AT_NEEDS_OPERATOR);
@@ -153,6 +209,9 @@ INSTANTIATE_TEST_SUITE_P(
     FleetBoard, GroupExitCode,
     ::testing::Values(Ends{"AllDone", {arrived(), arrived()}, ExitCode::kDone},
                       Ends{"AllRefused", {kRefused, kRefused}, ExitCode::kRefused},
+                      Ends{"AllAreNoRequests", {kUnread, kUnread}, ExitCode::kUsage},
+                      Ends{"RefusedInTwoWays", {kRefused, kUnread}, ExitCode::kRefused},
+                      Ends{"SomeAreNoRequests", {arrived(), kUnread}, ExitCode::kFailed},
                       Ends{"SomeRefused", {arrived(), kRefused}, ExitCode::kFailed},
                       Ends{"SomeFailed", {arrived(), kFailed, kRefused}, ExitCode::kFailed},
                       Ends{"Cancelled", {arrived(), kFailed, kCancelled}, ExitCode::kCancelled},
@@ -166,11 +225,32 @@ TEST(FleetEnd, OfARefusalHasTheAgentsWordsAndOfALostAnswerNoPlace) {
     EXPECT_EQ(refused.code, ExitCode::kRefused);
     EXPECT_EQ(refused.guest_at, v1::GUEST_AT_SOURCE);
     EXPECT_TRUE(refused.retry_safe);
+    const FleetEnd busy = end_of_refused(
+        with_detail(absl::FailedPreconditionError("it is being migrated"), untouched("REFUSED")),
+        "web");
+    EXPECT_EQ(busy.code, ExitCode::kRefused);
+    EXPECT_FALSE(busy.guest_at.has_value()) << "another migration may have it by now";
     const FleetEnd lost = end_of_refused(absl::UnavailableError("reset"), "web");
     EXPECT_EQ(lost.code, ExitCode::kNeedsOperator);
     EXPECT_FALSE(lost.guest_at.has_value());
     EXPECT_FALSE(lost.retry_safe);
     EXPECT_THAT(lost.reason, HasSubstr("godwit report web"));
+}
+
+TEST(FleetEnd, OfAMemberThatAGangLeftSaysForWhomAlsoInItsReport) {
+    FleetEnd end = ended(v1::OUTCOME_CANCELLED, v1::GUEST_AT_SOURCE);
+    end.report->set_reason("cancelled");
+    end = end_of_abandoned(std::move(end), "db");
+    EXPECT_EQ(end.code, ExitCode::kFailed);
+    EXPECT_EQ(end.reason, "db can't come, and they belong together");
+    EXPECT_EQ(end.report->reason(), end.reason);
+}
+
+TEST(FleetEnd, KnowsARefusalForWantOfRoom) {
+    const absl::Status full = absl::ResourceExhaustedError("32 migrations are running");
+    EXPECT_TRUE(is_no_room(with_detail(full, untouched("NO_ROOM"))));
+    EXPECT_FALSE(is_no_room(with_detail(full, untouched("REFUSED"))));
+    EXPECT_FALSE(is_no_room(full));
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ v1::MigrationReport report(v1::Outcome outcome, v1::GuestAt at) {
 
 FleetBoard board_of_four() {
     FleetBoard board({"web", "db", "mail", "git"}, 3, 0);
-    board.begin();
+    board.begin(MonotonicTime{});
     v1::MigrationEvent event;
     event.set_phase("rounds");
     event.mutable_progress()->set_total_pages(100);
@@ -54,7 +54,7 @@ TEST(FleetTable, FitsAnyRoom) {
     std::vector<std::string> names;
     for (int i = 0; i < 300; ++i) names.push_back(std::string(60, 'x') + std::to_string(i));
     FleetBoard board(names, 32, 0);
-    board.begin();
+    board.begin(MonotonicTime{});
     for (const size_t rows : {0U, 1U, 5U, 24U, 400U})
         for (const size_t columns : {0U, 20U, 80U}) {
             const auto lines = fleet_table(board, Duration::zero(), {rows, columns});
@@ -97,6 +97,19 @@ TEST(FleetSummary, HasEachDowntimeAndTheGroupsTotal) {
     EXPECT_TRUE(json["guests"][3]["report"].is_null());
     EXPECT_EQ(json["guests"][3]["guest_at"], "source");
     EXPECT_THAT(json.dump(), Not(HasSubstr("nan")));
+}
+
+TEST(FleetSummary, SaysWhereAGangIsSplitAndOnlyOfAGang) {
+    FleetBoard board = board_of_four();
+    board.stop("x", ExitCode::kCancelled);
+    board.end(0, end_of(report(v1::OUTCOME_DONE, v1::GUEST_AT_DESTINATION)));
+    FleetOrder order{.vms = {"web", "db", "mail", "git"}, .at_a_time = 4, .is_gang = true};
+    EXPECT_THAT(fleet_summary(board, order, {}),
+                HasSubstr("the gang is split: web, db at the destination, mail, git not\n"));
+    EXPECT_EQ(fleet_json(board, order, "gang", {})["split"], true);
+    order.is_gang = false;
+    EXPECT_THAT(fleet_summary(board, order, {}), Not(HasSubstr("split")));
+    EXPECT_EQ(fleet_json(board, order, "parallel", {})["split"], false);
 }
 
 }  // namespace
