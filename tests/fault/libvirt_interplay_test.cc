@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <cctype>
+
 #include "tests/fault/lab.h"
 #include "tests/harness/guest.h"
 #include "tests/harness/libvirt_pair.h"
@@ -158,6 +160,27 @@ TEST_F(LibvirtInterplay, ASecondMigrationIsRefusedByWhateverNameItCallsTheDomain
     EXPECT_EQ(a->vm_names(), std::vector<std::string>{kVm});
     finish_soon();
     expect_done(command);
+}
+
+TEST_F(LibvirtInterplay, AMigrationIsFoundByItsDomainsUuidHoweverThatIsWritten) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    const std::string uuid = host_a.virsh_text({"domuuid", kVm});
+    std::string shouted;
+    for (const char c : uuid)
+        if (c != '-') shouted += static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    BackgroundCommand command = begin_slow_migration({"--id", kId});
+    for (const std::string& name : {uuid, shouted}) {
+        EXPECT_EQ(a->cli_json({"report", name})["migration_id"], kId) << name;
+        EXPECT_EQ(a->cli({"limit", name, "--bandwidth", "3MB/s"}).exit_code, 0) << name;
+        EXPECT_THAT(a->cli({"resume", name}).err, HasSubstr("nothing is interrupted")) << name;
+    }
+    EXPECT_EQ(a->cli({"cancel", shouted}).exit_code, 0);
+    ASSERT_TRUE(command.wait(kEndLimit)) << command.result().err;
+    EXPECT_EQ(command.result().exit_code, 5) << command.result().err;
+    a->restart_with({});
+    EXPECT_EQ(a->cli_json({"report", uuid})["outcome"], "cancelled");
+    EXPECT_EQ(a->cli({"report", "6f6b1d2e-0000-4000-8000-0000000000ff"}).exit_code, 3);
+    expect_at_a_and_moves();
 }
 
 TEST_F(LibvirtInterplay, GodwitIsRefusedByLibvirtsJobWhileVirshMigrateRuns) {

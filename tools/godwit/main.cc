@@ -234,7 +234,7 @@ void add_migration_commands(CLI::App& app, Words& words, Action& action) {
     const auto add = [&](const char* name, const char* help) {
         CLI::App* command = app.add_subcommand(name, help);
         command->footer(fmt::format("Example:\n  godwit {} web", name));
-        command->add_option("MIGRATION", words.migration, "Its id, or the VM's name")->required();
+        command->add_option("MIGRATION", words.migration, "Its id, or the VM's name or UUID")->required();
         return command;
     };
     add("watch", "Follow a migration from its start")->callback([&] {

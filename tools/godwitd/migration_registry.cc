@@ -106,6 +106,7 @@ absl::StatusOr<std::string> MigrationRegistry::start(const v1::MigrateRequest& r
     auto entry = std::make_shared<Entry>();
     entry->id = settings.id;
     entry->vm = name;
+    entry->uuid = uuid_digits(vm->spec().uuid());
     entry->asked = request.vm();
     entry->migration = std::make_shared<SourceMigration>(
         std::move(settings), SourceDependencies{.vm = std::move(vm),
@@ -190,6 +191,10 @@ std::shared_ptr<MigrationRegistry::Entry> MigrationRegistry::find(const std::str
         if (entry->id == name) return entry;
     for (auto entry = entries_.rbegin(); entry != entries_.rend(); ++entry)
         if ((*entry)->vm == name) return *entry;
+    // Nobody is asked: a VM that has moved may be unknown here.
+    const std::string uuid = uuid_digits(name);
+    for (auto entry = entries_.rbegin(); !uuid.empty() && entry != entries_.rend(); ++entry)
+        if ((*entry)->uuid == uuid) return *entry;
     return nullptr;
 }
 
@@ -197,7 +202,7 @@ namespace {
 
 absl::Status unknown(const std::string& name) {
     return absl::NotFoundError(
-        fmt::format("This agent knows no migration of that id or VM name: {}", name));
+        fmt::format("This agent knows no migration of that id, VM name or UUID: {}", name));
 }
 
 }  // namespace

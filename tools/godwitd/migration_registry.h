@@ -49,7 +49,7 @@ class MigrationRegistry {
     // Returns the id. The same id again is the same migration. Errors: InvalidArgument, NotFound
     // (the VM), FailedPrecondition (it is being migrated), ResourceExhausted.
     absl::StatusOr<std::string> start(const v1::MigrateRequest& request);
-    // By id, or by VM name: its newest migration. Errors: NotFound.
+    // By id, or by VM name or UUID: its newest migration. Errors: NotFound.
     absl::Status cancel(const std::string& name);
     // As SourceMigration's.
     absl::Status switch_to_postcopy(const std::string& name);
@@ -81,6 +81,7 @@ class MigrationRegistry {
     struct Entry {
         std::string id;
         std::string vm;
+        std::string uuid;  // its digits; empty: it has none
         std::string
             asked;  // what vm was called by whoever asked for it; empty: of an earlier agent
         std::shared_ptr<SourceMigration> migration;  // null: of an earlier agent

@@ -110,6 +110,7 @@ void MigrationRegistry::recover_one(const v1::JournalRecord& record) {
     auto entry = std::make_shared<Entry>();
     entry->id = record.migration_id();
     entry->vm = record.vm();
+    entry->uuid = uuid_digits(record.vm_uuid());
     entry->report = record.report();
     entry->report.set_migration_id(entry->id);
     entry->report.set_vm(entry->vm);

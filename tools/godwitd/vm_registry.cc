@@ -23,19 +23,18 @@ absl::Status name_taken(const std::string& name) {
         "This agent already has a VM named {}; choose another name, or stop that one", name));
 }
 
-// As libvirt reads them: hyphens are where they please.
-bool may_be_uuid(const std::string& text) {
-    size_t digits = 0;
-    for (const char c : text) {
-        if (std::isxdigit(static_cast<unsigned char>(c)) != 0)
-            ++digits;
-        else if (c != '-')
-            return false;
-    }
-    return digits == 32;
-}
-
 }  // namespace
+
+std::string uuid_digits(const std::string& text) {
+    std::string digits;
+    for (const char c : text) {
+        if (c == '-') continue;
+        const auto letter = static_cast<unsigned char>(c);
+        if (std::isxdigit(letter) == 0) return {};
+        digits += static_cast<char>(std::tolower(letter));
+    }
+    return digits.size() == 32 ? digits : std::string();
+}
 
 absl::Status VmRegistry::adopt() {
     GODWIT_ASSIGN_OR_RETURN(const auto vms, hypervisor_.adopt());
@@ -96,7 +95,7 @@ absl::StatusOr<std::shared_ptr<Vm>> VmRegistry::find_locked(const std::string& n
 
 // An error is none of "no such VM": under two names one VM would be held twice.
 absl::StatusOr<std::string> VmRegistry::own_name(const std::string& name) {
-    if (!hypervisor_.finds_vms() || !may_be_uuid(name)) return name;
+    if (!hypervisor_.finds_vms() || uuid_digits(name).empty()) return name;
     absl::StatusOr<std::string> own = hypervisor_.name_of(name);
     return absl::IsNotFound(own.status()) ? name : own;
 }
