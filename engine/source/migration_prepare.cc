@@ -135,7 +135,10 @@ absl::StatusOr<v1::PrepareRequest> SourceMigration::prepare_request(const Source
         file.set_path(path);
         file.set_hash(to_hex(hash));
     }
-    if (!settings_.unsafe) *request.mutable_disks() = identities_of(context.vm.spec(), this_host());
+    if (!settings_.unsafe) {
+        GODWIT_ASSIGN_OR_RETURN(*request.mutable_disks(),
+                                identities_of(context.vm.spec(), this_host()));
+    }
     for (const RamBlock& block : context.vm.ram_blocks()) {
         v1::RamBlockInfo& info = *request.add_blocks();
         info.set_name(block.name);

@@ -1,11 +1,14 @@
 // What can be wrong with a domain or with the libvirt at the other end: each is said, and the guest
 // runs on where it was.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 
+#include "engine/base/unique_fd.h"
 #include "tests/harness/ending.h"
 #include "tests/harness/guest.h"
 #include "tests/harness/libvirt_pair.h"
@@ -147,6 +150,31 @@ TEST_F(TwoLibvirts, RefuseADiskWhosePathIsAnotherFileAtTheOtherHost) {
         migrate(*a, b->address(), kVm, {"--strategy", "stop-and-copy", "--unsafe"});
     EXPECT_EQ(moved.exit_code, 0) << moved.err;
     expect_only_at(host_b, *b, host_a, "shut off");
+}
+
+// As a disk on NFS whose server is gone: whoever asks for it waits until that is back.
+TEST_F(TwoLibvirts, RefuseADiskThatDoesNotAnswerWhicheverSideItIs) {
+    if (::access("/dev/fuse", R_OK | W_OK) != 0) GTEST_SKIP() << "no /dev/fuse";
+    const std::string disk = make_guest_disk(*a, "16M");
+    DomainOptions domain;
+    domain.devices = fmt::format(
+        "<disk type='file'><driver name='qemu' type='raw'/><source file='{}'/>"
+        "<target dev='vda' bus='virtio'/></disk>",
+        disk);
+    ASSERT_NO_FATAL_FAILURE(start_domain(host_a, *a, domain));
+    for (const LibvirtHost* host : {&host_b, &host_a}) {
+        const UniqueFd server(::open("/dev/fuse", O_RDWR));  // mount inherits it
+        const CommandResult mounted =
+            host->run({"mount", "-i", "-t", "fuse", "-o",
+                       fmt::format("fd={},rootmode=100000,user_id=0,group_id=0", server.get()),
+                       "dead", disk});
+        ASSERT_EQ(mounted.exit_code, 0) << mounted.err;
+        expect_refused({"disk " + disk, "does not answer"});
+        const CommandResult check = host_a.run({program("godwit"), "libvirt", "check", kVm});
+        EXPECT_EQ(check.exit_code, host == &host_a ? 3 : 0) << check.out << check.err;
+        ASSERT_EQ(host->run({"umount", "--lazy", disk}).exit_code, 0);
+    }
+    expect_at_a_and_moves();
 }
 
 TEST_F(TwoLibvirts, GoOnAfterLibvirtdWasRestarted) {

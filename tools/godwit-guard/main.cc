@@ -9,8 +9,8 @@
 #include <filesystem>
 #include <string>
 
+#include "engine/base/late_call.h"
 #include "engine/base/wait.h"
-#include "engine/guest/libvirt/late_calls.h"
 #include "engine/guest/libvirt/libvirt_vm.h"
 #include "engine/guest/qemu/qemu_vm.h"
 #include "engine/handover/guard.h"

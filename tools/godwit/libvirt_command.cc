@@ -58,8 +58,8 @@ absl::StatusOr<std::vector<std::string>> problems_of(const LibvirtWords& words, 
 }
 
 // What a destination can't compare, and what it will refuse unless the two hosts share it.
-void add_disk_notes(const v1::VmSpec& spec, std::vector<std::string>& notes) {
-    for (const v1::DiskIdentity& disk : identities_of(spec, this_host()))
+void add_disk_notes(const DiskIdentities& disks, std::vector<std::string>& notes) {
+    for (const v1::DiskIdentity& disk : disks)
         if (disk.id().empty())
             notes.push_back(fmt::format(
                 "disk {} ({}): nothing tells a destination whether its disk of that path is the "
@@ -68,8 +68,10 @@ void add_disk_notes(const v1::VmSpec& spec, std::vector<std::string>& notes) {
 }
 
 // What confines its QEMU: where its RAM file is, libvirt's configuration says, which nobody can
-// ask. What stays here and would start it a second time. Its disks.
-absl::StatusOr<std::vector<std::string>> notes_of(const Found& found) {
+// ask. What stays here and would start it a second time. Its disks; one that does not answer is one
+// of the `problems`.
+absl::StatusOr<std::vector<std::string>> notes_of(const Found& found,
+                                                  std::vector<std::string>& problems) {
     char* text = ::virConnectGetCapabilities(found.connection.get());
     if (text == nullptr) return libvirt_status("Cannot read libvirt's capabilities");
     const std::string capabilities = take_text(text);
@@ -84,7 +86,10 @@ absl::StatusOr<std::vector<std::string>> notes_of(const Found& found) {
             "virsh autostart --disable {} is said",
             ::virDomainGetName(found.domain.get())));
     GODWIT_ASSIGN_OR_RETURN(const v1::VmSpec spec, spec_of_domain(xml));
-    add_disk_notes(spec, notes);
+    if (const auto disks = identities_of(spec, this_host()); disks.ok())
+        add_disk_notes(*disks, notes);
+    else
+        problems.emplace_back(disks.status().message());
     return notes;
 }
 
@@ -122,9 +127,9 @@ ExitCode print_change(const LibvirtWords& words, bool changed, const std::string
 ExitCode libvirt_check(const LibvirtWords& words) {
     const absl::StatusOr<Found> found = find(words);
     if (!found.ok()) return refuse(words, found.status());
-    const auto problems = problems_of(words, found->domain.get());
+    auto problems = problems_of(words, found->domain.get());
     if (!problems.ok()) return refuse(words, problems.status());
-    const auto notes = notes_of(*found);
+    const auto notes = notes_of(*found, *problems);
     if (!notes.ok()) return refuse(words, notes.status());
     const bool runs = ::virDomainIsActive(found->domain.get()) == 1;
     const ExitCode code = problems->empty() ? ExitCode::kDone : ExitCode::kRefused;

@@ -64,7 +64,8 @@ IncomingRegistry::~IncomingRegistry() {
     }
 }
 
-PrepareRefusal IncomingRegistry::check(const v1::PrepareRequest& request) {
+PrepareRefusal IncomingRegistry::check(const v1::PrepareRequest& request,
+                                       v1::PrepareResponse& response) {
     if (request.protocol_version() != kProtocolVersion)
         return refuse("PROTOCOL_VERSION",
                       absl::FailedPreconditionError(fmt::format(
@@ -99,8 +100,10 @@ PrepareRefusal IncomingRegistry::check(const v1::PrepareRequest& request) {
     }
     if (const absl::Status status = check_boot_files(request); !status.ok())
         return refuse("BOOT_FILE_DIFFERS", status);
-    if (const absl::Status status =
-            check_same_disks(request.disks(), identities_of(request.spec(), this_host()));
+    absl::StatusOr<DiskIdentities> disks = identities_of(request.spec(), this_host());
+    if (!disks.ok()) return refuse("SPEC_NOT_RUNNABLE", disks.status());
+    *response.mutable_disks() = *std::move(disks);
+    if (const absl::Status status = check_same_disks(request.disks(), response.disks());
         !status.ok())
         return refuse("DISK_DIFFERS", status);
     if (const absl::Status status = check_room(request, options_.overcommit); !status.ok())
@@ -143,7 +146,7 @@ PrepareRefusal IncomingRegistry::prepare_new(const v1::PrepareRequest& request,
     const MonotonicTime begin = Clock::system().now();
     const std::string& name = request.spec().name();
     const std::string& id = request.migration_id();
-    if (PrepareRefusal refusal = check(request); !refusal.status.ok()) return refusal;
+    if (PrepareRefusal refusal = check(request, response); !refusal.status.ok()) return refusal;
     if (const absl::Status status = vms_.reserve(name, request.migration_id()); !status.ok())
         return refuse("NAME_TAKEN", status);
 
@@ -181,7 +184,6 @@ PrepareRefusal IncomingRegistry::prepare_new(const v1::PrepareRequest& request,
     response.set_prepare_ms(to_ms(Clock::system().now() - begin));
     response.set_hypervisor_version(options_.hypervisor_version);
     response.set_postcopy_problem(incoming->postcopy_problem());
-    *response.mutable_disks() = identities_of(request.spec(), this_host());
     return {};
 }
 

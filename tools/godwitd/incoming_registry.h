@@ -63,7 +63,8 @@ class IncomingRegistry {
     static constexpr size_t kMaxIncoming = 128;
 
   private:
-    PrepareRefusal check(const v1::PrepareRequest& request);
+    // Fills response.disks() in.
+    PrepareRefusal check(const v1::PrepareRequest& request, v1::PrepareResponse& response);
     PrepareRefusal prepare_new(const v1::PrepareRequest& request, v1::PrepareResponse& response);
     std::shared_ptr<Vm> vm_of(const v1::JournalRecord& record);
     void recover_one(v1::JournalRecord record);

@@ -20,11 +20,11 @@
 #include <iostream>
 
 #include "dirty-tracking/resident/vcpu_throttle.h"
+#include "engine/base/late_call.h"
 #include "engine/base/log.h"
 #include "engine/base/thread_placement.h"
 #include "engine/base/wait.h"
 #include "engine/guest/libvirt/enable.h"
-#include "engine/guest/libvirt/late_calls.h"
 #include "engine/guest/libvirt/libvirt_hypervisor.h"
 #include "engine/guest/qemu/qemu_hypervisor.h"
 #include "tools/godwitd/agent_service.h"
@@ -364,7 +364,7 @@ constexpr int kMallocHeaps = 4;
 int main(int argc, char** argv) {
     ::mallopt(M_ARENA_MAX, kMallocHeaps);  // NOLINT(concurrency-mt-unsafe): no thread runs yet
     const int code = godwit::run(argc, argv);
-    // Threads that hang in libvirt must not meet what exit() takes down.
+    // Threads that hang, in libvirt mostly, must not meet what exit() takes down.
     if (godwit::late_calls_that_hang() > 0) ::_exit(code);
     return code;
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <memory>
 
 namespace godwit {
 namespace {
@@ -20,17 +21,22 @@ bool is_comparable(const v1::DiskIdentity& one, const v1::DiskIdentity& other) {
 
 }  // namespace
 
-DiskIdentities identities_of(const v1::VmSpec& spec, const DiskSources& sources) {
-    DiskIdentities disks;
-    for (const v1::Disk& disk : spec.disks()) {
-        if (disk.readonly()) continue;
-        DiskIdentity identity = disk_identity(disk.path(), sources);
-        v1::DiskIdentity& told = *disks.Add();
-        told.set_path(disk.path());
+absl::StatusOr<DiskIdentities> identities_of(const v1::VmSpec& spec, const DiskSources& sources,
+                                             Duration limit) {
+    std::vector<HostFile> disks;
+    for (const v1::Disk& disk : spec.disks())
+        if (!disk.readonly()) disks.push_back({.what = "disk", .path = disk.path()});
+    const auto identities = std::make_shared<DiskIdentities>();
+    const auto look = [identities, sources](const HostFile& disk) {
+        DiskIdentity identity = disk_identity(disk.path, sources);
+        v1::DiskIdentity& told = *identities->Add();
+        told.set_path(disk.path);
         told.set_kind(std::move(identity.kind));
         told.set_id(std::move(identity.id));
-    }
-    return disks;
+        return absl::OkStatus();
+    };
+    GODWIT_RETURN_IF_ERROR(look_at_files(std::move(disks), look, limit));
+    return std::move(*identities);
 }
 
 absl::Status check_same_disks(const DiskIdentities& at_source, const DiskIdentities& here) {

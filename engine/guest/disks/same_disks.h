@@ -9,14 +9,17 @@
 
 #include "engine/base/status.h"
 #include "engine/guest/disks/disk_identity.h"
+#include "engine/guest/disks/file_look.h"
 #include "godwit/v1/transfer.pb.h"
 
 namespace godwit {
 
 using DiskIdentities = google::protobuf::RepeatedPtrField<v1::DiskIdentity>;
 
-// Those that the guest writes, in the order of `spec`: of others a copy does as well.
-DiskIdentities identities_of(const v1::VmSpec& spec, const DiskSources& sources);
+// Those that the guest writes, in the order of `spec`: of others a copy does as well. Error:
+// FailedPrecondition, where one does not answer (look_at_files()).
+absl::StatusOr<DiskIdentities> identities_of(const v1::VmSpec& spec, const DiskSources& sources,
+                                             Duration limit = kFileLimit);
 
 // Error: FailedPrecondition, where a path of `here` is surely another disk at the source. Paths
 // that only one side has are not compared.

@@ -118,7 +118,7 @@ absl::StatusOr<ConnectHandle> open_connection(const std::string& uri) {
 }  // namespace
 
 LibvirtConnection::~LibvirtConnection() {
-    if (connection_) done_within(kCloseLimit, [closed = std::move(connection_)] {});
+    if (connection_) done_within(kCloseLimit, kLibvirtCall, [closed = std::move(connection_)] {});
 }
 
 absl::StatusOr<ConnectHandle> LibvirtConnection::get() {

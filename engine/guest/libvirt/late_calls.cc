@@ -1,91 +1,6 @@
 #include "engine/guest/libvirt/late_calls.h"
 
-#include <algorithm>
-#include <atomic>
-
-#include "engine/base/log.h"
-#include "engine/base/wait.h"
-
 namespace godwit {
-namespace {
-
-// Of the whole process, as libvirt's event loop is. Never destroyed: calls that were left behind
-// may outlast everything else.
-struct Hurry {
-    std::stop_source begun;
-    std::atomic<MonotonicTime> end{MonotonicTime::max()};
-    std::atomic<size_t> hanging{0};
-};
-
-Hurry& hurry() {
-    static Hurry& it = *new Hurry;  // NOLINT(cppcoreguidelines-owning-memory)
-    return it;
-}
-
-}  // namespace
-
-void hurry_late_calls(Duration limit) {
-    const MonotonicTime end = Clock::system().now() + limit;
-    if (hurry().end.load() > end) hurry().end = end;
-    hurry().begun.request_stop();
-}
-
-bool late_calls_are_over() { return Clock::system().now() >= hurry().end.load(); }
-
-size_t late_calls_that_hang() { return hurry().hanging; }
-
-bool wait_for_late_call(std::unique_lock<std::mutex>& lock, std::condition_variable_any& changed,
-                        MonotonicTime deadline, const std::function<bool()>& done) {
-    // A hurry that begins meanwhile ends this wait, and there may be some time left.
-    if (changed.wait_until(lock, hurry().begun.get_token(), deadline, done)) return true;
-    if (!hurry().begun.stop_requested()) return false;
-    return changed.wait_until(lock, std::min(deadline, hurry().end.load()), done);
-}
-
-struct LateCall::State {
-    std::mutex mutex;
-    std::condition_variable_any changed;
-    bool done = false;
-    bool given_up = false;
-};
-
-LateCall::LateCall(std::function<void()> call, std::function<void()> too_late)
-    : state_(std::make_shared<State>()) {
-    thread_ = std::jthread(
-        [state = state_, call = std::move(call), too_late = std::move(too_late)]() mutable {
-            set_thread_name("libvirt-call");
-            call();
-            call = nullptr;  // what it held is closed before anybody joins this thread
-            std::unique_lock lock(state->mutex);
-            state->done = true;
-            state->changed.notify_all();
-            if (!state->given_up) return;
-            lock.unlock();
-            if (too_late) too_late();
-            too_late = nullptr;
-            --hurry().hanging;
-        });
-}
-
-bool LateCall::give_up() {
-    const std::lock_guard lock(state_->mutex);
-    if (state_->done) return false;  // ~jthread joins
-    if (std::exchange(state_->given_up, true)) return true;
-    const size_t hanging = ++hurry().hanging;
-    thread_.detach();
-    spdlog::warn("a call of libvirt takes too long and was left behind; {} of them hang", hanging);
-    return true;
-}
-
-bool LateCall::done_by(MonotonicTime deadline) {
-    std::unique_lock lock(state_->mutex);
-    return wait_for_late_call(lock, state_->changed, deadline, [this] { return state_->done; });
-}
-
-bool done_within(Duration limit, std::function<void()> call, std::function<void()> too_late) {
-    LateCall late(std::move(call), std::move(too_late));
-    return late.done_by(Clock::system().now() + limit) || !late.give_up();
-}
 
 absl::Status libvirt_is_silent() {
     return absl::DeadlineExceededError("libvirt does not answer: does libvirtd hang?");
@@ -93,7 +8,7 @@ absl::Status libvirt_is_silent() {
 
 absl::Status status_within(Duration limit, std::function<absl::Status()> call) {
     auto status = std::make_shared<absl::Status>();
-    if (!done_within(limit, [status, call = std::move(call)] { *status = call(); }))
+    if (!done_within(limit, kLibvirtCall, [status, call = std::move(call)] { *status = call(); }))
         return libvirt_is_silent();
     return *status;
 }

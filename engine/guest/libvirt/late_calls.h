@@ -1,16 +1,11 @@
-// Calls of libvirt that may never return: libvirt's client gives up on a libvirtd that hangs after
-// half a minute at the earliest, for each call anew. So threads make them that can be left behind.
+// Calls of libvirt with a deadline: libvirt's client gives up on a libvirtd that hangs after half a
+// minute at the earliest, for each call anew.
 #pragma once
 
-#include <condition_variable>
-#include <functional>
 #include <memory>
-#include <mutex>
-#include <stop_token>
-#include <thread>
 #include <utility>
 
-#include "engine/base/clock.h"
+#include "engine/base/late_call.h"
 #include "engine/base/status.h"
 
 namespace godwit {
@@ -18,38 +13,7 @@ namespace godwit {
 // What libvirt's answers to questions and orders of a moment may take.
 inline constexpr Duration kAnswerLimit = std::chrono::seconds(15);
 
-// The process ends: from now on nobody waits for libvirt longer than `limit` altogether, whatever
-// was agreed; calls that are under way are given up then, and later ones at once.
-void hurry_late_calls(Duration limit);
-// Whether that time is over.
-[[nodiscard]] bool late_calls_are_over();
-// Calls that were left behind and have not returned. A process that ends with some must do so by
-// _exit: they may be anywhere in libvirt.
-[[nodiscard]] size_t late_calls_that_hang();
-
-// One call, on a thread named "libvirt-call". It must own what it uses, handles of libvirt above
-// all: the last one to be closed waits for libvirtd as well.
-class LateCall {
-  public:
-    // `too_late` is called after it, on its thread, when nobody waits any more.
-    explicit LateCall(std::function<void()> call, std::function<void()> too_late = {});
-    ~LateCall() { give_up(); }
-    LateCall(const LateCall&) = delete;
-    LateCall& operator=(const LateCall&) = delete;
-
-    // Waits; false: not done yet, or there is no time left for any call.
-    bool done_by(MonotonicTime deadline);
-    // Leaves it behind; false: it was done by then.
-    bool give_up();
-
-  private:
-    struct State;
-    const std::shared_ptr<State> state_;
-    std::jthread thread_;
-};
-
-// Makes a call and waits for it no longer than `limit`; false: it was left behind.
-bool done_within(Duration limit, std::function<void()> call, std::function<void()> too_late = {});
+inline constexpr const char* kLibvirtCall = "a call of libvirt";
 
 absl::Status libvirt_is_silent();  // DeadlineExceeded, with what to look at
 
@@ -64,15 +28,10 @@ absl::StatusOr<Result> result_within(Duration limit, std::function<absl::StatusO
         if (unheard) unheard(std::move(late));
     };
     if (!done_within(
-            limit, [answer, call = std::move(call)] { *answer = call(); }, too_late))
+            limit, kLibvirtCall, [answer, call = std::move(call)] { *answer = call(); }, too_late))
         return libvirt_is_silent();
     return std::move(*answer);
 }
 absl::Status status_within(Duration limit, std::function<absl::Status()> call);
-
-// For whoever waits for late calls in another way: until `deadline`, or until there is no time left
-// for any call. Returns done().
-bool wait_for_late_call(std::unique_lock<std::mutex>& lock, std::condition_variable_any& changed,
-                        MonotonicTime deadline, const std::function<bool()>& done);
 
 }  // namespace godwit

@@ -12,6 +12,7 @@
 #include <pugixml.hpp>
 
 #include "engine/base/log.h"
+#include "engine/guest/disks/file_look.h"
 #include "engine/guest/libvirt/domain_ram.h"
 #include "engine/guest/libvirt/domain_xml.h"
 #include "engine/guest/libvirt/late_calls.h"
@@ -81,9 +82,9 @@ absl::StatusOr<pid_t> pid_from_monitor(virDomain* domain) {
         "the domain's process can't be seen: the agent must run in libvirt's PID namespace");
 }
 
-absl::Status check_file(const std::string& path, const char* what) {
-    if (path.empty() || ::access(path.c_str(), R_OK) == 0) return absl::OkStatus();
-    return errno_status(errno, fmt::format("{} {}", what, path));
+absl::Status check_file(const HostFile& file) {
+    if (file.path.empty() || ::access(file.path.c_str(), file.access) == 0) return absl::OkStatus();
+    return errno_status(errno, fmt::format("{} {}", file.what, file.path));
 }
 
 // Whether a domain of that name and UUID could be started.
@@ -226,11 +227,10 @@ absl::Status LibvirtHypervisor::check(const v1::VmSpec& spec) {
     if (said.name() != spec.name() || said.uuid() != spec.uuid() || defined.name() != spec.name() ||
         defined.uuid() != spec.uuid())
         return absl::InvalidArgumentError("the domain's XML is that of another");
-    GODWIT_RETURN_IF_ERROR(check_file(said.kernel(), "kernel"));
-    GODWIT_RETURN_IF_ERROR(check_file(said.initrd(), "initrd"));
-    GODWIT_RETURN_IF_ERROR(check_file(said.firmware(), "loader"));
-    for (const v1::Disk& disk : said.disks())
-        GODWIT_RETURN_IF_ERROR(check_file(disk.path(), "disk"));
+    std::vector<HostFile> files{
+        {"kernel", said.kernel()}, {"initrd", said.initrd()}, {"loader", said.firmware()}};
+    for (const v1::Disk& disk : said.disks()) files.push_back({"disk", disk.path()});
+    GODWIT_RETURN_IF_ERROR(look_at_files(std::move(files), check_file));
     return status_within(kAnswerLimit,
                          [libvirt = connection_, name = spec.name(), uuid = spec.uuid()] {
                              return check_is_free(*libvirt, name, uuid);

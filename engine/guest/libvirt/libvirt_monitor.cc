@@ -179,7 +179,7 @@ LibvirtMonitor::~LibvirtMonitor() {
         const std::lock_guard lock(parts_->workers_mutex);
         for (std::jthread& worker : parts_->workers) worker.request_stop();
     }
-    done_within(kLastCalls, [parts = std::move(parts_)] { parts->take_leave(); });
+    done_within(kLastCalls, kLibvirtCall, [parts = std::move(parts_)] { parts->take_leave(); });
 }
 
 absl::Status LibvirtMonitor::state() const {

@@ -242,7 +242,7 @@ absl::Status LibvirtVm::kill(Duration limit) {
     if (found.ok()) {
         const std::lock_guard lock(mutex_);
         destroyer_ = std::make_unique<LateCall>(
-            [domain = *std::move(found)] { ::virDomainDestroy(domain.get()); });
+            kLibvirtCall, [domain = *std::move(found)] { ::virDomainDestroy(domain.get()); });
         if (await_end(Clock::system().now() + std::min(kToldLimit, limit)).ok())
             return absl::OkStatus();
     }

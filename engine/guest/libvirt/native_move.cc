@@ -120,7 +120,7 @@ absl::StatusOr<NativeProgress> migrate_by_libvirt(
     const std::shared_ptr<LibvirtConnection>& libvirt, const std::string& uuid,
     const NativeMove& move, const std::function<bool(const NativeProgress&)>& go_on) {
     const auto outcome = std::make_shared<absl::Status>();
-    LateCall migration([libvirt, uuid, move, outcome] {
+    LateCall migration(kLibvirtCall, [libvirt, uuid, move, outcome] {
         *outcome = [&]() -> absl::Status {
             // Nobody else is to wait for a call that takes as long as the migration.
             GODWIT_ASSIGN_OR_RETURN(const ConnectHandle own, libvirt->open_another());

@@ -5,36 +5,37 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <initializer_list>
+#include <vector>
 
+#include "engine/guest/disks/file_look.h"
 #include "engine/guest/qemu/ram_mount.h"
 #include "engine/guest/qemu/tap.h"
 
 namespace godwit {
 namespace {
 
-absl::Status check_file(const std::string& field, const std::string& path, int access_mode) {
-    if (path.empty()) return absl::OkStatus();
+absl::Status check_file(const HostFile& file) {
+    if (file.path.empty()) return absl::OkStatus();
     struct stat info {};
-    if (::stat(path.c_str(), &info) != 0)
-        return errno_status(errno, fmt::format("{}: {}", field, path));
+    if (::stat(file.path.c_str(), &info) != 0)
+        return errno_status(errno, fmt::format("{}: {}", file.what, file.path));
     if (!S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode))
         return absl::FailedPreconditionError(
-            fmt::format("{}: {} is neither a file nor a block device", field, path));
-    if (::access(path.c_str(), access_mode) != 0)
-        return errno_status(errno, fmt::format("{}: {}", field, path));
+            fmt::format("{}: {} is neither a file nor a block device", file.what, file.path));
+    if (::access(file.path.c_str(), file.access) != 0)
+        return errno_status(errno, fmt::format("{}: {}", file.what, file.path));
     return absl::OkStatus();
 }
 
 }  // namespace
 
 absl::Status check_host(const v1::VmSpec& spec) {
-    GODWIT_RETURN_IF_ERROR(check_file("kernel", spec.kernel(), R_OK));
-    GODWIT_RETURN_IF_ERROR(check_file("initrd", spec.initrd(), R_OK));
-    GODWIT_RETURN_IF_ERROR(check_file("firmware", spec.firmware(), R_OK));
+    std::vector<HostFile> files{
+        {"kernel", spec.kernel()}, {"initrd", spec.initrd()}, {"firmware", spec.firmware()}};
     for (int i = 0; i < spec.disks_size(); ++i)
-        GODWIT_RETURN_IF_ERROR(check_file(fmt::format("disks[{}].path", i), spec.disks(i).path(),
-                                          spec.disks(i).readonly() ? R_OK : R_OK | W_OK));
+        files.push_back({fmt::format("disks[{}].path", i), spec.disks(i).path(),
+                         spec.disks(i).readonly() ? R_OK : R_OK | W_OK});
+    GODWIT_RETURN_IF_ERROR(look_at_files(std::move(files), check_file));
     for (int i = 0; i < spec.nics_size(); ++i)
         if (!spec.nics(i).bridge().empty())
             GODWIT_RETURN_IF_ERROR(

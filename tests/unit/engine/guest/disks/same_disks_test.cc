@@ -67,9 +67,10 @@ TEST(SameDisks, AreOnlyThoseThatTheGuestWrites) {
     v1::Disk& readonly = *spec.add_disks();
     readonly.set_path("/dev/zero");
     readonly.set_readonly(true);
-    const DiskIdentities told = identities_of(spec, this_host());
-    ASSERT_EQ(told.size(), 1);
-    EXPECT_EQ(told[0].path(), "/dev/null");
+    const auto told = identities_of(spec, this_host());
+    ASSERT_TRUE(told.ok()) << told.status();
+    ASSERT_EQ(told->size(), 1);
+    EXPECT_EQ(told->at(0).path(), "/dev/null");
 }
 
 }  // namespace

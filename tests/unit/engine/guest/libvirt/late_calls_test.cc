@@ -32,7 +32,7 @@ TEST(LateCall, LetsGoOfWhatItUsedBeforeItIsDone) {
     {
         auto used = std::make_shared<int>(1);
         seen = used;
-        EXPECT_TRUE(done_within(kLong, [used = std::move(used)] {}));
+        EXPECT_TRUE(done_within(kLong, "a call", [used = std::move(used)] {}));
     }
     EXPECT_TRUE(seen.expired());
 }
@@ -61,7 +61,7 @@ TEST(LateCalls, AreGivenUpAllTogetherWhenTheProcessEnds) {
         std::promise<void> waits;
         std::optional<bool> done;
         std::jthread waiter([&] {
-            LateCall call([open = gate.open, &waits] {
+            LateCall call("a call", [open = gate.open, &waits] {
                 waits.set_value();
                 open.wait();
             });
@@ -70,7 +70,7 @@ TEST(LateCalls, AreGivenUpAllTogetherWhenTheProcessEnds) {
         waits.get_future().wait();
         hurry_late_calls(Duration::zero());
         waiter.join();
-        const bool later = done_within(kLong, [open = gate.open] { open.wait(); });
+        const bool later = done_within(kLong, "a call", [open = gate.open] { open.wait(); });
         ::_exit(done == false && !later && late_calls_are_over() ? 0 : 1);
     };
     EXPECT_EXIT(hurry(), ::testing::ExitedWithCode(0), "");
