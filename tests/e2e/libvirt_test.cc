@@ -216,6 +216,51 @@ TEST_F(Domain, KeepsItsDefinitionWhereItWasWhenTheOtherOneCannotDefineIt) {
     expect_alive_and_well(b, kVm);
 }
 
+// libvirt would forget the domain, were it told to define it.
+TEST_F(Domain, IsNotDefinedWhereItsDefinitionCannotBeWritten) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    if (IsSkipped()) return;
+    const CommandResult read_only = host_b.run({"mount", "-o", "remount,bind,ro", "/etc/libvirt"});
+    ASSERT_EQ(read_only.exit_code, 0) << read_only.err;
+    const json report = move_guest(*agent_a, *agent_b, kVm, for_good());
+    if (HasFailure()) return;
+    EXPECT_THAT(report["warnings"].dump(), HasSubstr("definition stays at the source"));
+    EXPECT_THAT(report["warnings"].dump(), HasSubstr("Cannot write to /etc/libvirt"));
+    EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "shut off");
+    EXPECT_EQ(host_b.virsh_text({"domstate", kVm}), "running");
+    EXPECT_THAT(host_b.virsh_text({"dominfo", kVm}), ContainsRegex("Persistent: *no"));
+    expect_alive_and_well(*agent_b, kVm);
+    ASSERT_EQ(host_b.run({"mount", "-o", "remount,bind,rw", "/etc/libvirt"}).exit_code, 0);
+    if (HasFailure()) return;
+    move_guest(*agent_b, *agent_a, kVm);
+}
+
+// Nothing tells that beforehand, of a definition that can't be put in its place.
+TEST_F(Domain, IsSaidToBeLostWhereLibvirtForgetsItAndIsFoundAgain) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    if (IsSkipped()) return;
+    const std::string in_its_place = "/etc/libvirt/qemu/vm.xml";
+    ASSERT_EQ(host_b.run({"mkdir", "-p", in_its_place}).exit_code, 0);
+    const CommandResult moved =
+        migrate(*agent_a, agent_b->address(), kVm,
+                {"--persistent", "--undefine-source", "--strategy", "stop-and-copy"});
+    EXPECT_EQ(moved.exit_code, 0) << moved.err;
+    const std::string warnings = json_of(moved)["warnings"].dump();
+    EXPECT_THAT(warnings, HasSubstr("libvirt has lost sight of its domain"));
+    EXPECT_THAT(warnings, HasSubstr("restart libvirtd, which finds it again"));
+    EXPECT_EQ(host_a.virsh_text({"domstate", kVm}), "shut off") << "its definition stays";
+    EXPECT_EQ(host_b.virsh_text({"list", "--all", "--name"}), "") << "libvirt 9 forgets it";
+    EXPECT_EQ(host_b.qemu_pids().size(), 1U) << "the guest runs";
+    ASSERT_EQ(host_b.run({"rmdir", in_its_place}).exit_code, 0);
+    host_b.stop_libvirtd();
+    host_b.start_libvirtd();
+    ASSERT_EQ(host_b.problem(), "");
+    EXPECT_EQ(host_b.virsh_text({"domstate", kVm}), "running");
+    expect_alive_and_well(*agent_b, kVm);
+    if (HasFailure()) return;
+    move_guest(*agent_b, *agent_a, kVm);
+}
+
 TEST_F(Domain, ThatWouldBeStartedASecondTimeWhereItWasIsWarnedOf) {
     ASSERT_NO_FATAL_FAILURE(start());
     if (IsSkipped()) return;

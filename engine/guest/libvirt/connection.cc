@@ -39,11 +39,12 @@ absl::StatusCode code_of(const virError& error) {
         case VIR_ERR_NO_CONNECT:
         case VIR_ERR_INVALID_CONN:
         case VIR_ERR_RPC:
-        case VIR_ERR_SYSTEM_ERROR:
             return absl::StatusCode::kUnavailable;
         default:
-            return error.domain == VIR_FROM_RPC ? absl::StatusCode::kUnavailable
-                                                : absl::StatusCode::kFailedPrecondition;
+            // A system call that failed within libvirtd is libvirtd's answer.
+            return error.domain == VIR_FROM_RPC || error.domain == VIR_FROM_REMOTE
+                       ? absl::StatusCode::kUnavailable
+                       : absl::StatusCode::kFailedPrecondition;
     }
 }
 

@@ -5,6 +5,7 @@
 #include <sstream>
 #include <thread>
 
+#include "engine/guest/libvirt/define_domain.h"
 #include "engine/guest/libvirt/domain_xml.h"
 #include "engine/guest/libvirt/libvirt_monitor.h"
 #include "engine/guest/libvirt/native_move.h"
@@ -213,12 +214,11 @@ std::vector<std::string> LibvirtVm::left_behind() {
 absl::Status LibvirtVm::arrived(const std::string& definition) {
     absl::Status status = restore_migration_settings(kCommandLimit);
     if (definition.empty()) return status;
-    const absl::Status defined =
-        status_within(kAnswerLimit, [libvirt = connection_, definition]() -> absl::Status {
-            GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, libvirt->get());
-            const DomainHandle domain(::virDomainDefineXML(connection.get(), definition.c_str()));
-            return domain ? absl::OkStatus() : libvirt_status("libvirt");
+    absl::Status defined =
+        status_within(kAnswerLimit, [libvirt = connection_, run = run_, definition] {
+            return define_running_domain(*libvirt, run.uuid, run.id, definition);
         });
+    if (!defined.ok() && ended()) defined = absl::NotFoundError("it has ended");
     status.Update(annotate(defined, fmt::format("Cannot define domain {}", spec_.name())));
     return status;
 }
