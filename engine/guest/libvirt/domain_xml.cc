@@ -121,6 +121,20 @@ absl::StatusOr<std::string> without_incoming(const std::string& xml) {
     return domain_text(document);
 }
 
+std::string fixed_parts_of(const std::string& xml) {
+    const absl::StatusOr<pugi::xml_document> document = parse_domain(xml);
+    if (!document.ok()) return {};
+    pugi::xml_document parts;
+    for (const char* name : {"memory", "vcpu", "vcpus", "devices"})
+        parts.append_copy(document->child("domain").child(name));
+    const pugi::xml_node devices = parts.child("devices");
+    for (const pugi::xml_node& channel : devices.children("channel"))
+        channel.child("target").remove_attribute("state");  // whether the guest's agent listens
+    for (const pugi::xml_node& disk : devices.children("disk"))
+        disk.child("target").remove_attribute("tray");
+    return domain_text(parts);
+}
+
 std::string resident_socket_of(const std::string& xml) {
     const absl::StatusOr<pugi::xml_document> document = parse_domain(xml);
     return document.ok() ? socket_in(document->child("domain")) : std::string();

@@ -19,6 +19,10 @@ absl::StatusOr<std::string> with_incoming(const std::string& xml);
 // Takes out what with_incoming() put in; the same text when there is nothing of it.
 absl::StatusOr<std::string> without_incoming(const std::string& xml);
 
+// What of a running domain nobody may change while it moves, in one way of writing: memory, vCPUs
+// and devices, without what the guest changes by itself. Empty when it is no domain's XML.
+std::string fixed_parts_of(const std::string& xml);
+
 // Where the resident of this domain's QEMU listens, as its environment says; empty where none is
 // preloaded.
 std::string resident_socket_of(const std::string& xml);

@@ -23,7 +23,6 @@
 namespace godwit {
 namespace {
 
-constexpr unsigned int kXmlFlags = VIR_DOMAIN_XML_SECURE | VIR_DOMAIN_XML_MIGRATABLE;
 constexpr Duration kCreateLimit = std::chrono::seconds(25);
 constexpr Duration kStartLimit = std::chrono::seconds(10);
 constexpr Duration kKillLimit = std::chrono::seconds(10);
@@ -130,7 +129,7 @@ absl::StatusOr<std::shared_ptr<LibvirtVm>> open_domain(
             fmt::format("domain {} does not run; a cold move is not done yet: start it, or copy "
                         "its definition and disks",
                         ::virDomainGetName(domain)));
-    char* xml = ::virDomainGetXMLDesc(domain, kXmlFlags);
+    char* xml = ::virDomainGetXMLDesc(domain, kDomainXmlFlags);
     if (xml == nullptr) return libvirt_status("Cannot read the domain's XML");
     const std::string text = take_text(xml);
     // Aliases are in this one only.

@@ -177,6 +177,22 @@ absl::Status LibvirtVm::restore_migration_settings(Duration limit) {
         .status();
 }
 
+absl::Status LibvirtVm::prepare_device_save(UniqueFd out) {
+    GODWIT_ASSIGN_OR_RETURN(
+        const std::string now,
+        ask_of_domain<std::string>([](virDomain* domain) -> absl::StatusOr<std::string> {
+            char* xml = ::virDomainGetXMLDesc(domain, kDomainXmlFlags);
+            if (xml == nullptr) return libvirt_status("Cannot read the domain's XML");
+            return take_text(xml);
+        }));
+    if (fixed_parts_of(now) != fixed_parts_of(spec_.domain_xml()))
+        return absl::FailedPreconditionError(fmt::format(
+            "domain {} was changed while it moved (a device, a disk's image, its vCPUs): the "
+            "destination has it as it was before; migrate it anew",
+            spec_.name()));
+    return QmpVm::prepare_device_save(std::move(out));
+}
+
 void LibvirtVm::forgo_device_save() {
     QmpVm::forgo_device_save();
     restore_migration_settings(kCommandLimit).IgnoreError();

@@ -11,6 +11,9 @@
 
 namespace godwit {
 
+// Of a running domain's XML, for the engine.
+inline constexpr unsigned int kDomainXmlFlags = VIR_DOMAIN_XML_SECURE | VIR_DOMAIN_XML_MIGRATABLE;
+
 // What tells a domain's present run from any other.
 struct DomainRun {
     std::string uuid;
@@ -44,6 +47,9 @@ class LibvirtVm final : public QmpVm {
         return discarding_devices_;
     }
     absl::StatusOr<std::vector<std::string>> migration_blockers() override;
+    // Errors: also FailedPrecondition, where somebody has changed the domain since it was looked
+    // up: libvirt has no lock that would keep them from it, and the destination has it as it was.
+    absl::Status prepare_device_save(UniqueFd out) override;
     void forgo_device_save() override;
     absl::Status roll_back(bool run, Duration limit) override;
     absl::StatusOr<v1::VmSpec> spec_to_move(bool with_definition) override;

@@ -84,6 +84,29 @@ TEST(DomainXml, NamesEachDeviceThatCannotBeMovedByItsAlias) {
                 ElementsAre(HasSubstr("launchSecurity")));
 }
 
+TEST(DomainXml, TellsWhatSomebodyChangesFromWhatTheGuestDoes) {
+    const std::string before = domain(
+        "<disk type='file'><source file='/d/web.qcow2'/><target dev='sda'/></disk>"
+        "<channel type='unix'><target type='virtio' name='agent' state='disconnected'/></channel>",
+        "<currentMemory unit='KiB'>262144</currentMemory>");
+    const auto with = [&](const std::string& old, const std::string& fresh) {
+        std::string text = before;
+        const size_t at = text.find(old);
+        EXPECT_NE(at, std::string::npos) << old;
+        return fixed_parts_of(text.replace(at, old.size(), fresh));
+    };
+    const std::string same = fixed_parts_of(before);
+    EXPECT_THAT(same, HasSubstr("/d/web.qcow2"));
+    EXPECT_EQ(with("disconnected", "connected"), same);
+    EXPECT_EQ(with("dev='sda'", "dev='sda' tray='open'"), same);
+    EXPECT_EQ(with(">262144</currentMemory>", ">131072</currentMemory>"), same);
+    EXPECT_EQ(fixed_parts_of(*with_incoming(before)), same);
+    EXPECT_NE(with("/d/web.qcow2", "/d/web.snapshot"), same);
+    EXPECT_NE(with("<channel", "<rng model='virtio'/><channel"), same);
+    EXPECT_NE(with("<vcpu>2<", "<vcpu current='1'>2<"), same);
+    EXPECT_EQ(fixed_parts_of("no XML"), "");
+}
+
 TEST(DomainXml, NamesDevicesThatGiveMemoryBack) {
     EXPECT_THAT(discarding_devices_of(domain("<memballoon model='none'/>")), IsEmpty());
     EXPECT_THAT(discarding_devices_of(
