@@ -1,5 +1,8 @@
 // IncomingMigration: who owns the guest, from COMMIT on.
 #include <fmt/format.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "engine/base/log.h"
 #include "engine/destination/incoming_migration.h"
@@ -124,6 +127,17 @@ absl::Status IncomingMigration::resume() {
                   std::string(status.message());
     }
     return status;
+}
+
+// The guest is still the source's, which may let it run any moment: there must not be two at its
+// disks, and what has run here is of no use any more.
+void IncomingMigration::end_early_guest() {
+    ::syscall(SYS_pidfd_send_signal, vm_->gone_fd(), SIGKILL, nullptr, 0U);
+    spdlog::error("migration {}: {}", record_.migration_id(), kRanEarly);
+    ran_early_ = true;
+    if (!load_status_) load_status_ = "gone";
+    if (broken_.ok()) broken_ = absl::AbortedError(kRanEarly);  // for a COMMIT that comes now
+    wakeup_.notify();
 }
 
 bool IncomingMigration::has_run() {

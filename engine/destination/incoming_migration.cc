@@ -160,7 +160,10 @@ IncomingMigration::~IncomingMigration() {
 void IncomingMigration::on_guest_event(const GuestEvent& event) {
     const std::lock_guard lock(mutex_);
     if (event.kind == GuestEventKind::kGone) vm_gone_ = true;
-    if (event.kind == GuestEventKind::kResume) ran_here_ = true;
+    if (event.kind == GuestEventKind::kResume) {
+        ran_here_ = true;
+        if (state_ == v1::INCOMING_STATE_WAITING) end_early_guest();
+    }
     if (!load_status_) {
         if (event.kind == GuestEventKind::kGone) load_status_ = "gone";
         if (event.kind == GuestEventKind::kMigration &&
@@ -323,11 +326,14 @@ void IncomingMigration::watch_guest(const std::stop_token& stop) {
         if (state().state() != v1::INCOMING_STATE_WAITING) return;
         status = "gone";
     }
+    std::string why =
+        status == "gone" ? "its QEMU has ended" : "its QEMU could not load the device state";
+    {
+        const std::lock_guard lock(mutex_);
+        if (ran_early_) why = kRanEarly;
+    }
     // The source reads the reason before it sees the streams close: it aborts us.
-    tell(FrameKind::kLoadFailed,
-         TextBody{.text = status == "gone" ? "its QEMU has ended"
-                                           : "its QEMU could not load the device state"}
-             .encode());
+    tell(FrameKind::kLoadFailed, TextBody{.text = why}.encode());
 }
 
 // Once for each fault that waits so long, and once when nobody serves them any more.

@@ -195,6 +195,10 @@ class IncomingMigration final : private Asker, private CommitSteps {
     // Guarded by journal_mutex_: without pages that follow, and with.
     std::array<Journal::Prepared, 2> prepared_cont_;
     absl::Status last_noted_;  // the same: what is said once
+    static constexpr const char* kRanEarly =
+        "somebody let the guest run at the destination before it was there (virsh resume), and it "
+        "was ended";
+    void end_early_guest();  // under mutex_
     mutable std::mutex mutex_;
     std::condition_variable_any changed_;
     // Guarded by mutex_:
@@ -213,8 +217,9 @@ class IncomingMigration final : private Asker, private CommitSteps {
     // Once that is "completed": whether every mapping of the guest's memory has its faults served.
     std::optional<absl::Status> mappings_;
     bool vm_gone_ = false;
-    bool ran_here_ = false;  // QEMU said RESUME
-    bool ending_ = false;    // the agent ends
+    bool ran_here_ = false;   // QEMU said RESUME
+    bool ran_early_ = false;  // before COMMIT
+    bool ending_ = false;     // the agent ends
     bool ended_ = false;
 
     std::stop_source collapsing_;

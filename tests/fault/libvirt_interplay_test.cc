@@ -125,6 +125,20 @@ TEST_F(LibvirtInterplay, ADestinationThatIsDestroyedLeavesTheGuestAtTheSource) {
     expect_at_a_and_moves();
 }
 
+// To libvirt it is a paused domain as any other; the guest itself is the source's until COMMIT.
+TEST_F(LibvirtInterplay, ADestinationThatIsResumedByVirshIsEndedBeforeThereAreTwoGuests) {
+    ASSERT_NO_FATAL_FAILURE(start());
+    BackgroundCommand command = begin_slow_migration();
+    const CommandResult resumed = host_b.virsh({"resume", kVm});
+    EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
+    finish_soon();
+    ASSERT_TRUE(command.wait(kEndLimit)) << command.result().err;
+    EXPECT_EQ(command.result().exit_code, 1) << command.result().err;
+    EXPECT_THAT(command.result().err, HasSubstr("virsh resume"));
+    EXPECT_EQ(json_of(command.result())["guest_at"], "source");
+    expect_at_a_and_moves();
+}
+
 TEST_F(LibvirtInterplay, GodwitGivesWayToVirshMigrateThatBeginsLater) {
     ASSERT_NO_FATAL_FAILURE(start());
     const LibvirtHost host_c{"hostc"};
