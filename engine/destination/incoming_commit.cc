@@ -91,6 +91,8 @@ void IncomingMigration::note_resumed() {
     if (!all_pages && gone) return break_session(absl::NotFoundError("the guest's QEMU has ended"));
     if (const absl::Status status = vm_->announce(); !status.ok())
         spdlog::warn("migration {}: announce: {}", id(), std::string(status.message()));
+    // Not only once the last page is here: whoever saves the guest meanwhile is to get its memory.
+    if (!all_pages) vm_->arrived("").IgnoreError();
 }
 
 // A hypervisor that is away is waited for, as the source does before it removes its own definition.

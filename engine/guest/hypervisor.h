@@ -142,8 +142,8 @@ class Vm {
     // second time, one sentence each.
     virtual std::vector<std::string> left_behind() { return {}; }
 
-    // Destination: the guest is here with all its pages. Puts back what a migration had set up in
-    // the hypervisor, and defines the VM where there is a `definition`; best effort.
+    // Destination: the guest runs here. Puts back what a migration had set up in the hypervisor,
+    // and defines the VM where there is a `definition`: all its pages are here then. Best effort.
     virtual absl::Status arrived(const std::string& definition) {
         static_cast<void>(definition);
         return absl::OkStatus();

@@ -122,5 +122,23 @@ TEST_F(DomainOfAKind, WaitsForItsLastPagesWhileVirshShowsIt) {
     expect_only_at(host_b, *b, host_a, "shut off");
 }
 
+// A guest without its memory would be written down, while QEMU is told to leave that out.
+TEST_F(DomainOfAKind, IsSavedWithAllOfItsPagesWhileTheLastOnesCome) {
+    ASSERT_NO_FATAL_FAILURE(start(restless_domain()));
+    BackgroundCommand command = begin_migration({"--strategy", "postcopy", "--bandwidth", "8MB/s"});
+    EXPECT_TRUE(eventually(kGuestLimit, [&] {
+        return host_b.virsh({"domstate", kVm}).out.rfind("running", 0) == 0;
+    }));
+    expect_capability_off(host_b);
+    EXPECT_FALSE(command.wait(Duration::zero())) << "the drain is over already";
+    const std::string file = b->state_dir() + "/saved";
+    const CommandResult saved = host_b.virsh({"save", kVm, file});
+    ASSERT_EQ(saved.exit_code, 0) << saved.err;
+    ASSERT_TRUE(command.wait(kGuestLimit)) << command.result().err;
+    const CommandResult restored = host_b.virsh({"restore", file});
+    ASSERT_EQ(restored.exit_code, 0) << restored.err;
+    expect_only_at(host_b, *b, host_a, "shut off");
+}
+
 }  // namespace
 }  // namespace godwit::testing
