@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <filesystem>
+
 #include "tests/harness/ending.h"
 #include "tests/harness/guest.h"
 #include "tests/harness/libvirt_pair.h"
@@ -63,6 +65,56 @@ TEST_F(LibvirtCommand, NamesADiskThatNoDestinationCanTellFromAnother) {
     const CommandResult result = libvirt({"check", kVm});
     EXPECT_THAT(result.out, HasSubstr("note: disk without a path (network storage): nothing tells"))
         << result.err;
+}
+
+// libvirt keeps an alias in a definition if it begins with "ua-".
+TEST_F(LibvirtCommand, NamesEachDeviceThatCannotBeMovedByItsAlias) {
+    DomainOptions domain;
+    domain.devices =
+        "<hostdev mode='subsystem' type='pci'><source>"
+        "<address domain='0x0000' bus='0x06' slot='0x02' function='0x0'/></source>"
+        "<alias name='ua-card'/></hostdev>"
+        "<interface type='vhostuser'><mac address='52:54:00:77:00:09'/>"
+        "<source type='unix' path='/run/switch.sock' mode='client'/><model type='virtio'/>"
+        "<alias name='ua-switch'/></interface>"
+        "<tpm model='tpm-tis'><backend type='passthrough'/><alias name='ua-tpm'/></tpm>"
+        "<vsock model='virtio'><cid auto='yes'/><alias name='ua-vsock'/></vsock>"
+        "<filesystem type='mount'><source dir='/srv'/><target dir='srv'/>"
+        "<alias name='ua-srv'/></filesystem>";
+    const CommandResult defined = host_a.virsh({"define", host_a.write_xml(domain_xml(domain))});
+    ASSERT_EQ(defined.exit_code, 0) << defined.err;
+    const CommandResult result = libvirt({"check", kVm, "--json"});
+    EXPECT_EQ(result.exit_code, 3) << result.err;
+    const std::string problems = json_of(result)["problems"].dump();
+    for (const char* start : {"\"ua-card: a device of this host", "\"ua-switch: vhost-user",
+                              "\"ua-tpm: a TPM's state", "\"ua-vsock: ", "\"ua-srv: "})
+        EXPECT_THAT(problems, HasSubstr(start));
+}
+
+// The drive of another process, which has the guest's memory mapped.
+TEST_F(LibvirtCommand, RefusesARunningDomainsVhostUserDiskByItsAlias) {
+    const std::string image = make_guest_disk(*a, "16M");
+    const std::string socket = a->state_dir() + "/vhost-user.sock";
+    BackgroundCommand server(
+        {"qemu-storage-daemon", "--blockdev", "driver=file,node-name=image,filename=" + image,
+         "--export",
+         "type=vhost-user-blk,id=drive,node-name=image,writable=on,addr.type=unix,"
+         "addr.path=" +
+             socket});
+    ASSERT_TRUE(eventually(std::chrono::seconds(20), [&] {
+        return std::filesystem::is_socket(socket) || server.wait(Duration::zero());
+    }));
+    ASSERT_FALSE(server.wait(Duration::zero())) << server.result().err;
+    DomainOptions domain;
+    domain.devices = fmt::format(
+        "<disk type='vhostuser' device='disk'><driver name='qemu' type='raw'/>"
+        "<source type='unix' path='{}'/><target dev='vda' bus='virtio'/></disk>",
+        socket);
+    ASSERT_NO_FATAL_FAILURE(start(domain));
+    const CommandResult refused = migrate(*a, b->address());
+    EXPECT_EQ(refused.exit_code, 3) << refused.err;
+    EXPECT_THAT(refused.err, HasSubstr("virtio-disk0: vhost-user"));
+    expect_only_at(host_a, *a, host_b, "");
 }
 
 TEST_F(LibvirtCommand, PreloadsTheResidentAndMovesByKvmsDirtyLog) {
