@@ -84,7 +84,7 @@ class Handover final : private HandoverSteps {
     [[nodiscard]] bool resumes_with_all_pages(const PageSet& last) const;
     // How many system calls it takes the destination to drop these.
     [[nodiscard]] uint64_t punch_count(const PageSet& stale) const;
-    void widen(PageSet& stale) const;
+    void widen(PageSet& stale, GuestState guest) const;
     void widen_to_fit(PageSet& stale) const;
 
     SourceContext& context_;
@@ -97,6 +97,7 @@ class Handover final : private HandoverSteps {
     bool armed_ = false;      // the destination can catch faults
     bool with_rest_ = false;  // decided before the freeze: the guest resumes without its last pages
     double page_rate_ = 0;    // as the live rounds had it; 0: none
+    double sent_rate_ = 0;    // the same of pages that were sent alone
     PageSet missing_;         // at the destination
     std::shared_ptr<Drain> ready_drain_;  // made before the freeze
     std::shared_ptr<Drain> drain_;        // the same, once it is needed

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "engine/source/handover.h"
+#include "engine/source/stale_chunks.h"
 
 namespace godwit {
 namespace {
@@ -18,9 +19,7 @@ constexpr Duration kArmLimit = std::chrono::seconds(10);
 constexpr Duration kEarlyLimit = std::chrono::minutes(10);
 // At most some 5 ms of pause.
 constexpr uint64_t kMaxLatePunches = 500;
-// Seen at the destination: 4-15 us for a punch (and a look whether the page is gone), 2-4 us for a
-// page that is put in place by itself.
-constexpr double kPunchSeconds = 10e-6;
+// Seen at the destination: 2-4 us for a page that is put in place by itself.
 constexpr double kLatePageSeconds = 4e-6;
 constexpr double kMaxLateSendSeconds = 2e-3;
 // What takes longer to send than this is no afterthought: the policy of the rounds settled for it.
@@ -32,14 +31,9 @@ constexpr Duration kCatchUpDeadline = std::chrono::seconds(10);
 // Each pass leaves what the guest wrote meanwhile to pages that were not stale yet; there are only
 // so many of these.
 constexpr int kMaxEarlyPasses = 8;
-// A chunk with more stale runs than this is dropped whole: what was good of it is sent again.
+// In the pause, and where its pages are huge and a hole takes one apart, a chunk with more stale
+// runs than this is dropped whole: what was good of it is sent again.
 constexpr uint64_t kMaxRunsOfChunk = 16;
-
-uint64_t run_count(const ChunkMask& mask) {
-    uint64_t runs = 0;
-    for_each_run(mask, [&](PageRange) { ++runs; });
-    return runs;
-}
 
 // Calls visit(block, chunk, mask) for each chunk that has pages in the set.
 template <typename Visit>
@@ -61,7 +55,11 @@ void remove_pages(PageSet& set, const PageSet& other) {
 absl::Status Handover::make_ready(LiveResult& live) {
     const Strategy strategy = context_.settings.limits.strategy;
     for (const v1::Round& round : context_.report.rounds())
-        if (round.sent_pages() > 0) page_rate_ = std::max(page_rate_, round.rate_bytes_per_s());
+        if (round.sent_pages() > 0) {
+            page_rate_ = std::max(page_rate_, round.rate_bytes_per_s());
+            sent_rate_ = std::max(sent_rate_, static_cast<double>(round.sent_pages() * kPageBytes) /
+                                                  std::max(round.duration_ms() / 1e3, 1e-6));
+        }
     // A hybrid that has converged may still write more in its last moment than was expected.
     if (live.decision.step != NextStep::kPostcopy && strategy != Strategy::kHybrid)
         return absl::OkStatus();
@@ -122,13 +120,17 @@ uint64_t Handover::punch_count(const PageSet& stale) const {
     return count;
 }
 
-void Handover::widen(PageSet& stale) const {
+void Handover::widen(PageSet& stale, GuestState guest) const {
     const std::span<const RamBlock> blocks = context_.vm.ram_blocks();
     for_each_chunk(stale, [&](BlockIndex block, ChunkIndex chunk, const ChunkMask& mask) {
+        const Backing backing = blocks[block].backing;
         // Huge pages are stale as a whole.
-        const bool whole = blocks[block].backing == Backing::kHugetlb2M;
-        if (whole || (context_.sender->was_sent(block, chunk) && run_count(mask) > kMaxRunsOfChunk))
-            stale[block].set_range({chunk * kPagesPerChunk, (chunk + 1) * kPagesPerChunk});
+        bool whole = backing == Backing::kHugetlb2M;
+        if (!whole && context_.sender->was_sent(block, chunk))
+            whole = guest == GuestState::kRuns && backing == Backing::kTmpfs4k
+                        ? is_sooner_sent_again(mask, sent_rate_)
+                        : run_count(mask) > kMaxRunsOfChunk;
+        if (whole) stale[block].set_range({chunk * kPagesPerChunk, (chunk + 1) * kPagesPerChunk});
     });
 }
 
@@ -160,7 +162,7 @@ void Handover::widen_to_fit(PageSet& stale) const {
 // Has the destination drop them while the guest runs: what it writes to pages that are stale
 // already costs nothing more.
 absl::Status Handover::drop(PageSet stale, uint32_t index) {
-    widen(stale);
+    widen(stale, GuestState::kRuns);
     context_.report.mutable_postcopy()->set_early_punches(
         context_.report.postcopy().early_punches() + punch_count(stale));
     GODWIT_RETURN_IF_ERROR(
@@ -292,8 +294,8 @@ absl::Status Handover::punch_late(PageSet last, const PageSet& recent, uint32_t 
                                           deadline_, RoundKind::kPagesAmongPunched));
         add_pages(last, take_damaged(context_));
     }
-    widen(last);
-    remove_pages(last, missing_);
+    // Those that are missing already are dropped along: they would cut a chunk into runs.
+    widen(last, GuestState::kFrozen);
     widen_to_fit(last);
     context_.report.mutable_postcopy()->set_late_punches(punch_count(last));
     GODWIT_RETURN_IF_ERROR(send_punches(last, index, GuestState::kFrozen, deadline_));
