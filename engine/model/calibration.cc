@@ -57,8 +57,11 @@ PairKnowledge learn_from(std::span<const PastMigration> past, const MigrationCos
     knowledge.errors = {.total = range_of(past, &PastMigration::total_error),
                         .downtime = range_of(past, &PastMigration::downtime_error),
                         .wire_bytes = range_of(past, &PastMigration::wire_error)};
-    knowledge.rate_share =
-        std::clamp(median_or(past, &PastMigration::rate_share, 1), kLeastRateShare, kMostRateShare);
+    const auto share = [&](Field field, double otherwise) {
+        return std::clamp(median_or(past, field, otherwise), kLeastRateShare, kMostRateShare);
+    };
+    knowledge.rate_share = share(&PastMigration::rate_share, 1);
+    knowledge.packed_rate_share = share(&PastMigration::packed_rate_share, knowledge.rate_share);
     return knowledge;
 }
 

@@ -6,7 +6,8 @@
 // * Errors are actual / expected of migrations that a plan had foreseen; the range is from the 10th
 //   to the 90th percentile, which of few is nearly their least and most.
 // * The rate is what the first round reached of what was promised (the probe knows nothing of the
-//   destination's writing), the median; at most kMostRateShare.
+//   destination's writing), the median; at most kMostRateShare. Where pages go packed it is another
+//   one: chunks are tried raw now and then, and packing competes with the guest for the CPUs.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,9 @@ struct PastMigration {
     std::optional<double> total_error;
     std::optional<double> downtime_error;
     std::optional<double> wire_error;
+    // One of both.
     std::optional<double> rate_share;
+    std::optional<double> packed_rate_share;
 };
 
 struct PairKnowledge {
@@ -36,6 +39,7 @@ struct PairKnowledge {
     uint32_t migrations = 0;  // that told at least one cost
     ForecastErrors errors;
     double rate_share = 1;
+    double packed_rate_share = 1;  // rate_share, where nothing went packed yet
 };
 
 inline constexpr double kLeastRateShare = 0.05;

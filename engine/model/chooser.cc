@@ -13,6 +13,8 @@ constexpr Strategy kByComfort[] = {Strategy::kStopAndCopy, Strategy::kPrecopy, S
 constexpr double kAsGood = 1.02;
 constexpr uint32_t kMostStreams = 64;
 constexpr uint32_t kLeastUsed = 2;
+// One host pair's best share over its worst (calibration.h).
+constexpr double kMostCodecShare = 40;
 
 std::string milliseconds(double seconds) { return fmt::format("{:.1f} ms", seconds * 1e3); }
 
@@ -24,7 +26,8 @@ NoConverge when_it_does_not(Strategy strategy, NoConverge asked) {
 
 double page_rate_of(const CodecOption& codec, uint32_t streams, double link_rate) {
     const double most = std::min(streams * codec.stream_page_rate, kMostRate);
-    return codec.wire_share > 0 ? std::min(link_rate / codec.wire_share, most) : most;
+    const double rate = codec.wire_share > 0 ? std::min(link_rate / codec.wire_share, most) : most;
+    return std::clamp(rate * codec.rate_share, kLeastRate, kMostRate);
 }
 
 void widen(Interval& interval, const ErrorRange& errors) {
@@ -45,6 +48,7 @@ absl::StatusOr<Forecast> forecast_for(const PlanInput& input, const DirtyCurves&
                         .fault_share = input.fault_share,
                         .zero_share = input.zero_share,
                         .read_ahead_pages = input.read_ahead_pages * std::max(streams, kLeastUsed),
+                        .first_write_s = input.first_write_s,
                         .costs = input.costs,
                         .limits = input.limits};
     one.costs.cpu_s_per_page_byte += codec.cpu_s_per_page_byte;
@@ -155,6 +159,8 @@ absl::StatusOr<Plan> make_plan(const PlanInput& input) {
         GODWIT_RETURN_IF_ERROR(check_range("wire bytes per page byte", codec.wire_share, 0, 2));
         GODWIT_RETURN_IF_ERROR(check_range("page rate of a stream in bytes per second",
                                            codec.stream_page_rate, kLeastRate, kMostRate));
+        GODWIT_RETURN_IF_ERROR(
+            check_range("share of the page rate", codec.rate_share, 0, kMostCodecShare));
     }
     for (const double rate : {input.link_rate.low, input.link_rate.mid, input.link_rate.high})
         GODWIT_RETURN_IF_ERROR(

@@ -22,6 +22,8 @@ struct CodecOption {
     double wire_share = 1;        // wire bytes per page byte
     double stream_page_rate = 0;  // page bytes per second that one stream manages
     double cpu_s_per_page_byte = 0;
+    // What migrations reached of the rate that link and streams come to.
+    double rate_share = 1;
 };
 
 // What migrations came to, as multiples of what was expected of them: the least and the most that
@@ -51,6 +53,7 @@ struct PlanInput {
     // Between reading and the link, by each stream; where few are wanted, two are used all the same
     // (engine/source has it so).
     double read_ahead_pages = 0;
+    double first_write_s = 0;  // as WorkingSetInput has it
     MigrationCosts costs;
     ConvergenceLimits limits;  // strategy is overwritten; downtime_limit is the one to hold
     double finish_by_s = 0;    // 0: no limit

@@ -9,6 +9,8 @@ namespace {
 // Windows that differ by less than this are one: no sampler is exact.
 constexpr double kSameWindow = 1.05;
 constexpr double kShortestWindow_s = 1e-6;
+// Of a guest's time. Seen of one that did nothing else: 16 of 23 us a page.
+constexpr double kMostHindered = 2.0 / 3;
 
 struct Pool {
     double weight = 0;
@@ -138,6 +140,24 @@ double DirtyCurve::pages(double window_s) const {
     const Point to = points_[index];
     const double slope = (to.pages - from.pages) / (to.window_s - from.window_s);
     return std::min(from.pages + slope * (window_s - from.window_s), most_pages_);
+}
+
+double DirtyCurve::first_write(double first_write_s) const {
+    if (points_.empty() || points_.front().pages <= 0) return 0;
+    return std::min(first_write_s,
+                    kMostHindered * points_.front().window_s / points_.front().pages);
+}
+
+DirtyCurve DirtyCurve::unhindered(double first_write_s) const {
+    DirtyCurve curve = *this;
+    const double cost_s = first_write(first_write_s);
+    double before_s = 0;
+    for (Point& point : curve.points_) {
+        point.window_s =
+            std::max(point.window_s - cost_s * point.pages, before_s + kShortestWindow_s);
+        before_s = point.window_s;
+    }
+    return curve;
 }
 
 double DirtyCurve::mean_pages(double window_s) const {

@@ -38,6 +38,11 @@ class DirtyCurve {
     // The integral of U over 0 to window_s, divided by window_s: the mean of U in between.
     [[nodiscard]] double mean_pages(double window_s) const;
     [[nodiscard]] const std::vector<Point>& points() const { return points_; }
+    // Of a guest that never rests, what it wrote if each page's first write did not cost it
+    // `first_write_s`: two thirds of its fastest writing at most.
+    [[nodiscard]] DirtyCurve unhindered(double first_write_s) const;
+    // The part of first_write_s that unhindered() takes away.
+    [[nodiscard]] double first_write(double first_write_s) const;
 
   private:
     std::vector<Point> points_;

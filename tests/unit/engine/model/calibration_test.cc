@@ -38,6 +38,17 @@ TEST(Calibration, TakesTheMedianOfCostsAndTheSpreadOfErrors) {
     EXPECT_EQ(knowledge.rate_share, 0.5);
 }
 
+TEST(Calibration, ARateOfPackedPagesIsLearntFromThemAlone) {
+    std::vector<PastMigration> past = {{.rate_share = 0.9}, {.rate_share = 0.9}};
+    EXPECT_EQ(learn_from(past, kDefaults).packed_rate_share, 0.9) << "nothing went packed yet";
+    past.push_back({.packed_rate_share = 0.6});
+    EXPECT_EQ(learn_from(past, kDefaults).packed_rate_share, 0.6);
+    EXPECT_EQ(learn_from(past, kDefaults).rate_share, 0.9);
+    past.push_back({.packed_rate_share = 1e6});
+    past.push_back({.packed_rate_share = 1e6});
+    EXPECT_EQ(learn_from(past, kDefaults).packed_rate_share, kMostRateShare);
+}
+
 TEST(Calibration, LearnsNothingFromNumbersThatAreNone) {
     constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
     constexpr double kInfinity = std::numeric_limits<double>::infinity();

@@ -56,6 +56,22 @@ TEST(Chooser, TakesTheCodecAndTheFewestStreamsThatFillTheLink) {
     EXPECT_EQ(compressed->rows[1].streams, 1u);
 }
 
+TEST(Chooser, ReckonsWithTheRateThatACodecHasReached) {
+    PlanInput input = input_for(1000);
+    input.codecs[0].rate_share = 0.5;
+    const auto packed = make_plan(input);
+    ASSERT_TRUE(packed.ok()) << packed.status();
+    EXPECT_EQ(packed->rows[1].codec, "lz4") << "raw reaches 600 MB/s of the link's 1,200";
+    EXPECT_NEAR(packed->rows[1].page_rate, 1.2e9, 1);
+    input.codecs[1].rate_share = 0.4;
+    const auto raw = make_plan(input);
+    ASSERT_TRUE(raw.ok()) << raw.status();
+    EXPECT_EQ(raw->rows[1].codec, "raw") << "lz4 480 MB/s";
+    EXPECT_NEAR(raw->rows[1].page_rate, 0.6e9, 1);
+    input.codecs[0].rate_share = -1;
+    EXPECT_TRUE(absl::IsInvalidArgument(make_plan(input).status()));
+}
+
 TEST(Chooser, SaysNoWithTheReason) {
     PlanInput input = input_for(1000);
     input.costs.pause_s = 0.05;

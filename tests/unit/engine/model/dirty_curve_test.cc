@@ -55,6 +55,33 @@ TEST(DirtyCurve, GoesOnLinearlyBeyondItsLastPointUpToTheTouchedPages) {
     EXPECT_NEAR(curve->mean_pages(1), 50, 1e-6);
 }
 
+TEST(DirtyCurve, UnhinderedBendsWhereNoPageIsNewAnyMore) {
+    // 10 us a page, of which 4 are the first write's; from 0.5 s on all 50,000 are dirty.
+    const auto curve = DirtyCurve::through({{0.1, 10'000}, {0.5, 50'000}, {1, 50'000}}, 100'000);
+    const DirtyCurve faster = curve->unhindered(4e-6);
+    EXPECT_DOUBLE_EQ(curve->first_write(4e-6), 4e-6);
+    EXPECT_NEAR(faster.pages(0.06), 10'000, 1e-6);
+    EXPECT_NEAR(faster.pages(0.3), 50'000, 1e-6);
+    EXPECT_NEAR(faster.pages(10), 50'000, 1e-6);
+    EXPECT_EQ(curve->unhindered(0).pages(0.3), curve->pages(0.3));
+}
+
+TEST(DirtyCurve, AFirstWriteTakesTwoThirdsOfTheTimeAtMost) {
+    const auto curve = DirtyCurve::through({{0.1, 10'000}, {1, 50'000}}, 100'000);
+    EXPECT_NEAR(curve->first_write(1), 10e-6 * 2 / 3, 1e-12);
+    EXPECT_NEAR(curve->unhindered(1).pages(0.1 / 3), 10'000, 1e-6);
+    EXPECT_EQ(DirtyCurve().first_write(1), 0);
+    EXPECT_EQ(DirtyCurve().unhindered(1).pages(1), 0);
+    // Even where more is written later than at first, time does not run back.
+    const auto late = DirtyCurve::through({{1, 1}, {1.1, 90'000}, {2, 100'000}}, 100'000);
+    double before = 0;
+    const DirtyCurve faster = late->unhindered(1);
+    for (const DirtyCurve::Point& point : faster.points()) {
+        EXPECT_GT(point.window_s, before);
+        before = point.window_s;
+    }
+}
+
 TEST(DirtyCurve, OfAnIdleGuestIsZero) {
     const std::vector<DirtySample> samples{{0.1, 0}, {1, 0}};
     const auto curves = fit_dirty_curves(samples, kTouchedPages);
