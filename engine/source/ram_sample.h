@@ -25,4 +25,7 @@ absl::StatusOr<RamSample> sample_ram(std::span<const RamBlock> blocks);
 
 inline constexpr uint64_t kMostSampledChunks = 64;
 
+// Whether chunks go packed that shrink to this share (transport/codec/chunk_codec.h).
+constexpr bool goes_packed(double lz4_wire_share) { return lz4_wire_share <= 15.0 / 16; }
+
 }  // namespace godwit

@@ -45,7 +45,7 @@ v1::MigrationReport report_of(const std::string& id) {
         return &round;
     };
     add(100'000, 4096);
-    add(1000, 44);
+    add(100, 44);
     add(10, 5)->set_frozen(true);
     return report;
 }
@@ -77,10 +77,16 @@ TEST(CalibrationEntry, TakesAReportApart) {
     EXPECT_EQ(entry->page_rate_bytes_per_s(), 1e8);
     EXPECT_DOUBLE_EQ(entry->costs().pause_ms(), 15);
     EXPECT_DOUBLE_EQ(entry->costs().setup_ms(), 5000 - 4096 - 44 - 20) << "no frozen round";
-    EXPECT_NEAR(entry->costs().per_round_ms(), 44 - 40.96, 1e-9);
+    EXPECT_NEAR(entry->costs().per_round_ms(), 44 - 4.096, 1e-9);
     EXPECT_FALSE(entry->costs().has_fault_us());
     EXPECT_FALSE(past_migration(*entry).total_error) << "nothing was predicted";
     EXPECT_TRUE(past_migration(*entry).pause_s);
+}
+
+TEST(CalibrationEntry, WhatARoundCostsIsToldByASmallOneOnly) {
+    v1::MigrationReport report = report_of("m-1");
+    report.mutable_rounds(1)->set_dirty_pages(1894);
+    EXPECT_FALSE(calibration_entry(report)->costs().has_per_round_ms());
 }
 
 TEST(CalibrationEntry, IsMadeOnlyOfWhatGodwitDid) {
@@ -156,6 +162,48 @@ TEST_F(CalibrationFileTest, OutlivesTheAgentAndTeachesErrors) {
     EXPECT_DOUBLE_EQ(*past[0].wire_error, 1);
     EXPECT_DOUBLE_EQ(*past[0].rate_share, 0.5);
     EXPECT_TRUE(file.past("10.0.0.9:1").empty());
+}
+
+TEST(CalibrationEntry, KnowsWhetherThePagesWentPacked) {
+    v1::MigrationReport report = report_of("m-1");
+    EXPECT_FALSE(calibration_entry(report)->packed());
+    report.mutable_pages()->set_raw(100);
+    report.mutable_pages()->set_lz4(101);
+    EXPECT_TRUE(calibration_entry(report)->packed());
+    report.mutable_pages()->set_raw(102);
+    EXPECT_FALSE(calibration_entry(report)->packed());
+    // The pages of a drain are not counted by kind.
+    report.clear_pages();
+    v1::Postcopy& drain = *report.mutable_postcopy();
+    drain.set_used(true);
+    drain.set_missing_pages(100'000);
+    drain.set_zeroed_pages(50'000);
+    report.set_wire_bytes(100'000'000);
+    EXPECT_TRUE(calibration_entry(report)->packed());
+    report.set_wire_bytes(200'000'000);
+    EXPECT_FALSE(calibration_entry(report)->packed());
+}
+
+TEST_F(CalibrationFileTest, TheRateOfPackedPagesIsHeldAgainstItsOwnPromise) {
+    CalibrationFile file(folder);
+    v1::Plan plan = plan_of(4000);
+    plan.mutable_rows(0)->set_codec("lz4");
+    plan.mutable_measured()->set_lz4_wire_share(0.5);
+    plan.mutable_measured()->set_packed_rate_share(0.8);
+    file.expect(plan);
+    v1::MigrationReport report = report_of("m-1");
+    report.mutable_pages()->set_lz4(100'000);
+    *report.mutable_prediction() = *file.take_expected("web", settings_of());
+    EXPECT_DOUBLE_EQ(report.prediction().page_rate_bytes_per_s(), 1e8 / 0.8);
+    file.note(report);
+    const std::vector<PastMigration> past = file.past("10.0.0.2:7654");
+    ASSERT_EQ(past.size(), 1u);
+    EXPECT_FALSE(past[0].rate_share);
+    EXPECT_DOUBLE_EQ(*past[0].packed_rate_share, 0.8);
+    // What does not shrink goes raw, whatever the plan calls it.
+    plan.mutable_measured()->set_lz4_wire_share(0.99);
+    file.expect(plan);
+    EXPECT_DOUBLE_EQ(file.take_expected("web", settings_of())->page_rate_bytes_per_s(), 1e8 / 0.5);
 }
 
 TEST_F(CalibrationFileTest, KeepsTheNewestOfEachPairAndThePairsInUse) {

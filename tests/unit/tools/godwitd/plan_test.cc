@@ -109,6 +109,37 @@ TEST(Plan, LearnsCostsRatesAndErrorsFromThePair) {
     EXPECT_NEAR(limited.rows(1).page_rate_bytes_per_s(), 50e6 / (0.75 * 0.5), 1);
 }
 
+TEST(Plan, ReckonsWithTheRateThatPackedPagesReached) {
+    const v1::Plan before = plan_for(facts_for(1000), settings_for());
+    const std::vector<PastMigration> past = {{.rate_share = 1.0}, {.packed_rate_share = 0.7}};
+    const v1::Plan after = plan_for(facts_for(1000), settings_for(), past);
+    EXPECT_DOUBLE_EQ(after.measured().packed_rate_share(), 0.7);
+    EXPECT_EQ(after.rows(1).codec(), "lz4");
+    EXPECT_NEAR(after.rows(1).page_rate_bytes_per_s(), before.rows(1).page_rate_bytes_per_s() * 0.7,
+                1);
+    // Pages that do not shrink go raw.
+    PlanFacts noise = facts_for(1000);
+    noise.ram.lz4_wire_share = 0.99;
+    EXPECT_EQ(plan_for(noise, settings_for(), past).rows(1).page_rate_bytes_per_s(),
+              plan_for(noise, settings_for()).rows(1).page_rate_bytes_per_s());
+}
+
+TEST(Plan, AGuestThatNeverRestsWritesFasterWhatItNeedNotFaultFor) {
+    PlanFacts facts = facts_for(0);
+    facts.samples.clear();
+    for (const double window_s : {0.1, 0.5, 1.0, 10.0})
+        facts.samples.push_back({window_s, std::min(window_s * 40'000, 400'000.0)});
+    const PairKnowledge knowledge{.costs = default_costs(facts.link)};
+    facts.vcpu_busy_share = 0.5;
+    EXPECT_EQ(plan_input(facts, knowledge, settings_for()).first_write_s, 0);
+    const double resting = plan_for(facts, settings_for()).rows(1).total_ms().mid();
+    facts.vcpu_busy_share = 0.99;
+    EXPECT_GT(plan_input(facts, knowledge, settings_for()).first_write_s, 0);
+    const v1::Plan plan = plan_for(facts, settings_for());
+    EXPECT_GT(plan.rows(1).total_ms().mid(), resting);
+    EXPECT_DOUBLE_EQ(plan.measured().vcpu_busy_share(), 0.99);
+}
+
 TEST(Plan, OfAnIdleOrEmptyGuestIsFinite) {
     plan_for(facts_for(0), settings_for());
     PlanFacts zeros = facts_for(0);
