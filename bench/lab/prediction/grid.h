@@ -29,13 +29,13 @@ struct GridCell {
 
 inline constexpr Bytes kGridMemory = Bytes{256} << 20;  // of each guest
 
-// 24 cells for each of three links (0.5, 1 and 2 Gb/s): every axis has each of its values as often
+// 28 cells for each of three links (0.5, 1 and 2 Gb/s): every axis has each of its values as often
 // as the next within a link and strategy, paired by the seed. Within each link first those that
 // models may be tuned on, then the third that is held out.
 std::vector<GridCell> prediction_grid(uint64_t seed);
 
-// Migrations that calibrate a link's agents before its first cell, one of each strategy; they are
-// in no statistic.
+// Migrations that calibrate a link's agents before its first cell, one of each strategy and two
+// whose pages go packed; they are in no statistic.
 std::vector<GridCell> calibration_cells(Bytes link_bytes_per_s);
 
 // The guest of a cell, without what the machine gives it.

@@ -35,7 +35,7 @@ void add_prediction_options(CLI::App& app, PredictionOptions& options) {
     app.add_flag("--json", options.json, "Print JSON instead of text");
     app.footer(
         "Example:\n  godwit-lab prediction --seed 1 --wait-idle 80 --note papers/prediction\n\n"
-        "72 migrations over links of 0.5, 1 and 2 Gb/s, each after a plan; a third is held out. "
+        "84 migrations over links of 0.5, 1 and 2 Gb/s, each after a plan; a third is held out. "
         "papers/prediction/README.md says what the figures are.");
 }
 

@@ -28,8 +28,8 @@ TEST(PredictionGrid, HoldsAThirdOfEachLinkOutAndRunsItLast) {
     }
     ASSERT_EQ(links.size(), 3U);
     for (const auto& [link, counts] : links) {
-        EXPECT_EQ(counts.first, 16) << link;
-        EXPECT_EQ(counts.second, 8) << link;
+        EXPECT_EQ(counts.first, 18) << link;
+        EXPECT_EQ(counts.second, 10) << link;
     }
 }
 
@@ -49,12 +49,14 @@ TEST(PredictionGrid, HasNamesOfItsOwnAndEveryValueOfEveryAxis) {
             if (cell.strategy == "precopy" || cell.strategy == "hybrid")
                 ++(cell.write_share > 1 ? heavy : calm);
         }
-        EXPECT_EQ(names.size(), 72U);
+        EXPECT_EQ(names.size(), 84U);
         EXPECT_EQ(patterns, (std::set<std::string>{"hot:90/10", "random", "seq"}));
         EXPECT_EQ(strategies.size(), 4U);
         EXPECT_EQ(sets.size(), 3U);
-        EXPECT_GE(heavy, 20);
-        EXPECT_GE(calm, 20);
+        // Not all that write more than the link carries fail to converge: a guest writes 44,000
+        // pages a second at most.
+        EXPECT_GE(heavy, 36);
+        EXPECT_GE(calm, 24);
     }
 }
 
