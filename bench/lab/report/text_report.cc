@@ -170,9 +170,9 @@ std::string target_table(const nlohmann::json& data) {
     std::string text;
     for (const json& target : all_targets(data))
         text +=
-            fmt::format("{:<12} {:>8}  {:<8} {:<20} {}\n", verdict_text(target), value_text(target),
-                        target["asked"].get<std::string>(), target["scenario"].get<std::string>(),
-                        target["text"].get<std::string>());
+            fmt::format("{:<12} {:>8}  {:<10} {:<20} {}\n", verdict_text(target),
+                        value_text(target), target["asked"].get<std::string>(),
+                        target["scenario"].get<std::string>(), target["text"].get<std::string>());
     return text;
 }
 

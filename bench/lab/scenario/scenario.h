@@ -54,7 +54,7 @@ struct Scenario {
     std::chrono::microseconds watch{100};
     Duration before = std::chrono::milliseconds(500);
     Duration after{};
-    Duration stay{};  // so long a guest is watched that is not moved
+    Duration stay{};                           // so long a guest is watched that is not moved
     Duration limit = std::chrono::minutes(3);  // of one move
     int repeats = 0;                           // 0: the run's own
     std::vector<Row> rows;
