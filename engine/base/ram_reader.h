@@ -15,12 +15,12 @@
 
 namespace godwit {
 
-// RAM on a tmpfs is read through a mapping, by copy_page(): copy, zero test and hash in one pass that
-// takes no longer than a copy. The first pass over 4 KiB pages takes half as long again, since each
-// has to be mapped, and is a third faster than by pread all the same. Not where pages are missing
-// (cachestat says so: reading a hole through a mapping would fill it) nor on hugetlbfs: there it is
-// pread, then the hashes. Only while nobody waits for page
-// faults in these files: a mapping makes no difference to QEMU, but a read through it fills holes.
+// RAM on a tmpfs is read through a mapping, by copy_page(): copy, zero test and hash in one pass
+// that takes no longer than a copy. The first pass over 4 KiB pages takes half as long again, since
+// each has to be mapped, and is a third faster than by pread all the same. Not where pages are
+// missing (cachestat says so: reading a hole through a mapping would fill it) nor on hugetlbfs:
+// there it is pread, then the hashes. Only while nobody waits for page faults in these files: a
+// mapping makes no difference to QEMU, but a read through it fills holes.
 //
 // Several threads may read at once. Allocates only when it is made.
 class RamReader {

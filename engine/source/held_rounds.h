@@ -1,5 +1,5 @@
-// HeldRounds: which live rounds the policy's limits are about, where a migration waits to be told to
-// proceed. Pure.
+// HeldRounds: which live rounds the policy's limits are about, where a migration waits to be told
+// to proceed. Pure.
 //
 //   rounds ─► ready, and held: idle rounds keep the rest small ─► let go on: counted anew ─► switch
 #pragma once

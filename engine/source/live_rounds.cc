@@ -179,8 +179,8 @@ class LiveRounds {
         return set;
     }
 
-    // Everything is sent after the freeze. The tracker runs already: what is told to proceed does so
-    // at once.
+    // Everything is sent after the freeze. The tracker runs already: what is told to proceed does
+    // so at once.
     absl::StatusOr<LiveResult> without_rounds() {
         while (may_not_switch()) {
             GODWIT_RETURN_IF_ERROR(wait_held());

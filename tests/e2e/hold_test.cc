@@ -78,10 +78,10 @@ TEST_P(HeldPrecopy, StaysAtTheSourceWhenNobodyTellsItToProceed) {
 TEST_P(HeldPrecopy, IsHeldForMoreRoundsThanItMayTakeToConverge) {
     ASSERT_NO_FATAL_FAILURE(start_guest(
         a, {.name = kHeldVm, .accel = accel_here(), .append = "ws=16M rate=5000 sweep=5000"}));
-    BackgroundCommand moving = a.cli_in_background(
-        {"migrate", kHeldVm, "--to", b.address(), "--strategy", "precopy", "--bandwidth", "64MiB/s",
-         "--compress", "off", "--downtime-limit", "60ms", "--max-rounds", "8", "--hold", "8s",
-         "--json"});
+    BackgroundCommand moving =
+        a.cli_in_background({"migrate", kHeldVm, "--to", b.address(), "--strategy", "precopy",
+                             "--bandwidth", "64MiB/s", "--compress", "off", "--downtime-limit",
+                             "60ms", "--max-rounds", "8", "--hold", "8s", "--json"});
     ASSERT_NO_FATAL_FAILURE(finish(moving));
     expect_at_source(a, moving.result(),
                      {.exit_code = 1, .outcome = "failed", .words = {"nobody let it proceed"}},
