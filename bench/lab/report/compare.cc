@@ -71,6 +71,7 @@ bool low_is_better(const std::string& metric) {
 
 void judge_changes(double tolerance, std::vector<Change>& changes) {
     std::vector<double> p;
+    p.reserve(changes.size());
     for (const Change& change : changes) p.push_back(change.p);
     p = holm(p);
     for (size_t i = 0; i < changes.size(); ++i) {
