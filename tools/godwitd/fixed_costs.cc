@@ -6,6 +6,8 @@ namespace godwit {
 namespace {
 
 constexpr size_t kFixedCostSamples = 5;
+// Stock QEMU was never seen to save and load its devices in less.
+constexpr Duration kShortest = std::chrono::milliseconds(3);
 
 }  // namespace
 
@@ -23,7 +25,7 @@ void FixedCosts::note(const v1::MigrationReport& report) {
 Duration FixedCosts::expect(Duration downtime_limit) const {
     std::deque<Duration> sorted = last_;
     std::sort(sorted.begin(), sorted.end());
-    return std::min(sorted[(sorted.size() - 1) / 2], downtime_limit / 2);
+    return std::min(sorted[(sorted.size() - 1) / 2], std::max(downtime_limit / 2, kShortest));
 }
 
 }  // namespace godwit

@@ -14,7 +14,7 @@ class FixedCosts {
     // A migration has ended; does nothing unless it was done.
     void note(const v1::MigrationReport& report);
     // The lower median of the last five: one pause of a busy moment says nothing about the next. At
-    // most half the limit: else no migration would be tried from which to learn better.
+    // most half the limit, or 3 ms: else no migration would be tried from which to learn better.
     [[nodiscard]] Duration expect(Duration downtime_limit) const;
 
   private:

@@ -29,6 +29,11 @@ TEST(FixedCosts, LeaveHalfOfAShortLimitToThePages) {
     EXPECT_EQ(costs.expect(milliseconds(10)), milliseconds(5));
 }
 
+TEST(FixedCosts, AreNotPutBelowWhatNoPauseIsShorterThan) {
+    const FixedCosts costs;
+    EXPECT_EQ(costs.expect(milliseconds(1)), milliseconds(3));
+}
+
 TEST(FixedCosts, LearnNothingFromWhatWasNotDoneOrMakesNoSense) {
     FixedCosts costs;
     v1::MigrationReport failed = done_in(3);
