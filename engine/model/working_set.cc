@@ -193,6 +193,14 @@ double model_freeze(const DirtyCurve& curve, double rate, const WorkingSetInput&
                        : left(changed_pages(curve, look_s + kStop_s, run));
 }
 
+// Whether the last set of a hybrid that has converged is dropped and follows after all: more was
+// written in its last moment than the fastest round would have sent within the limit.
+bool last_set_follows(const WorkingSetInput& input, const ModelRun& run) {
+    return run.as_engine && run.rounds > 0 && run.decision.step == NextStep::kSwitch &&
+           input.limits.strategy == Strategy::kHybrid &&
+           run.rest * kPage > to_seconds(input.limits.last_set_limit) * run.fastest;
+}
+
 // The pause and what comes after it, with `rest` pages left.
 void model_end(const DirtyCurve& curve, double rate, const WorkingSetInput& input, double rest,
                ModelRun& run) {
@@ -205,7 +213,7 @@ void model_end(const DirtyCurve& curve, double rate, const WorkingSetInput& inpu
     run.rest = rest;
     const double weight = run.rounds > 0 ? written_weight(input, run) : 1;
     const double rest_s = rest * weight * kPage / rate;
-    const bool follows = run.decision.step == NextStep::kPostcopy;
+    const bool follows = run.decision.step == NextStep::kPostcopy || last_set_follows(input, run);
     run.downtime_s = input.costs.pause_s + (follows ? 0 : rest_s);
     if (follows && input.touched_pages > 0)
         run.faults = std::min(

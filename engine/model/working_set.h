@@ -71,8 +71,9 @@ absl::StatusOr<Forecast> working_set_forecast(const DirtyCurves& curves,
 // * Between the last round and the look before the freeze goes by a part of the setup. What was
 //   written by then is sent before the pause in up to three catch-up rounds, where that takes 20 ms
 //   at most at the rate of the fastest round (pages looked at, as the engine has it); a larger
-//   rest, and what was written since, is sent in the pause. In post-copy it is missing. The pause
-//   of one that gives up is what it would be.
+//   rest, and what was written since, is sent in the pause. In post-copy it is missing,
+//   and after a hybrid's rounds that converged as well, where last_set_limit does not allow it. The
+//   pause of one that gives up is what it would be.
 // * A fault is answered beside the push, with a page that need not be pushed any more: the guest
 //   waits for f, the migration does not.
 absl::StatusOr<Forecast> engine_forecast(const DirtyCurves& curves, const WorkingSetInput& input);

@@ -7,7 +7,7 @@ namespace {
 
 constexpr size_t kFixedCostSamples = 5;
 // Stock QEMU was never seen to save and load its devices in less.
-constexpr Duration kShortest = std::chrono::milliseconds(3);
+constexpr Duration kShortestPause = std::chrono::milliseconds(3);
 
 }  // namespace
 
@@ -25,7 +25,7 @@ void FixedCosts::note(const v1::MigrationReport& report) {
 Duration FixedCosts::expect(Duration downtime_limit) const {
     std::deque<Duration> sorted = last_;
     std::sort(sorted.begin(), sorted.end());
-    return std::min(sorted[(sorted.size() - 1) / 2], std::max(downtime_limit / 2, kShortest));
+    return std::min(sorted[(sorted.size() - 1) / 2], std::max(downtime_limit / 2, kShortestPause));
 }
 
 }  // namespace godwit

@@ -161,6 +161,24 @@ TEST(EngineForecast, WhatFollowsInPostCopyIsAllThatWasWritten) {
     EXPECT_NEAR(forecast->downtime_s.mid, 0.01, 1e-9);
 }
 
+TEST(EngineForecast, WhatAHybridWritesInItsLastMomentFollowsIfItIsMuch) {
+    // Its rounds converge. Of 3,480 pages until the look 35 ms are sent before the pause, in which
+    // 2,088 are written, and 180 until the stop.
+    const auto much = engine_forecast(steady(60'000), input(Strategy::kHybrid, 0.05));
+    ASSERT_TRUE(much.ok()) << much.status();
+    EXPECT_TRUE(much->converges);
+    EXPECT_GT(much->rest_pages.mid, 2000);
+    EXPECT_NEAR(much->downtime_s.mid, 0.01, 1e-9);
+    EXPECT_GT(much->faults.mid, 0);
+    const auto little = engine_forecast(steady(20'000), input(Strategy::kHybrid, 0.05));
+    ASSERT_TRUE(little.ok()) << little.status();
+    EXPECT_TRUE(little->converges);
+    EXPECT_LT(little->rest_pages.mid, 100);
+    EXPECT_GT(little->downtime_s.mid, 0.01);
+    EXPECT_LT(little->downtime_s.mid, 0.011);
+    EXPECT_EQ(little->faults.mid, 0);
+}
+
 TEST(EngineForecast, FaultsCostTheGuestTimeAndTheMigrationNone) {
     WorkingSetInput faulting = input(Strategy::kPostcopy, 0.05);
     faulting.costs.fault_s = 1e-3;
