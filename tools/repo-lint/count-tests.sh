@@ -6,7 +6,8 @@ set -euo pipefail
 of() { sed -nE "s/^ *[0-9]+\/[0-9]+ Test +#[0-9]+: (.*[^ .])[ .]+$2.*/\1/p" "$1"; }
 passed=$(of "$1" ' Passed ' | wc -l)
 skipped=$(of "$1" '\*\*\*Skipped' | wc -l)
-failed=$(of "$1" '\*\*\*(Failed|Timeout|Exception|Not Run)' | wc -l)
+# Of what ended by a signal CTest says "Subprocess aborted***Exception", without a space.
+failed=$(of "$1" '[^*]*\*\*\*(Failed|Timeout|Exception|Not Run)' | wc -l)
 if [ -n "${2:-}" ] && [ -e "$2" ]; then
     mapfile -t unsteady < <(of "$2" ' Passed ')
     passed=$((passed + ${#unsteady[@]}))
