@@ -15,6 +15,7 @@ int run(int argc, char** argv) {
     std::string ram = "1GiB";
     std::string rate = "64MiB/s";
     std::string part = "all";
+    std::string cpu_latency = "auto";
     bool small = false;
     bool ordinary = false;
     app.add_option("--part", part, "latency, costs or all")
@@ -27,6 +28,8 @@ int run(int argc, char** argv) {
     app.add_option("--views", latency.views, "how often the guest maps its RAM");
     app.add_flag("--small", small, "4 KiB tmpfs instead of huge");
     app.add_flag("--ordinary", ordinary, "peer and receiver not under SCHED_FIFO");
+    app.add_option("--cpu-latency", cpu_latency,
+                   "within which idle CPUs wake, as godwitd has it: auto, off or microseconds");
     app.add_option("--case", latency.only, "of the latency: this one only")
         ->check(CLI::IsMember(latency_cases()));
     app.add_flag("--json", latency.json,
@@ -44,6 +47,12 @@ int run(int argc, char** argv) {
         fmt::print(stderr, "--ram or --push-rate is no size\n");
         return 2;
     }
+    const auto limit = parse_cpu_latency(cpu_latency);
+    if (!limit.ok()) {
+        fmt::print(stderr, "--cpu-latency {}\n", std::string(limit.status().message()));
+        return 2;
+    }
+    latency.cpu_latency = *limit;
     latency.ram = *bytes;
     latency.push_rate = *push_rate;
     latency.huge = !small;

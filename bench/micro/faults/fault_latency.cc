@@ -144,6 +144,7 @@ absl::Status measure(const LatencyOptions& options, const Case& tried, nlohmann:
     SocketAsker asker(peer->urgent());
     GODWIT_RETURN_IF_ERROR(server->start(FaultMode::kServe));
     server->connection_restored(asker);
+    GODWIT_ASSIGN_OR_RETURN(const CpuLatencyHold awake, CpuLatencyHold::take(options.cpu_latency));
     std::jthread urgent([&] { receive(peer->urgent(), *server, options.realtime); });
     std::jthread push([&] { receive(peer->push(), *server, false); });
     const MonotonicTime begin = Clock::system().now();
@@ -166,10 +167,12 @@ absl::Status measure(const LatencyOptions& options, const Case& tried, nlohmann:
 void print_head(const LatencyOptions& options) {
     fmt::print(
         "\nFault latency in us, {} of RAM, {} tmpfs, {} view(s), push at {}/s in frames of {} "
-        "pages, threads {}\n",
+        "pages, threads {}, idle CPUs {}\n",
         format_bytes(options.ram), options.huge ? "huge" : "4 KiB", options.views,
         format_bytes(options.push_rate), options.push_pages,
-        options.realtime ? "SCHED_FIFO" : "ordinary but \"faults\"");
+        options.realtime ? "SCHED_FIFO" : "ordinary but \"faults\"",
+        options.cpu_latency ? fmt::format("wake within {} us", options.cpu_latency->count())
+                            : "sleep as the host lets them");
     fmt::print(
         "{:<22} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} | guest's p50     p99   p99.9 | {:>7} "
         "{:>7} {:>7} {:>6} | {:>6}\n",

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/base/cpu_latency.h"
 #include "engine/base/status.h"
 #include "engine/base/units.h"
 
@@ -19,7 +20,8 @@ struct LatencyOptions {
     uint64_t push_pages = 512;
     uint64_t think_us = 0;  // of the guest, between two touches
     bool realtime = true;
-    std::string only;   // one case by its name; empty: all
+    CpuLatencyLimit cpu_latency;  // as both agents hold it from the freeze to the last page
+    std::string only;             // one case by its name; empty: all
     bool json = false;  // one object, as Google Benchmark would print it, instead of a table
 };
 
