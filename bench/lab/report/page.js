@@ -153,7 +153,8 @@ function addChart(parent, title, option, note, height) {
 }
 
 const ran = scenario => scenario.rows.filter(row => row.n > 0);
-const short = label => label.length > 34 ? label.slice(0, 33) + '…' : label;
+// Rows of one scenario often differ in their ends only.
+const short = label => label.length > 30 ? label.slice(0, 10) + '…' + label.slice(-19) : label;
 
 function categories(rows) {
     return {type: 'category', inverse: true, data: rows.map(row => short(row.label)),
