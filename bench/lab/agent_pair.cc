@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/mount.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -42,6 +43,19 @@ void kill_vms(const std::string& directory) {
 }
 
 }  // namespace
+
+std::string end_of(std::string text) {
+    constexpr size_t kEnough = 400;
+    while (!text.empty() && text.back() == '\n') text.pop_back();
+    if (text.size() > kEnough) text.erase(0, text.size() - kEnough);
+    std::replace(text.begin(), text.end(), '\n', ' ');
+    return text;
+}
+
+absl::Status failed_command(const char* what, const CommandOutcome& outcome) {
+    return absl::FailedPreconditionError(
+        fmt::format("{}: exit code {}: {}", what, outcome.exit_code, end_of(outcome.err)));
+}
 
 AgentPair::~AgentPair() {
     for (Agent& agent : agents_) end(agent);

@@ -20,6 +20,10 @@ struct CommandOutcome {
     std::string out;
     std::string err;
 };
+// The end of what a command wrote, which has the verdict, in one line.
+std::string end_of(std::string text);
+// FailedPrecondition: what was tried, with which exit code it failed, and its last words.
+absl::Status failed_command(const char* what, const CommandOutcome& outcome);
 
 // At the end: their QEMUs are killed by pid, the agents ended, their mounts and files gone. Thread
 // rule: one thread.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "bench/lab/fleet_engine.h"
 #include "bench/lab/floor_engine.h"
 #include "bench/lab/godwit_engine.h"
 #include "bench/lab/libvirt_engine.h"
@@ -32,6 +33,8 @@ absl::StatusOr<std::unique_ptr<Engine>> make_engine(const EngineName& name, cons
             return std::make_unique<LibvirtEngine>(name, setup);
         case EngineKind::kGodwit:
             return std::make_unique<GodwitEngine>(name.strategy, setup);
+        case EngineKind::kFleet:
+            return std::make_unique<FleetEngine>(name, setup);
     }
     return absl::InternalError("an engine of no kind");
 }

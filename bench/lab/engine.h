@@ -33,6 +33,7 @@ struct LabSetup {
     Duration limit{};                        // of one migration
     std::string tracker;                     // Godwit's
     std::vector<std::string> migrate_flags;  // further words of `godwit migrate`
+    std::vector<GuestConfig> fleet;          // of kFleet: its guests, `guest` is the first
     // QEMU's own, on top of what its mode has (migrate-set-parameters).
     nlohmann::json qemu_parameters = nlohmann::json::object();
     std::array<LabHost, 2> hosts;  // source, destination

@@ -1,5 +1,5 @@
 // Names of what is compared: "floor", "copy", "stay", "qemu-MODE[-shared][@PASSES]",
-// "libvirt-MODE", "godwit-STRATEGY".
+// "libvirt-MODE", "godwit-STRATEGY"; and what only scenarios name.
 #pragma once
 
 #include <string>
@@ -10,8 +10,9 @@
 
 namespace godwit {
 
-// kMicro is in scenarios only: a micro-benchmark, which has no guest.
-enum class EngineKind { kFloor, kCopy, kStay, kQemu, kLibvirt, kGodwit, kMicro };
+// In scenarios only: kFleet, several guests by one `godwit migrate --vms`; kMicro, a
+// micro-benchmark, which has no guest.
+enum class EngineKind { kFloor, kCopy, kStay, kQemu, kLibvirt, kGodwit, kFleet, kMicro };
 enum class QemuMode {
     kPrecopy,
     kMultifd,
@@ -38,7 +39,8 @@ struct EngineName {
     bool shared = false;                 // kQemu only: RAM in a shared file on huge tmpfs
     int channels = 2;                    // multifd only
     int passes = 0;        // kQemu's post-copy only: full passes of pre-copy before it begins
-    std::string strategy;  // kGodwit only: passed through to `godwit migrate --strategy`
+    std::string strategy;  // kGodwit and kFleet: passed through to `godwit migrate --strategy`
+    std::string schedule;  // kFleet only: to `--schedule`
 };
 
 // Errors: InvalidArgument, which names what there is.

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <fstream>
 
@@ -25,20 +24,6 @@ int64_t now_unix_ms() {
 std::string next_name() {
     static std::atomic<int> count = 0;
     return fmt::format("lab{}", ++count);
-}
-
-// The end of what was written, which has the verdict.
-std::string one_line(std::string text) {
-    constexpr size_t kEnough = 400;
-    while (!text.empty() && text.back() == '\n') text.pop_back();
-    if (text.size() > kEnough) text.erase(0, text.size() - kEnough);
-    std::replace(text.begin(), text.end(), '\n', ' ');
-    return text;
-}
-
-absl::Status failed(const char* what, const CommandOutcome& outcome) {
-    return absl::FailedPreconditionError(
-        fmt::format("{}: exit code {}: {}", what, outcome.exit_code, one_line(outcome.err)));
 }
 
 }  // namespace
@@ -66,7 +51,7 @@ absl::Status GodwitEngine::start_guest() {
     GODWIT_ASSIGN_OR_RETURN(const CommandOutcome started,
                             setup_.agents->run(kSource, {"vm", "start", file}, kGodwitLimit));
     ::unlink(file.c_str());
-    if (started.exit_code != 0) return failed("vm start", started);
+    if (started.exit_code != 0) return failed_command("vm start", started);
     if (setup_.guest.service) return absl::OkStatus();
     GODWIT_ASSIGN_OR_RETURN(const MailboxReader reader, mailbox());
     return wait_until_running(reader, setup_.cancel_fd);
@@ -109,8 +94,8 @@ absl::StatusOr<Metrics> GodwitEngine::move() {
     const double command_ms = to_ms(Clock::system().now() - begun);
     if (moved.exit_code == kUsage)
         return absl::UnimplementedError(
-            fmt::format("this build does not know it: {}", one_line(moved.err)));
-    if (moved.exit_code != 0) return failed("migrate", moved);
+            fmt::format("this build does not know it: {}", end_of(moved.err)));
+    if (moved.exit_code != 0) return failed_command("migrate", moved);
     moved_ = true;
     return Metrics{{"command_ms", command_ms}};
 }
@@ -119,7 +104,7 @@ absl::StatusOr<Metrics> GodwitEngine::details() {
     GODWIT_ASSIGN_OR_RETURN(const CommandOutcome told,
                             setup_.agents->run(kSource, {"report", vm_, "--json"}, kGodwitLimit));
     const auto report = nlohmann::json::parse(told.out, nullptr, false);
-    if (!report.is_object()) return failed("report", told);
+    if (!report.is_object()) return failed_command("report", told);
     report_ = report;
     return godwit_metrics(report, godwit_lead_ms(report, requested_unix_ms_));
 }

@@ -22,6 +22,8 @@ class GodwitEngine : public Engine {
     absl::StatusOr<nlohmann::json> series() override;
     absl::StatusOr<MailboxReader> mailbox() override;
     absl::StatusOr<CpuSeconds> cpu() override;
+    // It was moved by another command than move().
+    void note_moved() { moved_ = true; }
     // Its name at the agents.
     [[nodiscard]] const std::string& vm() const { return vm_; }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <optional>
 #include <set>
 
@@ -49,14 +50,19 @@ const RowResults* find_row(const std::vector<RowResults>& rows, const std::strin
     return found == rows.end() ? nullptr : &*found;
 }
 
-// Of these the one with the smallest median time.
-const RowResults* fastest(const std::vector<const RowResults*>& rows) {
-    const RowResults* best = nullptr;
+// Of these the one with the first median time in such an order.
+template <typename Before>
+const RowResults* first_by_time(const std::vector<const RowResults*>& rows, Before before) {
+    const RowResults* first = nullptr;
     for (const RowResults* row : rows) {
         const auto time = median(values(row, kTime));
-        if (time && (best == nullptr || *time < *median(values(best, kTime)))) best = row;
+        if (time && (first == nullptr || before(*time, *median(values(first, kTime))))) first = row;
     }
-    return best;
+    return first;
+}
+
+const RowResults* fastest(const std::vector<const RowResults*>& rows) {
+    return first_by_time(rows, std::less<>());
 }
 
 const RowResults* baseline_of(const std::vector<RowResults>& rows) {
@@ -149,7 +155,8 @@ nlohmann::json judge_target(const AskedTarget& asked, const std::vector<RowResul
     const bool most = target.kind == Bound::kAtMost;
     std::vector<const RowResults*> peers;
     for (const std::string& label : target.peers) peers.push_back(find_row(rows, label));
-    const RowResults* peer = fastest(peers);
+    const RowResults* peer =
+        asked.slowest ? first_by_time(peers, std::greater<>()) : fastest(peers);
     // Peers that move nothing have no time.
     for (size_t i = 0; peer == nullptr && i < peers.size(); ++i)
         if (!values(peers[i], target.metric).empty()) peer = peers[i];

@@ -20,6 +20,7 @@ json target_json(const AskedTarget& asked) {
             {"kind", asked.target.kind == Bound::kAtMost ? "at_most" : "at_least"},
             {"bound", asked.target.bound},
             {"difference", asked.difference},
+            {"slowest", asked.slowest},
             {"issue", asked.issue}};
 }
 
@@ -31,6 +32,7 @@ AskedTarget target_of(const json& line) {
     asked.target.kind = line.value("kind", "") == "at_least" ? Bound::kAtLeast : Bound::kAtMost;
     asked.target.bound = line.value("bound", 1.0);
     asked.difference = line.value("difference", false);
+    asked.slowest = line.value("slowest", false);
     return asked;
 }
 

@@ -12,7 +12,7 @@ namespace {
 std::vector<PlannedRow> rows_of(const Row& row, const PlanOptions& options) {
     const std::string first = options.qemus.empty() ? "" : options.qemus.front().first;
     std::vector<PlannedRow> rows;
-    if (row.engine.kind == EngineKind::kGodwit) {
+    if (row.engine.kind == EngineKind::kGodwit || row.engine.kind == EngineKind::kFleet) {
         for (size_t i = 0; i < options.builds.size(); ++i) {
             const std::string& label = options.builds[i].label;
             rows.push_back({.label = label.empty() ? row.label : row.label + "@" + label,

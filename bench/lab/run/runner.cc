@@ -49,6 +49,12 @@ absl::StatusOr<MovedOnce> Runner::move_once(const PlannedRow& planned, int repea
     LabSetup setup =
         lab_.setup(lab_.equip(row.guest, stage.kvm), stage.hosts, *stage.agents[planned.build]);
     setup.guest.seed = guest_seed(lab_.options().seed, repeat);
+    Bytes warm = memory_of_move(row.engine, row.guest);
+    for (const GuestConfig& guest : row.fleet) {
+        setup.fleet.push_back(lab_.equip(guest, stage.kvm));
+        setup.fleet.back().seed = setup.guest.seed + setup.fleet.size() - 1;
+        if (setup.fleet.size() > 1) warm += memory_of_move(row.engine, guest);
+    }
     setup.qemu = planned.qemu;
     setup.bandwidth = row.bandwidth;
     setup.downtime_limit = row.downtime_limit;
@@ -75,7 +81,7 @@ absl::StatusOr<MovedOnce> Runner::move_once(const PlannedRow& planned, int repea
                         .bytes_per_s = static_cast<double>(rate),
                         .working_set = row.guest.working_set,
                         .cpu_latency = row.cpu_latency,
-                        .warm = memory_of_move(row.engine, row.guest),
+                        .warm = warm,
                         .cancel_fd = setup.cancel_fd};
     if (stage.link) {
         measure.link_bytes = [&stage] { return stage.link->bytes(); };

@@ -1,5 +1,7 @@
 #include "bench/lab/scenario/row_yaml.h"
 
+#include <absl/strings/numbers.h>
+#include <absl/strings/str_split.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,6 +13,8 @@ namespace godwit {
 namespace {
 
 using Words = std::initializer_list<std::string_view>;
+
+constexpr size_t kMostGuests = 16;
 
 std::string one_of(const YamlFields& fields, const char* key, const std::string& otherwise,
                    Words known) {
@@ -110,6 +114,34 @@ void read_libvirt(const YamlFields& fields, Row& row) {
         static_cast<int>(std::clamp<uint32_t>(fields.number("channels").value_or(2), 1, 255));
 }
 
+// Of each guest what it writes: "2000 500 idle". The first one is watched, and so must write.
+void read_rates(const YamlFields& fields, Row& row) {
+    const std::string text = fields.text("rates").value_or("");
+    for (const absl::string_view word : absl::StrSplit(text, ' ', absl::SkipEmpty())) {
+        GuestConfig guest = row.guest;
+        guest.idle = word == "idle";
+        if (!guest.idle &&
+            (!absl::SimpleAtoi(word, &guest.writes_per_s) || guest.writes_per_s == 0))
+            return fields.fault("rates", fmt::format("\"{}\" is neither idle nor a number of pages "
+                                                     "a second above 0",
+                                                     std::string(word)));
+        row.fleet.push_back(std::move(guest));
+    }
+    if (row.fleet.size() < 2 || row.fleet.size() > kMostGuests || row.fleet[0].idle)
+        return fields.fault(
+            "rates",
+            fmt::format("2 to {} of them, the first not idle: \"2000 500 idle\"", kMostGuests));
+    row.guest = row.fleet[0];
+}
+
+void read_fleet(const YamlFields& fields, Row& row) {
+    read_godwit(fields, row);
+    row.engine.kind = EngineKind::kFleet;
+    row.engine.schedule = one_of(fields, "schedule", "auto", {"auto", "serial", "parallel"});
+    row.engine.text = "fleet-" + row.engine.schedule;
+    read_rates(fields, row);
+}
+
 void read_micro(const YamlFields& fields, Row& row) {
     row.micro.program =
         one_of(fields, "program", "",
@@ -142,9 +174,11 @@ CpuLatencyLimit read_cpu_latency(const YamlFields& fields) {
 
 // Keys that the engine's own name says already.
 bool in_name(const std::string& engine, const std::string& key) {
-    if (key == "engine" || key == "strategy" || key == "mode" || key == "passes") return true;
+    if (engine != "fleet" && key == "strategy") return true;
+    if (key == "engine" || key == "mode" || key == "passes") return true;
     if (engine == "qemu") return key == "memory" || key == "compression";
     if (engine == "micro") return key == "program" || key == "case";
+    if (engine == "fleet") return key == "schedule" || key == "rates";
     return engine == "stay" && key == "memory";
 }
 
@@ -167,6 +201,12 @@ Row read_row(YamlFile& file, const YAML::Node& values, const std::string& field,
     const std::string engine = kind && kind.IsScalar() ? kind.Scalar() : "";
     Row row = base;
     const auto fields = [&]() -> YamlFields {
+        if (engine == "fleet")
+            return {file,
+                    values,
+                    field,
+                    {"engine", "schedule", "rates", "strategy", "tracker", "memory",
+                     "on_no_converge", "bandwidth", "downtime_limit", "guest"}};
         if (engine == "godwit")
             return {
                 file,
@@ -193,12 +233,16 @@ Row read_row(YamlFile& file, const YAML::Node& values, const std::string& field,
         if (engine == "floor") return {file, values, field, {"engine", "cpu_latency", "guest"}};
         return {file, values, field, {"engine", "guest"}};
     }();
+    if (const YAML::Node guest = fields.child("guest"); !guest.IsNull())
+        row.guest = read_guest(file, guest, field + ".guest", row.guest);
     if (engine == "godwit")
         read_godwit(fields, row);
     else if (engine == "qemu")
         read_qemu(fields, row);
     else if (engine == "libvirt")
         read_libvirt(fields, row);
+    else if (engine == "fleet")
+        read_fleet(fields, row);
     else if (engine == "micro")
         read_micro(fields, row);
     else if (engine == "floor" || engine == "copy" || engine == "stay")
@@ -206,13 +250,11 @@ Row read_row(YamlFile& file, const YAML::Node& values, const std::string& field,
     else
         fields.fault(
             "engine",
-            fmt::format("\"{}\" is none of godwit, qemu, libvirt, floor, copy, stay, micro",
+            fmt::format("\"{}\" is none of godwit, fleet, qemu, libvirt, floor, copy, stay, micro",
                         engine));
     row.cpu_latency = read_cpu_latency(fields);
     row.bandwidth = read_rate(fields, "bandwidth", row.bandwidth);
     row.downtime_limit = read_duration(fields, "downtime_limit", row.downtime_limit);
-    if (const YAML::Node guest = fields.child("guest"); !guest.IsNull())
-        row.guest = read_guest(file, guest, field + ".guest", row.guest);
     row.label = label_of(engine, row, values);
     return row;
 }

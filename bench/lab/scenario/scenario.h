@@ -28,6 +28,7 @@ struct Row {
     std::string label;
     EngineName engine;
     GuestConfig guest;
+    std::vector<GuestConfig> fleet;          // all guests of a fleet, `guest` is the first
     MicroBench micro;                        // a micro-benchmark's
     std::string tracker = "auto";            // Godwit's
     std::vector<std::string> migrate_flags;  // Godwit's
@@ -43,6 +44,7 @@ struct AskedTarget {
     Target target;
     std::string issue;        // who asks: "transport", "post-copy", "tracker"
     bool difference = false;  // ours less theirs, rather than a ratio; at most
+    bool slowest = false;     // beside the slowest of the peers rather than the fastest
 };
 
 struct Scenario {

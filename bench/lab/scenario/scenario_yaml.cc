@@ -30,11 +30,14 @@ AskedTarget read_target(YamlFile& file, const YAML::Node& node, const std::strin
                         const std::set<std::string>& labels) {
     const YamlFields fields(
         file, node, field,
-        {"metric", "ours", "peers", "at_most", "at_least", "at_most_above", "issue"});
+        {"metric", "ours", "peers", "slowest_of", "at_most", "at_least", "at_most_above", "issue"});
     AskedTarget asked{.issue = fields.text("issue").value_or("")};
     asked.target.metric = fields.text("metric").value_or("total_ms");
     asked.target.ours = fields.text("ours").value_or("");
-    asked.target.peers = read_words(fields, "peers");
+    asked.slowest = !fields.list("slowest_of").empty();
+    if (asked.slowest && !fields.list("peers").empty())
+        fields.fault("slowest_of", "either this or peers");
+    asked.target.peers = read_words(fields, asked.slowest ? "slowest_of" : "peers");
     const auto known = [&](const char* key, const std::string& label) {
         if (!labels.contains(label))
             fields.fault(key, fmt::format("there is no row \"{}\"; there are {}", label,
@@ -99,7 +102,7 @@ void check_service(YamlFile& file, int line, const Row& row, const Scenario& sce
     if (!scenario.link.cable())
         file.fault(line, "link", "a guest with a service wants two hosts: say a rate");
     if (row.engine.kind == EngineKind::kFloor || row.engine.kind == EngineKind::kStay ||
-        row.engine.kind == EngineKind::kCopy)
+        row.engine.kind == EngineKind::kCopy || row.engine.kind == EngineKind::kFleet)
         file.fault(line, "engines", "a guest with a service is for godwit, qemu and libvirt");
 }
 

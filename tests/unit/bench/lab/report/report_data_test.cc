@@ -79,6 +79,17 @@ TEST(ReportData, ATargetMayBeADifferenceAndItsPeerNeedNotMove) {
     EXPECT_EQ(judge_target(asked, rows)["verdict"], "not measured");
 }
 
+TEST(ReportData, ATargetMayBeBesideTheSlowest) {
+    const ResultFile results = sample_results();
+    AskedTarget asked = results.scenarios[0].targets[0];
+    asked.target.kind = Bound::kAtMost;
+    EXPECT_EQ(judge_target(asked, results.scenarios[0].rows)["peer"], "qemu-multifd");
+    asked.slowest = true;
+    const auto judged = judge_target(asked, results.scenarios[0].rows);
+    EXPECT_EQ(judged["peer"], "qemu-precopy");
+    EXPECT_DOUBLE_EQ(judged["value"], 12.0 / 32);
+}
+
 TEST(ReportData, AFailureOfAPeerIsNotOurs) {
     ResultFile results = sample_results();
     AskedTarget asked = results.scenarios[0].targets[0];

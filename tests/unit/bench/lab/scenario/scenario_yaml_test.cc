@@ -234,6 +234,42 @@ TEST(ScenarioYaml, ATargetMayBeADifferenceToAGuestThatStays) {
         HasSubstr("one of"));
 }
 
+TEST(ScenarioYaml, AFleetHasAGuestForEachRate) {
+    const auto parsed = parse_scenarios(
+        with_engines("  - {engine: fleet, schedule: [serial, auto], rates: 2000 idle 500, "
+                     "on_no_converge: fail}\n") +
+            "targets:\n  - {ours: 'fleet-auto,on_no_converge=fail', "
+            "slowest_of: ['fleet-serial,on_no_converge=fail'], at_most: 0.8}\n",
+        "x.yaml");
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    const Scenario& scenario = parsed->front();
+    EXPECT_THAT(labels(scenario),
+                ElementsAre("fleet-serial,on_no_converge=fail", "fleet-auto,on_no_converge=fail"));
+    const Row& row = scenario.rows[1];
+    EXPECT_EQ(row.engine.kind, EngineKind::kFleet);
+    EXPECT_EQ(row.engine.schedule, "auto");
+    EXPECT_EQ(row.engine.strategy, "hybrid");
+    ASSERT_EQ(row.fleet.size(), 3U);
+    EXPECT_EQ(row.fleet[0].writes_per_s, 2000U);
+    EXPECT_TRUE(row.fleet[1].idle);
+    EXPECT_EQ(row.fleet[2].writes_per_s, 500U);
+    EXPECT_EQ(row.fleet[2].memory, Bytes{128} << 20);
+    EXPECT_EQ(row.guest.writes_per_s, 2000U);
+    EXPECT_TRUE(scenario.targets[0].slowest);
+}
+
+TEST(ScenarioYaml, AFleetThatCannotBeIsRefused) {
+    for (const char* rates : {"", "5", "idle 5", "5 many", "5 0", "5 -1"})
+        EXPECT_THAT(
+            complaint(with_engines(fmt::format("  - {{engine: fleet, rates: \"{}\"}}\n", rates))),
+            HasSubstr("rates"))
+            << rates;
+    EXPECT_THAT(complaint(with_engines("  - {engine: fleet, rates: 5 5}\n  - {engine: floor}\n") +
+                          "targets:\n  - {ours: fleet-auto, peers: [floor], slowest_of: [floor], "
+                          "at_most: 1}\n"),
+                HasSubstr("either"));
+}
+
 TEST(ScenarioYaml, TwoRowsOfOneNameAreRefused) {
     EXPECT_THAT(complaint(with_engines("  - {engine: floor}\n  - {engine: floor}\n")),
                 HasSubstr("two rows"));
