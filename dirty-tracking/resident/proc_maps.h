@@ -18,6 +18,27 @@ struct MapsRegion {
     bool writable = false;
 };
 
+// Asks the kernel for single mappings (PROCMAP_QUERY, Linux 6.11). QEMU has hundreds, and its slots
+// change while a guest is paused: reading them all took 0.2 ms for each slot.
+class MapsQuery {
+  public:
+    enum class Answer { kFound, kNothing, kUnknown };  // kUnknown: this kernel can't be asked
+
+    MapsQuery();
+    ~MapsQuery();
+    MapsQuery(const MapsQuery&) = delete;
+    MapsQuery& operator=(const MapsQuery&) = delete;
+
+    // The mapping with the address, and what continues it as far as `wanted_end`; what it continues
+    // itself is not asked for.
+    Answer find(uint64_t address, uint64_t wanted_end, MapsRegion& region) const;
+
+  private:
+    Answer find_one(uint64_t address, MapsRegion& region) const;
+
+    int fd_;
+};
+
 // Reads /proc/self/maps from its beginning to its end.
 class MapsReader {
   public:

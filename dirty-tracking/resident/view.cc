@@ -54,6 +54,21 @@ struct Standing {
     bool view[kViewLimit] = {};
 };
 
+// The mapping with `address`, and the standing of every view, without a look at all the others.
+MapsQuery::Answer ask_kernel(uint64_t address, MapsRegion& found, Standing& standing) {
+    const MapsQuery maps;
+    for (uint32_t i = 0; i < kViewLimit; ++i) {
+        const View& view = g_state.views[i];
+        const uint64_t length = view.length.load();
+        if (length == 0) continue;
+        MapsRegion region;
+        const auto answer = maps.find(view.qemu_address, view.qemu_address + length, region);
+        if (answer == MapsQuery::Answer::kUnknown) return answer;
+        standing.view[i] = answer == MapsQuery::Answer::kFound && is_of(view, region);
+    }
+    return maps.find(address, address, found);
+}
+
 // One pass over the mappings: the region with `address`, and the standing of every view.
 bool look_at_maps(uint64_t address, MapsRegion& found, Standing& standing) {
     MapsReader reader;
@@ -153,12 +168,16 @@ View* known_view(uint64_t address, uint64_t length, const Standing& standing) {
 Placement place(uint64_t address, uint64_t length) {
     MapsRegion region;
     Standing standing;
-    const bool mapped = look_at_maps(address, region, standing);
+    const auto answer = ask_kernel(address, region, standing);
+    bool mapped = answer == MapsQuery::Answer::kFound;
+    if (answer == MapsQuery::Answer::kUnknown) mapped = look_at_maps(address, region, standing);
     drop_fallen_views(standing);
     if (!mapped || !region.shared || !region.writable || region.inode == 0) return {};
     View* view = known_view(address, length, standing);
     if (view == nullptr) {
         if (!OpenFile(region.device, region.inode).is_memory()) return {};
+        // A new view is of the region as a whole.
+        if (!look_at_maps(address, region, standing)) return {};
         if (length <= region.end - address) view = make_view(region);
     }
     if (view == nullptr) return {.kind = SlotKind::kUnmappable};

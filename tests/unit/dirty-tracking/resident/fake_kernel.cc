@@ -1,6 +1,7 @@
 #include "tests/unit/dirty-tracking/resident/fake_kernel.h"
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -76,8 +77,12 @@ FakeKernel& fake_kernel() {
 
 namespace resident {
 
-int next_ioctl(int /*fd*/, unsigned long request, void* argument) {
+int next_ioctl(int fd, unsigned long request, void* argument) {
     FakeKernel& kernel = fake_kernel();
+    if (_IOC_TYPE(request) == 'f') {
+        ++kernel.map_queries;
+        return kernel.has_map_queries ? ::ioctl(fd, request, argument) : fail(ENOTTY);
+    }
     if (kernel.refuse)
         if (const int error = kernel.refuse(request, argument); error != 0) return fail(error);
     switch (request) {

@@ -20,6 +20,8 @@ struct FakeSlot {
 struct FakeKernel {
     static constexpr int kVm = 1000;
     bool initially_set = true;
+    bool has_map_queries = true;  // the real kernel's PROCMAP_QUERY; else it is one without
+    uint64_t map_queries = 0;
     std::map<uint32_t, FakeSlot> slots;
     // Asked before each call: 0, or the errno that it fails with.
     std::function<int(unsigned long request, const void* argument)> refuse;

@@ -5,8 +5,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 
 #include "dirty-tracking/resident/kvm_log.h"
 #include "dirty-tracking/resident/log_start.h"
@@ -130,6 +132,70 @@ TEST_F(ResidentKernel, IsGivenTheSecondViewOnceForAll) {
     EXPECT_EQ(fake_kernel().slots.at(2).region.userspace_addr, first + 600 * kPageBytes);
     EXPECT_EQ(first % kChunkBytes, 0u);
 }
+
+// With PROCMAP_QUERY and without: the same views stand, the same fall.
+class ResidentMaps : public ResidentKernel, public testing::WithParamInterface<bool> {
+  protected:
+    void SetUp() override {
+        ResidentKernel::SetUp();
+        fake_kernel().has_map_queries = GetParam();
+    }
+    static uint64_t views() {
+        const Guard guard(g_state.lock);
+        return std::count_if(std::begin(g_state.views), std::end(g_state.views),
+                             [](const View& view) { return view.length.load() != 0; });
+    }
+    static uint64_t kernel_address(uint32_t id) {
+        return fake_kernel().slots.at(id).region.userspace_addr;
+    }
+};
+
+TEST_P(ResidentMaps, AViewServesEverySlotOfItsMapping) {
+    ASSERT_EQ(set(1, 0, 1000), 0);
+    const uint64_t first = kernel_address(1);
+    EXPECT_NE(first, own_address());
+    const uint64_t asked = fake_kernel().map_queries;
+    ASSERT_EQ(set(2, 5000, 1000), 0);
+    EXPECT_EQ(kernel_address(2), first + 5000 * kPageBytes);
+    EXPECT_EQ(views(), 1U);
+    // The view's mapping and the slot's own, not the hundreds of a process.
+    EXPECT_LE(fake_kernel().map_queries - asked, 2U);
+}
+
+TEST_P(ResidentMaps, AMappingInPiecesIsStillTheViews) {
+    ASSERT_EQ(set(1, 0, 1000), 0);
+    const uint64_t first = kernel_address(1);
+    ASSERT_EQ(::madvise(qemu_view_ + 700 * kPageBytes, 100 * kPageBytes, MADV_DONTFORK), 0);
+    ASSERT_EQ(set(2, 5000, 1000), 0);
+    EXPECT_EQ(kernel_address(2), first + 5000 * kPageBytes);
+    EXPECT_EQ(views(), 1U);
+}
+
+TEST_P(ResidentMaps, AViewWhoseMappingIsGoneFallsAtTheNextSlot) {
+    ASSERT_EQ(set(1, 0, 1000), 0);
+    ASSERT_EQ(set(1, 0, 0), 0);
+    ASSERT_EQ(views(), 1U);
+    // Something else is there now.
+    ASSERT_NE(::mmap(qemu_view_, kBytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+              MAP_FAILED);
+    ASSERT_EQ(set(2, 0, 1000), 0);
+    EXPECT_EQ(kernel_address(2), own_address()) << "private memory is nobody's view";
+    EXPECT_EQ(views(), 0U);
+}
+
+TEST_P(ResidentMaps, WhatIsNotMappedAtAllIsQemusOwn) {
+    ASSERT_EQ(set(1, 0, 1000), 0);
+    ASSERT_EQ(set(1, 0, 0), 0);
+    ASSERT_EQ(::munmap(qemu_view_, kBytes), 0);
+    ASSERT_EQ(set(2, 0, 1000), 0);
+    EXPECT_EQ(kernel_address(2), own_address());
+    EXPECT_EQ(views(), 0U);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, ResidentMaps, testing::Bool(), [](const auto& with_queries) {
+    return with_queries.param ? "WithQueries" : "WithoutQueries";
+});
 
 TEST_F(ResidentKernel, ClearsInBoundedSteps) {
     EXPECT_EQ(set(1, 37, kPages - 37), 0);
