@@ -21,12 +21,14 @@ uint64_t word_count(uint64_t page_count) { return (page_count + 63) / 64; }
 // are not written, so that a scan of a quiet guest leaves its cache lines shared. Bits past the
 // end are not believed: the memory is QEMU's too.
 void take_words(uint64_t* from, PageBitmap& bitmap) {
-    const std::span<uint64_t> to = bitmap.words();
-    for (size_t i = 0; i < to.size(); ++i) {
+    const uint64_t in_last = bitmap.page_count() % 64;
+    const size_t count = word_count(bitmap.page_count());
+    for (size_t i = 0; i < count; ++i) {
         if (__atomic_load_n(&from[i], __ATOMIC_RELAXED) == 0) continue;
-        to[i] |= __atomic_exchange_n(&from[i], 0, __ATOMIC_SEQ_CST);
+        uint64_t bits = __atomic_exchange_n(&from[i], 0, __ATOMIC_SEQ_CST);
+        if (i + 1 == count && in_last != 0) bits &= (uint64_t{1} << in_last) - 1;
+        bitmap.add_word(i, bits);
     }
-    if (bitmap.page_count() % 64 != 0) to.back() &= (uint64_t{1} << bitmap.page_count() % 64) - 1;
 }
 
 }  // namespace

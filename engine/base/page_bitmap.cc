@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <new>
 
 #include "engine/base/check.h"
 
@@ -36,24 +37,73 @@ inline uint64_t count_bits(std::span<const uint64_t> words) {
 
 }  // namespace
 
-PageBitmap::PageBitmap(uint64_t page_count)
-    : page_count_(page_count), words_((page_count + 63) / 64) {}
+template <typename Visit>
+void PageBitmap::for_each_part(std::span<const uint64_t> summary, Visit visit) const {
+    const size_t count = word_count(page_count_);
+    for (size_t i = 0; i < summary.size(); ++i)
+        for (uint64_t bits = summary[i]; bits != 0; bits &= bits - 1) {
+            const size_t part = i * 64 + static_cast<size_t>(std::countr_zero(bits));
+            const size_t first = part * kPartWords;
+            visit(part, std::span(words_.get() + first, std::min(kPartWords, count - first)));
+        }
+}
+
+PageBitmap::PageBitmap(uint64_t page_count) : page_count_(page_count) {
+    const size_t count = word_count(page_count);
+    words_.reset(static_cast<uint64_t*>(std::calloc(std::max<size_t>(count, 1), sizeof(uint64_t))));
+    if (words_ == nullptr) throw std::bad_alloc();
+    const size_t parts = (count + kPartWords - 1) / kPartWords;
+    summary_.resize((parts + 63) / 64);
+}
+
+PageBitmap::PageBitmap(const PageBitmap& other) : PageBitmap(other.page_count_) { add(other); }
+
+PageBitmap& PageBitmap::operator=(const PageBitmap& other) {
+    if (this == &other) return *this;
+    if (page_count_ != other.page_count_ || words_ == nullptr) return *this = PageBitmap(other);
+    clear_all();
+    add(other);
+    return *this;
+}
+
+bool PageBitmap::operator==(const PageBitmap& other) const {
+    const auto own = words();
+    const auto others = other.words();
+    return page_count_ == other.page_count_ && std::equal(own.begin(), own.end(), others.begin());
+}
 
 void PageBitmap::set_range(PageRange range) {
     GODWIT_CHECK(range.end <= page_count_);
-    for_each_word(range, [this](size_t word, uint64_t mask) { words_[word] |= mask; });
+    for_each_word(range, [this](size_t word, uint64_t mask) { add_word(word, mask); });
 }
 
 void PageBitmap::clear_range(PageRange range) {
     GODWIT_CHECK(range.end <= page_count_);
-    for_each_word(range, [this](size_t word, uint64_t mask) { words_[word] &= ~mask; });
+    constexpr uint64_t kPartPages = kPartWords * 64;
+    while (range.begin < range.end) {
+        const size_t part = range.begin / kPartPages;
+        const PageIndex end = std::min<PageIndex>(range.end, (part + 1) * kPartPages);
+        if (may_have(part))
+            for_each_word({range.begin, end},
+                          [this](size_t word, uint64_t mask) { words_[word] &= ~mask; });
+        range.begin = end;
+    }
 }
 
-void PageBitmap::clear_all() { std::fill(words_.begin(), words_.end(), 0); }
+void PageBitmap::clear_all() {
+    for_each_part(summary_, [](size_t, std::span<uint64_t> words) {
+        std::fill(words.begin(), words.end(), 0);
+    });
+    std::fill(summary_.begin(), summary_.end(), 0);
+}
 
 uint64_t PageBitmap::count() const {
     static const bool has_popcnt = __builtin_cpu_supports("popcnt") != 0;
-    return has_popcnt ? count_fast(words_) : count_bits(words_);
+    uint64_t total = 0;
+    for_each_part(summary_, [&total](size_t, std::span<uint64_t> words) {
+        total += has_popcnt ? count_fast(words) : count_bits(words);
+    });
+    return total;
 }
 
 uint64_t PageBitmap::count_range(PageRange range) const {
@@ -64,26 +114,37 @@ uint64_t PageBitmap::count_range(PageRange range) const {
     return total;
 }
 
-bool PageBitmap::none() const {
-    return std::all_of(words_.begin(), words_.end(), [](uint64_t word) { return word == 0; });
-}
+bool PageBitmap::none() const { return next_set(0) == page_count_; }
 
 void PageBitmap::add(const PageBitmap& other) {
     GODWIT_CHECK(other.page_count_ == page_count_);
-    for (size_t i = 0; i < words_.size(); ++i) words_[i] |= other.words_[i];
+    for_each_part(other.summary_, [&other](size_t part, std::span<uint64_t> words) {
+        const uint64_t* from = other.words_.get() + part * kPartWords;
+        for (size_t i = 0; i < words.size(); ++i) words[i] |= from[i];
+    });
+    for (size_t i = 0; i < summary_.size(); ++i) summary_[i] |= other.summary_[i];
 }
 
 void PageBitmap::remove(const PageBitmap& other) {
     GODWIT_CHECK(other.page_count_ == page_count_);
-    for (size_t i = 0; i < words_.size(); ++i) words_[i] &= ~other.words_[i];
+    std::vector<uint64_t> both = summary_;
+    for (size_t i = 0; i < both.size(); ++i) both[i] &= other.summary_[i];
+    for_each_part(both, [&other](size_t part, std::span<uint64_t> words) {
+        const uint64_t* from = other.words_.get() + part * kPartWords;
+        for (size_t i = 0; i < words.size(); ++i) words[i] &= ~from[i];
+    });
 }
 
 PageIndex PageBitmap::next_set(PageIndex from) const {
     if (from >= page_count_) return page_count_;
+    const size_t count = word_count(page_count_);
     size_t word = from / 64;
     uint64_t bits = words_[word] & (~uint64_t{0} << (from % 64));
     while (bits == 0) {
-        if (++word == words_.size()) return page_count_;
+        ++word;
+        while (word < count && word % kPartWords == 0 && !may_have(word / kPartWords))
+            word += kPartWords;
+        if (word >= count) return page_count_;
         bits = words_[word];
     }
     return word * 64 + static_cast<uint64_t>(std::countr_zero(bits));
@@ -94,7 +155,7 @@ PageIndex PageBitmap::next_clear(PageIndex from) const {
     size_t word = from / 64;
     uint64_t bits = ~words_[word] & (~uint64_t{0} << (from % 64));
     while (bits == 0) {
-        if (++word == words_.size()) return page_count_;
+        if (++word == word_count(page_count_)) return page_count_;
         bits = ~words_[word];
     }
     return std::min<PageIndex>(word * 64 + static_cast<uint64_t>(std::countr_zero(bits)),

@@ -85,8 +85,10 @@ PageSet FaultServer::take_zeroed() {
     PageSet taken;
     for (BlockIndex block = 0; block < memory_.blocks().size(); ++block) {
         PageBitmap& pages = taken.emplace_back(memory_.blocks()[block].page_count());
-        for (size_t word = 0; word < pages.words().size(); ++word)
-            pages.words()[word] = zeroed_[block].clear(word, ~uint64_t{0});
+        const size_t words = pages.words().size();
+        for (size_t word = 0; word < words; ++word)
+            if (const uint64_t bits = zeroed_[block].clear(word, ~uint64_t{0}); bits != 0)
+                pages.add_word(word, bits);
     }
     return taken;
 }

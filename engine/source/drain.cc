@@ -95,9 +95,10 @@ absl::Status Drain::send(const PageAnswer& answer) {
 void Drain::pages_missing(const std::vector<ChunkPages>& list) {
     for (const ChunkPages& entry : list) {
         pending_.add(entry.block, entry.chunk, entry.pages);
-        const auto words = to_push_[entry.block].words().subspan(entry.chunk * entry.pages.size(),
-                                                                 entry.pages.size());
-        for (size_t i = 0; i < words.size(); ++i) words[i] |= entry.pages[i];
+        for (size_t i = 0; i < entry.pages.size(); ++i)
+            if (entry.pages[i] != 0)
+                to_push_[entry.block].add_word(entry.chunk * entry.pages.size() + i,
+                                               entry.pages[i]);
     }
 }
 

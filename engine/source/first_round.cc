@@ -21,10 +21,10 @@ PageSet take_slice(PageSet& from, uint64_t most) {
             const ChunkIndex chunk = page / kPagesPerChunk;
             const ChunkMask mask = chunk_mask(pages, chunk);
             taken += count_pages(mask);
-            const auto words = pages.words().subspan(chunk * mask.size());
-            const auto own = words.first(std::min(mask.size(), words.size()));
-            std::copy(own.begin(), own.end(), part.words().subspan(chunk * mask.size()).begin());
-            std::fill(own.begin(), own.end(), 0);
+            const PageIndex first = chunk * kPagesPerChunk;
+            for (size_t i = 0; i < mask.size(); ++i)
+                if (mask[i] != 0) part.add_word(chunk * mask.size() + i, mask[i]);
+            pages.clear_range({first, std::min(first + kPagesPerChunk, pages.page_count())});
             page = pages.next_set((chunk + 1) * kPagesPerChunk);
         }
     }

@@ -193,8 +193,8 @@ absl::Status RoundSender::send_in_parts(Share& share, BlockIndex block, ChunkInd
 }
 
 void RoundSender::leave_out(BlockIndex block, ChunkIndex chunk, const ChunkMask& wanted) {
-    const auto words = left_out_[block].words().subspan(chunk * wanted.size(), wanted.size());
-    std::copy(wanted.begin(), wanted.end(), words.begin());
+    for (size_t i = 0; i < wanted.size(); ++i)
+        if (wanted[i] != 0) left_out_[block].add_word(chunk * wanted.size() + i, wanted[i]);
 }
 
 absl::Status RoundSender::send_punch(FrameWriter& writer, BlockIndex block, ChunkIndex chunk,
