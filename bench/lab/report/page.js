@@ -152,6 +152,31 @@ function addChart(parent, title, option, note, height) {
     chart.setOption(option());
 }
 
+/* Every migration of ours that was foretold after its first round. Times are the report's own. */
+function forecastChart() {
+    const lines = data.scenarios.map(scenario => ({name: scenario.name, type: 'scatter', symbolSize: 8,
+        data: scenario.rows.filter(row => row.kind === 'godwit').flatMap(row => {
+            const foretold = row.stats['prediction.total_ms.mid'];
+            const actual = row.stats.reported_total_ms;
+            if (!foretold || !actual || foretold.n !== actual.n) return [];
+            return foretold.values.map((value, i) => [value, actual.values[i]])
+                .filter(([x, y]) => x > 0 && y > 0);
+        })})).filter(line => line.data.length > 0);
+    if (lines.length === 0) return;
+    const all = lines.flatMap(line => line.data.flat());
+    const ends = [Math.min(...all), Math.max(...all)].map(v => [v, v]);
+    const holder = element('div', {class: 'charts'});
+    document.getElementById('overview').append(holder);
+    addChart(holder, 'Total time: foretold after the first round, and what it was', () => ({
+        ...base(), xAxis: {type: 'log', ...axisStyle('foretold, ms'), splitLine: {show: false}},
+        yAxis: {type: 'log', ...axisStyle('actual, ms'), nameGap: 46},
+        series: [...lines.map((line, i) => ({...line, itemStyle: {color: colorOf(i), opacity: 0.8}})),
+            {name: 'as foretold', type: 'line', showSymbol: false, data: ends, silent: true,
+                lineStyle: {type: 'dashed', width: 1, color: color('--faint')}}]
+    }), 'A point above the line took longer than foretold. What is said before the start is held '
+        + 'against migrations by ./dev bench prediction.', 380);
+}
+
 const ran = scenario => scenario.rows.filter(row => row.n > 0);
 // Rows of one scenario often differ in their ends only.
 const short = label => label.length > 30 ? label.slice(0, 10) + '…' + label.slice(-19) : label;
@@ -319,6 +344,7 @@ document.getElementById('setting').textContent =
     + `seed ${s.seed}, ${s.unix_s ? new Date(s.unix_s * 1000).toISOString().slice(0, 16).replace('T', ' ') + ' UTC' : ''}`;
 targetTable();
 overview();
+forecastChart();
 data.scenarios.forEach(drawScenario);
 charts.forEach(({chart}) => chart.resize());
 document.body.dataset.charts = String(charts.length);

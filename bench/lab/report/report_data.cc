@@ -17,8 +17,9 @@ namespace {
 using nlohmann::json;
 
 constexpr double kPerMiB = 1.0 / (1 << 20);
-constexpr std::array<ReportColumn, 20> kColumns{
+constexpr std::array<ReportColumn, 21> kColumns{
     {{"total_ms", "total ms", 1, true},
+     {"prediction.total_ms.mid", "foretold total ms", 1, true, false},
      {"downtime_ms", "downtime ms", 1, true},
      {"blackout_ms", "blackout ms", 1, true},
      {"stall_ms", "stall ms", 1, true},

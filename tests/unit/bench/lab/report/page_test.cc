@@ -39,8 +39,9 @@ TEST_P(ReportPage, ShowsItsDataWithoutAComplaintOfTheConsole) {
     ASSERT_TRUE(status.ok()) << status.status() << browser->err();
     const std::string shown = browser->out();
     EXPECT_THAT(browser->err(), Not(HasSubstr("CONSOLE"))) << browser->err();
-    EXPECT_NE(shown.find("data-charts=\"8\""), std::string::npos);
+    EXPECT_NE(shown.find("data-charts=\"9\""), std::string::npos);
     EXPECT_NE(shown.find("<canvas"), std::string::npos);
+    EXPECT_NE(shown.find("foretold after the first round"), std::string::npos);
     EXPECT_NE(shown.find("Targets: 1 of 3 met"), std::string::npos);
     EXPECT_NE(shown.find("skipped: no such thing"), std::string::npos);
     EXPECT_NE(shown.find(std::string("data-theme=\"") + GetParam()), std::string::npos);

@@ -12,7 +12,8 @@ namespace godwit {
 inline std::string run_line(const std::string& row, int repeat, double total_ms) {
     return fmt::format(
         R"({{"kind":"run","scenario":"dense","row":"{}","repeat":{},"ok":true,"metrics":)"
-        R"({{"total_ms":{},"downtime_ms":5,"cpu_s":{}}},"series":{{"pace":[[-20,9],[-10,10],[10,8],)"
+        R"({{"total_ms":{},"downtime_ms":5,"cpu_s":{},"prediction.total_ms.mid":9,)"
+        R"("reported_total_ms":8}},"series":{{"pace":[[-20,9],[-10,10],[10,8],)"
         R"([20,7]],"blackout":[5,9],"stalls":[[5,4]],"latency_us":[[50,0.5],[90,0.99]],"rounds":)"
         R"([{{"begin_ms":1,"ms":9,"dirty_pages":8,"sent_pages":7,"bytes_per_s":1e9,"r":0.5}}]}}}})"
         "\n",
