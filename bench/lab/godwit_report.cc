@@ -35,9 +35,9 @@ constexpr std::array<std::pair<const char*, double>, 5> kQuantiles{
 
 std::string lab_vm_file(const std::string& name, const GuestConfig& guest) {
     std::string text = fmt::format(
-        "name: {}\nmemory: {}\nmemory_backing: {}\nvcpus: 1\naccel: {}\nkernel: {}\n"
+        "name: {}\nmemory: {}\nmemory_backing: {}\nvcpus: {}\naccel: {}\nkernel: {}\n"
         "append: \"{}\"\n",
-        name, guest.memory, guest.backing, guest.kvm ? "kvm" : "tcg", guest.kernel,
+        name, guest.memory, guest.backing, guest.vcpus, guest.kvm ? "kvm" : "tcg", guest.kernel,
         guest.append.empty() ? guest_append(guest) : guest.append);
     if (!guest.initrd.empty()) text += fmt::format("initrd: {}\n", guest.initrd);
     if (!guest.disk.empty()) text += fmt::format("disks: [{{path: {}}}]\n", guest.disk);

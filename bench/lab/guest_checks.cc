@@ -16,11 +16,12 @@ constexpr Duration kCheckLimit = std::chrono::seconds(1);
 absl::Status well(const Mailbox& mailbox, const char* when) {
     if (mailbox.state != static_cast<uint64_t>(GuestState::kRunning))
         return absl::DataLossError(fmt::format("the guest {}: {}", when, mailbox.message));
-    const MailboxVcpu& vcpu = mailbox.vcpus[0];
-    if (vcpu.errors == 0) return absl::OkStatus();
-    return absl::DataLossError(
-        fmt::format("the guest found {} bad pages {}: the first is {}, kind {}", vcpu.errors, when,
-                    vcpu.first_bad_page, vcpu.first_bad_kind));
+    for (const MailboxVcpu& vcpu : mailbox.vcpus)
+        if (vcpu.errors != 0)
+            return absl::DataLossError(
+                fmt::format("the guest found {} bad pages {}: the first is {}, kind {}",
+                            vcpu.errors, when, vcpu.first_bad_page, vcpu.first_bad_kind));
+    return absl::OkStatus();
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ namespace {
 constexpr const char* kDevice = "cable";
 constexpr Duration kLinkLimit = std::chrono::seconds(20);
 // Several of the 64 KiB that TCP hands to a device at once.
-constexpr const char* kBurst = "256kb";
+constexpr Bytes kBurst = Bytes{256} << 10;
 // What a switch between the two would hold back before it drops.
 constexpr const char* kLatency = "20ms";
 
@@ -56,7 +56,8 @@ absl::StatusOr<UniqueFd> make_network_namespace() {
     return fd;
 }
 
-absl::StatusOr<std::unique_ptr<ShapedLink>> ShapedLink::create(Bytes bytes_per_s, Duration delay) {
+absl::StatusOr<std::unique_ptr<ShapedLink>> ShapedLink::create(Bytes bytes_per_s, Duration delay,
+                                                               Bytes burst) {
     std::array<UniqueFd, 2> namespaces;
     for (UniqueFd& one : namespaces) {
         GODWIT_ASSIGN_OR_RETURN(one, make_network_namespace());
@@ -66,7 +67,7 @@ absl::StatusOr<std::unique_ptr<ShapedLink>> ShapedLink::create(Bytes bytes_per_s
         GODWIT_RETURN_IF_ERROR(link->lay_relay(bytes_per_s, delay));
     else
         GODWIT_RETURN_IF_ERROR(link->lay_veth());
-    GODWIT_RETURN_IF_ERROR(link->lay(bytes_per_s));
+    GODWIT_RETURN_IF_ERROR(link->lay(bytes_per_s, burst > 0 ? burst : kBurst));
     return link;
 }
 
@@ -118,7 +119,7 @@ absl::Status ShapedLink::lay_relay(Bytes bytes_per_s, Duration delay) {
     return absl::OkStatus();
 }
 
-absl::Status ShapedLink::lay(Bytes bytes_per_s) const {
+absl::Status ShapedLink::lay(Bytes bytes_per_s, Bytes burst) const {
     for (const int host : {0, 1}) {
         std::vector<std::vector<std::string>> commands{
             {"ip", "address", "add", address_of(host) + "/24", "dev", kDevice},
@@ -126,8 +127,8 @@ absl::Status ShapedLink::lay(Bytes bytes_per_s) const {
             {"ip", "link", "set", kDevice, "up"}};
         if (bytes_per_s > 0)
             commands.push_back({"tc", "qdisc", "add", "dev", kDevice, "root", "tbf", "rate",
-                                fmt::format("{}bit", bytes_per_s * 8), "burst", kBurst, "latency",
-                                kLatency});
+                                fmt::format("{}bit", bytes_per_s * 8), "burst",
+                                fmt::format("{}b", burst), "latency", kLatency});
         for (const std::vector<std::string>& words : commands)
             GODWIT_RETURN_IF_ERROR(run(host, words).status());
     }

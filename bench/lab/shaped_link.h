@@ -20,10 +20,11 @@ namespace godwit {
 class ShapedLink {
   public:
     // `bytes_per_s` 0: as fast as it goes. `delay`, of one direction: with one, the cable is a
-    // relay in this process (DelayRelay) instead of a veth pair. Errors: PermissionDenied without
-    // CAP_SYS_ADMIN; what ip(8) and tc(8) complain of.
+    // relay in this process (DelayRelay) instead of a veth pair. `burst`: bytes that go at once
+    // before the rate holds; 0: several of what TCP hands over at once. Errors: PermissionDenied
+    // without CAP_SYS_ADMIN; what ip(8) and tc(8) complain of.
     static absl::StatusOr<std::unique_ptr<ShapedLink>> create(Bytes bytes_per_s,
-                                                              Duration delay = {});
+                                                              Duration delay = {}, Bytes burst = 0);
 
     // Programs that run there keep their pids (nsenter becomes them).
     [[nodiscard]] std::array<LabHost, 2> hosts() const;
@@ -34,7 +35,7 @@ class ShapedLink {
 
   private:
     explicit ShapedLink(std::array<UniqueFd, 2> namespaces) : namespaces_(std::move(namespaces)) {}
-    absl::Status lay(Bytes bytes_per_s) const;
+    absl::Status lay(Bytes bytes_per_s, Bytes burst) const;
     [[nodiscard]] absl::Status lay_veth() const;
     absl::Status lay_relay(Bytes bytes_per_s, Duration delay);
     [[nodiscard]] std::string path(int host) const;

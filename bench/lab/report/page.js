@@ -260,8 +260,11 @@ function paceChart(parent, scenario) {
         markArea: row.series.blackout ? {silent: true, itemStyle: {color: colorOf(i), opacity: 0.25},
             data: [[{xAxis: row.series.blackout[0]}, {xAxis: row.series.blackout[1]}]]} : undefined
     }));
-    lineChart(parent, 'Blackout timeline: the guest\'s own pace', 'Of the run with the median time; '
-        + '0 is the request, left of it is what came before; shaded is the pause.', {x: 'ms', y: 'turns per ms'}, lines);
+    const client = scenario.rows.some(row => row.stats.client_blackout_ms);
+    lineChart(parent, client ? 'Blackout timeline: what the client is answered'
+        : 'Blackout timeline: the guest\'s own pace', 'Of the run with the median time; 0 is the request, '
+        + `left of it is what came before${client ? '' : '; shaded is the pause'}.`,
+    {x: 'ms', y: client ? 'answers per ms' : 'turns per ms'}, lines);
 }
 
 function stallChart(parent, scenario) {

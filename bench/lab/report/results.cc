@@ -87,6 +87,7 @@ nlohmann::json scenario_line(const Scenario& scenario, const std::vector<std::st
             {"setting",
              {{"accel", accel},
               {"link_bytes_per_s", scenario.link.bytes_per_s},
+              {"link_burst_bytes", scenario.link.burst},
               {"link_delay_ms", to_ms(scenario.link.delay)},
               {"watch_us", scenario.watch.count()}}},
             {"rows", rows},

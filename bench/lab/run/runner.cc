@@ -167,7 +167,8 @@ absl::StatusOr<bool> Runner::run_scenario(const PlannedScenario& planned,
     stage.kvm = lab_.has_kvm() && !(accel == "tcg" && lab_.options().accel == "auto");
     if (planned.scenario.link.cable()) {
         GODWIT_ASSIGN_OR_RETURN(stage.link, ShapedLink::create(planned.scenario.link.bytes_per_s,
-                                                               planned.scenario.link.delay));
+                                                               planned.scenario.link.delay,
+                                                               planned.scenario.link.burst));
         stage.hosts = stage.link->hosts();
         if (std::any_of(planned.rows.begin(), planned.rows.end(),
                         [](const PlannedRow& row) { return row.row.guest.service; })) {

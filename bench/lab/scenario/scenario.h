@@ -18,6 +18,7 @@ namespace godwit {
 
 struct LinkConfig {
     Bytes bytes_per_s = 0;  // 0: unlimited
+    Bytes burst = 0;        // that go at once before the rate holds; 0: the lab's own
     Duration delay{};       // of one direction
     // A network of its own rather than loopback.
     [[nodiscard]] bool cable() const { return bytes_per_s > 0 || delay > Duration::zero(); }

@@ -10,11 +10,19 @@
 namespace godwit {
 namespace {
 
+// A packet must fit, and tc(8) has 32 bits.
+constexpr Bytes kLeastBurst = Bytes{4} << 10;
+constexpr Bytes kMostBurst = Bytes{1} << 30;
+
 LinkConfig read_link(YamlFile& file, const YAML::Node& node) {
     LinkConfig link;
     if (node.IsNull() || (node.IsScalar() && node.Scalar() == "loopback")) return link;
-    const YamlFields fields(file, node, "link", {"rate", "delay"});
+    const YamlFields fields(file, node, "link", {"rate", "burst", "delay"});
     link.bytes_per_s = read_rate(fields, "rate", 0);
+    link.burst = fields.bytes("burst").value_or(0);
+    if (link.burst > 0 && link.bytes_per_s == 0) fields.fault("burst", "wants a rate");
+    if (link.burst > 0 && (link.burst < kLeastBurst || link.burst > kMostBurst))
+        fields.fault("burst", "must be from 4KiB to 1GiB");
     link.delay = read_duration(fields, "delay", {});
     return link;
 }
@@ -118,7 +126,7 @@ void read_engines(YamlFile& file, const YamlFields& fields, const GuestConfig& g
         for (Row& row : read_rows(file, entry, fmt::format("engines[{}]", index++), base)) {
             if (!can_be(row))
                 file.fault(line_of(entry), "guest",
-                           "memory must be a multiple of 2 MiB and ws whole pages");
+                           "memory must be a multiple of 2 MiB, ws whole pages, vcpus 1 to 4");
             check_service(file, line_of(entry), row, scenario);
             if (!labels.insert(row.label).second)
                 file.fault(line_of(entry), "engines",
