@@ -14,6 +14,7 @@ pkg_check_modules(libvirt REQUIRED IMPORTED_TARGET libvirt)
 pkg_check_modules(libvirt_qemu REQUIRED IMPORTED_TARGET libvirt-qemu)
 pkg_check_modules(liburing REQUIRED IMPORTED_TARGET liburing)
 pkg_check_modules(liblz4 REQUIRED IMPORTED_TARGET liblz4)
+pkg_check_modules(libzstd REQUIRED IMPORTED_TARGET libzstd)
 pkg_check_modules(libxxhash REQUIRED IMPORTED_TARGET libxxhash)
 # Debian's gRPC package exports no target for its code generator.
 find_program(GRPC_CPP_PLUGIN grpc_cpp_plugin REQUIRED)

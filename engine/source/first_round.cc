@@ -36,6 +36,7 @@ void add_counts(const v1::Round& part, v1::Round& round) {
         to.set_zero(to.zero() + from.zero());
         to.set_unchanged(to.unchanged() + from.unchanged());
         to.set_lz4(to.lz4() + from.lz4());
+        to.set_zstd(to.zstd() + from.zstd());
         to.set_raw(to.raw() + from.raw());
         to.set_delta(to.delta() + from.delta());
     };
@@ -57,19 +58,24 @@ void add_slice(const v1::Round& part, v1::Round& round) {
     add_counts(part, round);
 }
 
+// Sent, and not zero.
+uint64_t content_pages(const v1::PageCounts& pages) {
+    return pages.raw() + pages.lz4() + pages.zstd() + pages.delta();
+}
+
 void report_slice(const v1::Round& part, size_t streams, v1::MigrationReport& report) {
     v1::StreamSlice& slice = *report.add_stream_slices();
     slice.set_streams(static_cast<uint32_t>(streams));
     slice.set_pages(part.dirty_pages());
     slice.set_duration_ms(part.duration_ms());
-    const uint64_t content = part.pages().raw() + part.pages().lz4() + part.pages().delta();
+    const uint64_t content = content_pages(part.pages());
     slice.set_content_bytes_per_s(static_cast<double>(content * kPageBytes) /
                                   std::max(part.duration_ms() / 1e3, 1e-6));
 }
 
 AutoStreams::Slice measured(const v1::Round& part) {
     return {.pages = part.dirty_pages(),
-            .content_pages = part.pages().raw() + part.pages().lz4() + part.pages().delta(),
+            .content_pages = content_pages(part.pages()),
             .duration = Duration(static_cast<int64_t>(part.duration_ms() * 1e6))};
 }
 

@@ -34,6 +34,7 @@ void add_totals(const RoundTotals& totals, v1::PageCounts& pages) {
     pages.set_zero(pages.zero() + totals.zero_pages);
     pages.set_unchanged(pages.unchanged() + totals.unchanged_pages);
     pages.set_lz4(pages.lz4() + totals.lz4_pages);
+    pages.set_zstd(pages.zstd() + totals.zstd_pages);
     pages.set_raw(pages.raw() + totals.raw_pages);
     pages.set_delta(pages.delta() + totals.delta_pages);
 }

@@ -82,7 +82,7 @@ class Sampler {
   private:
     absl::Status pack(std::span<const std::byte> content) {
         const Duration began = thread_cpu_time();
-        const std::optional<size_t> size = codec_.pack(content, packed_);
+        const std::optional<size_t> size = codec_.pack(PageCodec::kLz4, content, packed_);
         const Duration packed = thread_cpu_time();
         pack_time_ += packed - began;
         content_bytes_ += content.size();

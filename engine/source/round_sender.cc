@@ -19,6 +19,7 @@ void RoundTotals::add(const RoundTotals& other) {
     zero_pages += other.zero_pages;
     unchanged_pages += other.unchanged_pages;
     lz4_pages += other.lz4_pages;
+    zstd_pages += other.zstd_pages;
     raw_pages += other.raw_pages;
     delta_pages += other.delta_pages;
     zero_sent_pages += other.zero_sent_pages;
@@ -164,6 +165,7 @@ absl::StatusOr<RoundTotals> RoundSender::send_share(Share& share) {
     const CodecGovernor::Choices& choices = sender.governor().choices();
     share.totals.raw_pages = sender.totals().raw_pages - pages_before.raw_pages;
     share.totals.lz4_pages = sender.totals().lz4_pages - pages_before.lz4_pages;
+    share.totals.zstd_pages = sender.totals().zstd_pages - pages_before.zstd_pages;
     share.totals.delta_pages = sender.totals().delta_pages - pages_before.delta_pages;
     share.totals.raw_chunks = choices.raw_chunks - choices_before.raw_chunks;
     share.totals.lz4_chunks = choices.lz4_chunks - choices_before.lz4_chunks;

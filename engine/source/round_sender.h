@@ -26,6 +26,7 @@ struct RoundTotals {
     uint64_t zero_pages = 0;       // found zero (also those that the destination has as zero)
     uint64_t unchanged_pages = 0;  // same content as last sent
     uint64_t lz4_pages = 0;
+    uint64_t zstd_pages = 0;
     uint64_t raw_pages = 0;
     uint64_t delta_pages = 0;  // sent as what changed in them
     uint64_t zero_sent_pages =
@@ -36,7 +37,7 @@ struct RoundTotals {
     uint64_t samples = 0;
 
     [[nodiscard]] uint64_t sent_pages() const {
-        return lz4_pages + raw_pages + delta_pages + zero_sent_pages;
+        return lz4_pages + zstd_pages + raw_pages + delta_pages + zero_sent_pages;
     }
     void add(const RoundTotals& other);
 };

@@ -61,15 +61,18 @@ std::string_view compression_name(Compression compression) {
             return "auto";
         case Compression::kLz4:
             return "lz4";
+        case Compression::kZstd:
+            return "zstd";
     }
     return "unknown";
 }
 
 absl::StatusOr<Compression> parse_compression(std::string_view name) {
-    for (const Compression compression : {Compression::kOff, Compression::kAuto, Compression::kLz4})
+    for (const Compression compression :
+         {Compression::kOff, Compression::kAuto, Compression::kLz4, Compression::kZstd})
         if (compression_name(compression) == name) return compression;
     return absl::InvalidArgumentError(
-        fmt::format("compression \"{}\" is unknown; there are auto, off and lz4", name));
+        fmt::format("compression \"{}\" is unknown; there are auto, off, lz4 and zstd", name));
 }
 
 std::string_view strategy_name(Strategy strategy) {

@@ -211,7 +211,7 @@ TEST_F(Api, GetHostTellsVersionsRoomAndTrackers) {
     v1::Host host;
     ASSERT_TRUE(call(*api_, &v1::Agent::Stub::GetHost, v1::GetHostRequest(), host).ok());
     EXPECT_FALSE(host.godwit_version().empty());
-    EXPECT_EQ(host.protocol_version(), 5U);
+    EXPECT_EQ(host.protocol_version(), 6U);
     EXPECT_EQ(host.hypervisor(), "qemu");
     EXPECT_FALSE(host.hypervisor_version().empty());
     EXPECT_FALSE(host.kernel().empty());

@@ -50,6 +50,14 @@ TEST_P(Compression, SendsWhatChangedOfPagesThatAreWrittenAgain) {
     }
 }
 
+TEST_P(Compression, PacksByZstdWhereThatIsAskedFor) {
+    for (const json& report : there_and_back({"--compress", "zstd"})) {
+        EXPECT_EQ(report["compression"], "zstd");
+        EXPECT_GT(report["pages"]["zstd"], 0) << report["pages"];
+        EXPECT_EQ(report["pages"]["lz4"], 0) << report["pages"];
+    }
+}
+
 TEST_P(Compression, SendsEveryPageAsItIsWhereThatIsAskedFor) {
     for (const json& report : there_and_back({"--compress", "off"})) {
         EXPECT_EQ(report["pages"]["delta"], 0);

@@ -68,7 +68,7 @@ TEST(Report, HasEveryNumberOfAMigrationAndPrintsZeros) {
         round_bytes += round["sent_bytes"].get<uint64_t>();
     }
     EXPECT_LE(round_bytes, report["wire_bytes"].get<uint64_t>());
-    for (const char* kind : {"zero", "unchanged", "lz4", "raw"})
+    for (const char* kind : {"zero", "unchanged", "lz4", "zstd", "raw"})
         EXPECT_TRUE(report["pages"].at(kind).is_number_unsigned()) << kind;
     EXPECT_GT(report["verify"].at("pages"), 0);
     EXPECT_EQ(report["verify"].at("mismatches"), 0);

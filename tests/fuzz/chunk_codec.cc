@@ -1,5 +1,5 @@
-// lz4 payloads that nobody made, what is packed and unpacked again, and deltas: the XOR of what the
-// cache holds and what is sent must bring the destination's page to the new content.
+// lz4 and zstd payloads that nobody made, what is packed and unpacked again, and deltas: the XOR of
+// what the cache holds and what is sent must bring the destination's page to the new content.
 #include "transport/codec/chunk_codec.h"
 
 #include <algorithm>
@@ -24,7 +24,7 @@ ChunkCodec& codec() {
 void unpack(FuzzInputReader& input) {
     const size_t raw_bytes = size_t{input.u16()} * 64;  // more than a chunk at its most
     const auto payload = input.rest();
-    for (const PageCodec kind : {PageCodec::kRaw, PageCodec::kLz4}) {
+    for (const PageCodec kind : {PageCodec::kRaw, PageCodec::kLz4, PageCodec::kZstd}) {
         const auto raw = codec().decompress(kind, payload, raw_bytes);
         if (raw.ok()) GODWIT_CHECK(raw->size() == raw_bytes && raw_bytes <= kChunkBytes);
     }
@@ -38,11 +38,13 @@ void pack(FuzzInputReader& input) {
     for (size_t i = 0; i < times && raw.size() + part.size() <= kChunkBytes; ++i)
         raw.insert(raw.end(), part.begin(), part.end());
     std::vector<std::byte> packed(raw.size());
-    const ChunkCodec::Encoded encoded = codec().compress(raw, packed);
-    GODWIT_CHECK(encoded.payload_bytes <= raw.size());
-    const auto back = codec().decompress(
-        encoded.codec, std::span(packed).first(encoded.payload_bytes), raw.size());
-    GODWIT_CHECK(back.ok() && std::equal(back->begin(), back->end(), raw.begin(), raw.end()));
+    for (const PageCodec kind : {PageCodec::kLz4, PageCodec::kZstd}) {
+        const ChunkCodec::Encoded encoded = codec().compress(kind, raw, packed);
+        GODWIT_CHECK(encoded.payload_bytes <= raw.size());
+        const auto back = codec().decompress(
+            encoded.codec, std::span(packed).first(encoded.payload_bytes), raw.size());
+        GODWIT_CHECK(back.ok() && std::equal(back->begin(), back->end(), raw.begin(), raw.end()));
+    }
 }
 
 using Page = std::array<std::byte, kPageBytes>;

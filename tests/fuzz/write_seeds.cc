@@ -108,9 +108,13 @@ void pages() {
     for (size_t i = 0; i < raw.size(); ++i) raw[i] = static_cast<std::byte>(i / 64);
     std::vector<std::byte> packed(raw.size());
     ChunkCodec codec;
-    const auto size = codec.pack(raw, packed);
+    const auto size = codec.pack(PageCodec::kLz4, raw, packed);
     GODWIT_CHECK(size.has_value());
     const auto payload = std::span(packed).first(*size);
+    std::vector<std::byte> zstd(raw.size());
+    const auto zstd_size = codec.pack(PageCodec::kZstd, raw, zstd);
+    GODWIT_CHECK(zstd_size.has_value());
+    zstd.resize(*zstd_size);
     put_pages("zeros", {.chunk = 3, .present = {7}, .zero = {7}});
     put_pages("raw", {.block = 1,
                       .chunk = 999,
@@ -118,17 +122,22 @@ void pages() {
                       .zero = {0, 0b10},
                       .payload = std::span(raw).first(kPageBytes)});
     put_pages("lz4", {.present = {0b1111}, .codec = PageCodec::kLz4, .payload = payload});
+    put_pages("zstd", {.present = {0b1111}, .codec = PageCodec::kZstd, .payload = zstd});
     put_pages(
         "delta",
         {.present = {0b101101}, .delta = {0b1001}, .codec = PageCodec::kLz4, .payload = payload});
     put_pages("whole-chunk-of-zeros",
               {.present = {~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull},
                .zero = {~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull}});
-    Seed unpack;
-    append_byte(unpack, 0);
-    append_u16(unpack, raw.size() / 64);
-    append(unpack, payload);
-    put("chunk_codec", "unpack", unpack);
+    const auto put_unpack = [&](const std::string& name, std::span<const std::byte> what) {
+        Seed unpack;
+        append_byte(unpack, 0);
+        append_u16(unpack, raw.size() / 64);
+        append(unpack, what);
+        put("chunk_codec", name, unpack);
+    };
+    put_unpack("unpack", payload);
+    put_unpack("unpack-zstd", zstd);
     Seed pack;
     append_byte(pack, 1);
     append_byte(pack, 63);

@@ -9,6 +9,7 @@
 #include "tests/harness/ending.h"
 #include "tests/harness/guest.h"
 #include "tests/hostile/fake_source.h"
+#include "transport/codec/chunk_codec.h"
 #include "transport/control/error_detail.h"
 #include "transport/frame/bodies.h"
 #include "transport/frame/pages_body.h"
@@ -264,6 +265,29 @@ TEST_F(LyingSource, WithPagesThatDoNotDecompressIsGivenUp) {
         PagesBody pages{.codec = PageCodec::kLz4, .raw_bytes = 4 * kPageBytes};
         pages.present[0] = 0xf;
         send_pages(streams[0], pages, garbage(kPageBytes));
+    });
+}
+
+TEST_F(LyingSource, WithPagesThatAreNoZstdFrameIsGivenUp) {
+    expect_given_up([](auto& streams) {
+        PagesBody pages{.codec = PageCodec::kZstd, .raw_bytes = 4 * kPageBytes};
+        pages.present[0] = 0xf;
+        send_pages(streams[0], pages, garbage(kPageBytes));
+    });
+}
+
+// zstd, and four pages are announced: what comes is a frame of many more.
+TEST_F(LyingSource, WithAFewPagesThatUnpackToMoreIsGivenUp) {
+    expect_given_up([](auto& streams) {
+        PagesBody pages{.codec = PageCodec::kZstd, .raw_bytes = 4 * kPageBytes};
+        pages.present[0] = 0xf;
+        ChunkCodec codec;
+        std::vector<std::byte> packed(kChunkBytes);
+        const std::vector<std::byte> much(kChunkBytes);
+        const auto size = codec.pack(PageCodec::kZstd, much, packed);
+        ASSERT_TRUE(size.has_value());
+        packed.resize(*size);
+        send_pages(streams[0], pages, packed);
     });
 }
 

@@ -11,7 +11,7 @@ constexpr const char* kStrategies[] = {"hybrid", "precopy", "postcopy", "stop-an
 constexpr const char* kKvmTrackers[] = {"auto", "uffd-wp", "kvm-dirty-log"};
 constexpr const char* kTcgTrackers[] = {"auto", "uffd-wp"};
 constexpr const char* kStreams[] = {"auto", "1", "2", "4"};
-constexpr const char* kCodecs[] = {"auto", "off", "lz4"};
+constexpr const char* kCodecs[] = {"auto", "off", "lz4", "zstd"};
 constexpr const char* kDeltaCaches[] = {"0", "0", "32MiB"};
 // The slowest takes a working set in some seconds, and pre-copy of the fastest writer fails by it.
 constexpr const char* kBandwidths[] = {"unlimited", "200MiB/s", "48MiB/s", "8MiB/s"};

@@ -49,8 +49,9 @@ TEST(Itinerary, HasEveryStrategyTrackerAndMeddling) {
             seen.insert(value_of(trip, flag));
         for (const Meddling& one : trip.meddling) seen.insert(one.command);
     }
-    for (const char* word : {"hybrid", "precopy", "postcopy", "stop-and-copy", "uffd-wp",
-                             "kvm-dirty-log", "throttle", "lz4", "limit", "switch", "cancel"})
+    for (const char* word :
+         {"hybrid", "precopy", "postcopy", "stop-and-copy", "uffd-wp", "kvm-dirty-log", "throttle",
+          "lz4", "zstd", "limit", "switch", "cancel"})
         EXPECT_TRUE(seen.contains(word)) << word;
 }
 

@@ -106,7 +106,7 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
     migrate
         ->add_option("--compress", words.compress,
                      "auto: lz4 where link and CPU make it the faster way")
-        ->check(CLI::IsMember({"auto", "off", "lz4"}))
+        ->check(CLI::IsMember({"auto", "off", "lz4", "zstd"}))
         ->capture_default_str();
     migrate
         ->add_option("--delta-cache", words.delta_cache,

@@ -118,11 +118,11 @@ std::string summary(const v1::MigrationReport& report) {
     text += fmt::format("{:<36}{:>10.2f} ms (destination's QEMU: {:.1f} ms)\n", "total",
                         report.total_ms(), report.prepare_ms());
     text += fmt::format(
-        "{} on the wire for {} touched of {} RAM; pages: {} raw, {} lz4, {} zero, {} "
-        "unchanged\n",
+        "{} on the wire for {} touched of {} RAM; pages: {} raw, {} lz4, {} zstd, "
+        "{} zero, {} unchanged\n",
         format_bytes(report.wire_bytes()), format_bytes(report.touched_bytes()),
         format_bytes(report.ram_bytes()), report.pages().raw(), report.pages().lz4(),
-        report.pages().zero(), report.pages().unchanged());
+        report.pages().zstd(), report.pages().zero(), report.pages().unchanged());
     if (report.has_prediction()) text += prediction_text(report);
     if (report.verify_ms() > 0)
         text +=

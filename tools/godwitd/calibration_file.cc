@@ -58,7 +58,8 @@ double page_rate_of(const v1::MigrationReport& report) {
 // wire.
 bool went_packed(const v1::MigrationReport& report) {
     const v1::PageCounts& pages = report.pages();
-    if (pages.raw() + pages.lz4() + pages.delta() > 0) return pages.lz4() > pages.raw();
+    const uint64_t packed = pages.lz4() + pages.zstd();
+    if (pages.raw() + packed + pages.delta() > 0) return packed > pages.raw();
     const v1::Postcopy& drain = report.postcopy();
     const uint64_t content =
         drain.missing_pages() - std::min(drain.zeroed_pages(), drain.missing_pages());

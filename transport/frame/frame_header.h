@@ -29,7 +29,7 @@ namespace godwit {
 
 inline constexpr size_t kFrameHeaderBytes = 64;
 inline constexpr uint32_t kFrameMagic = 0x54574447;  // "GDWT"
-inline constexpr uint16_t kProtocolVersion = 5;
+inline constexpr uint16_t kProtocolVersion = 6;
 
 using MigrationId = std::array<std::byte, 16>;
 // The 16 bytes that stand for a migration's id, whatever its length: XXH3-128 of it.

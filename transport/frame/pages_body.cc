@@ -181,7 +181,7 @@ absl::StatusOr<PagesBody> decode_pages(std::span<const std::byte> body,
     reader.u64();  // the head's checksum: the frame's covers it
     pages.payload = reader.rest();
     if (!reader.ok()) return absl::InvalidArgumentError("a pages frame that is too short");
-    if (codec > static_cast<uint8_t>(PageCodec::kLz4))
+    if (codec > static_cast<uint8_t>(PageCodec::kZstd))
         return absl::InvalidArgumentError(fmt::format("unknown page codec {}", codec));
     if (reserved != 0)
         return absl::InvalidArgumentError("a reserved field of a pages frame is not zero");

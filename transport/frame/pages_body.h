@@ -8,7 +8,8 @@
 //       80   64 zero: subset of present; these pages are all zero and have no payload
 //      144   64 delta: subset of present, none of them zero; their bytes in the payload are the XOR
 //               of what the destination holds and the new content
-//      208    1 codec
+//      208    1 codec: 0 raw, 1 an lz4 block, 2 a zstd frame that says its size and has no
+//               dictionary
 //      209   39 reserved, zero
 //      248    8 XXH3-64 of bytes 0–247: a frame whose payload is damaged still says whose it was
 //      256    … payload: the present pages that are not zero, ascending, encoded
@@ -33,7 +34,7 @@ namespace godwit {
 inline constexpr size_t kPagesHeadBytes = 256;  // with the frame header whole cache lines
 inline constexpr size_t kMaxPagesBodyBytes = kPagesHeadBytes + kChunkBytes;
 
-enum class PageCodec : uint8_t { kRaw = 0, kLz4 = 1 };
+enum class PageCodec : uint8_t { kRaw = 0, kLz4 = 1, kZstd = 2 };
 
 // The pages of one chunk: page 0 in bit 0 of word 0, as in PageBitmap::words().
 using ChunkMask = std::array<uint64_t, kPagesPerChunk / 64>;
@@ -83,7 +84,7 @@ uint64_t checksum_pages(std::span<const std::byte> body);
 // Decodes and checks everything that can be checked without decompressing: the chunk exists
 // (`chunk_counts[block]` chunks in each block), at least one page, zero ⊆ present, delta ⊆ filled,
 // raw_bytes is 4096 times the filled pages, the payload is exactly raw_bytes long (raw) or shorter
-// and not empty (lz4). Errors: InvalidArgument, naming what is wrong.
+// and not empty (lz4, zstd). Errors: InvalidArgument, naming what is wrong.
 absl::StatusOr<PagesBody> decode_pages(std::span<const std::byte> body,
                                        std::span<const uint64_t> chunk_counts,
                                        DeltaPages deltas = DeltaPages::kRefused);

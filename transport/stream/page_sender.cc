@@ -24,41 +24,51 @@ std::span<std::byte> PageSender::gather() {
     return buffers_[gather_].body().subspan(kPagesHeadBytes);
 }
 
-CodecGovernor::Packing PageSender::pack(std::span<const std::byte> raw) {
+CodecGovernor::Packing PageSender::pack(PageCodec codec, std::span<const std::byte> raw) {
     const MonotonicTime begin = options_.clock->now();
-    const auto size = codec_.pack(raw, buffers_[spare()].body().subspan(kPagesHeadBytes));
+    const auto size = codec_.pack(codec, raw, buffers_[spare()].body().subspan(kPagesHeadBytes));
     return {.raw_bytes = raw.size(),
             .packed_bytes = size.value_or(raw.size()),
             .time = options_.clock->now() - begin};
 }
 
-bool PageSender::wants_lz4(const PagesBody& pages) {
-    if (options_.compression != Compression::kAuto)
-        return options_.compression == Compression::kLz4;
+PageCodec PageSender::choose_codec(const PagesBody& pages) {
+    switch (options_.compression) {
+        case Compression::kOff:
+            return PageCodec::kRaw;
+        case Compression::kLz4:
+            return PageCodec::kLz4;
+        case Compression::kZstd:
+            return PageCodec::kZstd;
+        case Compression::kAuto:
+            break;
+    }
     const bool delta = 2 * count_pages(pages.delta) > count_pages(pages.filled());
     switch (governor_.plan(
         {.raw_bytes = pages.raw_bytes,
          .pass = options_.clock->now() - gather_began_,
          .content = delta ? CodecGovernor::Content::kDelta : CodecGovernor::Content::kPlain})) {
         case CodecGovernor::Plan::kRaw:
-            return false;
+            return PageCodec::kRaw;
         case CodecGovernor::Plan::kLz4:
-            return true;
+            return PageCodec::kLz4;
         case CodecGovernor::Plan::kSample:
             break;
     }
     const size_t size = std::min<size_t>(pages.raw_bytes, CodecGovernor::kSampleBytes);
     const auto sample = pages.payload.subspan((pages.raw_bytes - size) / 2, size);
-    return governor_.judge(pack(sample)) == PageCodec::kLz4;
+    return governor_.judge(pack(PageCodec::kLz4, sample));
 }
 
 size_t PageSender::place_payload(PagesBody& pages) {
     pages.payload = buffers_[gather_].body().subspan(kPagesHeadBytes, pages.raw_bytes);
-    if (pages.raw_bytes == 0 || !wants_lz4(pages)) return gather_;
-    const CodecGovernor::Packing packing = pack(pages.payload);
+    if (pages.raw_bytes == 0) return gather_;
+    const PageCodec codec = choose_codec(pages);
+    if (codec == PageCodec::kRaw) return gather_;
+    const CodecGovernor::Packing packing = pack(codec, pages.payload);
     governor_.packed(packing);
     if (packing.packed_bytes >= packing.raw_bytes) return gather_;
-    pages.codec = PageCodec::kLz4;
+    pages.codec = codec;
     pages.payload = buffers_[spare()].body().subspan(kPagesHeadBytes, packing.packed_bytes);
     return spare();
 }
@@ -102,8 +112,18 @@ void PageSender::count(const PagesBody& pages, size_t frame_bytes) {
     totals_.frame_bytes += frame_bytes;
     const uint64_t deltas = count_pages(pages.delta);
     totals_.delta_pages += deltas;
-    (pages.codec == PageCodec::kRaw ? totals_.raw_pages : totals_.lz4_pages) +=
-        pages.raw_bytes / kPageBytes - deltas;
+    const uint64_t plain = pages.raw_bytes / kPageBytes - deltas;
+    switch (pages.codec) {
+        case PageCodec::kRaw:
+            totals_.raw_pages += plain;
+            break;
+        case PageCodec::kLz4:
+            totals_.lz4_pages += plain;
+            break;
+        case PageCodec::kZstd:
+            totals_.zstd_pages += plain;
+            break;
+    }
 }
 
 absl::Status PageSender::flush() {
@@ -116,6 +136,7 @@ bool PageSender::deltas_pay() const {
         case Compression::kOff:
             return false;
         case Compression::kLz4:
+        case Compression::kZstd:
             return true;
         case Compression::kAuto:
             break;

@@ -21,7 +21,7 @@
 namespace godwit {
 
 // kAuto: lz4 where it makes the stream faster, by what link and CPU were measured to do.
-enum class Compression { kOff, kAuto, kLz4 };
+enum class Compression { kOff, kAuto, kLz4, kZstd };
 
 // One thread per sender (the writer may have other users). Writer and limiter must outlive it.
 // Allocates only when it is made: a frame that is sent, one that is gathered, and one more to pack
@@ -68,6 +68,7 @@ class PageSender {
         Bytes frame_bytes = 0;
         uint64_t raw_pages = 0;
         uint64_t lz4_pages = 0;
+        uint64_t zstd_pages = 0;
         uint64_t delta_pages = 0;  // packed or not
     };
     [[nodiscard]] const Totals& totals() const { return totals_; }
@@ -78,9 +79,9 @@ class PageSender {
 
     // Sets the payload of what was gathered, packed or not; returns the buffer that it is in.
     [[nodiscard]] size_t place_payload(PagesBody& pages);
-    [[nodiscard]] bool wants_lz4(const PagesBody& pages);
+    [[nodiscard]] PageCodec choose_codec(const PagesBody& pages);
     // Into the spare buffer.
-    [[nodiscard]] CodecGovernor::Packing pack(std::span<const std::byte> raw);
+    [[nodiscard]] CodecGovernor::Packing pack(PageCodec codec, std::span<const std::byte> raw);
     [[nodiscard]] size_t spare() const { return buffers_.size() - sent_ - gather_; }
     void count(const PagesBody& pages, size_t frame_bytes);
 

@@ -1,5 +1,6 @@
-// lz4 and deltas by kind of data.
+// lz4, zstd and deltas by kind of data.
 #include <lz4.h>
+#include <zstd.h>
 
 #include <cstring>
 #include <memory>
@@ -15,6 +16,8 @@
 namespace godwit::bench {
 namespace {
 
+constexpr PageCodec kPackers[] = {PageCodec::kLz4, PageCodec::kZstd};
+
 const char* chars(std::span<const std::byte> bytes) {
     return reinterpret_cast<const char*>(bytes.data());
 }
@@ -26,18 +29,19 @@ Kind kind_of(benchmark::State& state) {
     return kind;
 }
 
-// A whole chunk, or a sample of one as the governor takes it.
+// A whole chunk, or a sample of one as the governor takes it; against lz4 alone.
 void pack(benchmark::State& state) {
     const Kind kind = kind_of(state);
     const auto bytes = static_cast<size_t>(state.range(1)) << 10;
     const auto set = sample(kind);
+    const auto packer = static_cast<PageCodec>(state.range(2));
     ChunkCodec codec;
     std::vector<std::byte> out(LZ4_compressBound(static_cast<int>(kChunkBytes)));
     size_t packed_bytes = 0;
     size_t chunks = 0;
     run(state, {.work =
                     [&](size_t n) {
-                        const auto packed = codec.pack(chunk_of(set, n).first(bytes), out);
+                        const auto packed = codec.pack(packer, chunk_of(set, n).first(bytes), out);
                         packed_bytes += packed.value_or(bytes);
                         ++chunks;
                     },
@@ -75,17 +79,45 @@ void acceleration(benchmark::State& state) {
         static_cast<double>(packed_bytes) / static_cast<double>(chunks * kChunkBytes);
 }
 
+// zstd's own knob, of which ChunkCodec has one setting; against lz4 as ChunkCodec has it.
+void zstd_level(benchmark::State& state) {
+    const auto set = sample(kind_of(state));
+    const int level = static_cast<int>(state.range(1));
+    std::vector<std::byte> out(ZSTD_compressBound(kChunkBytes));
+    const std::unique_ptr<ZSTD_CCtx, decltype(&ZSTD_freeCCtx)> packer(ZSTD_createCCtx(),
+                                                                      ZSTD_freeCCtx);
+    size_t packed_bytes = 0;
+    size_t chunks = 0;
+    run(state, {.work =
+                    [&](size_t n) {
+                        const auto chunk = chunk_of(set, n);
+                        packed_bytes += ZSTD_compressCCtx(packer.get(), out.data(), out.size(),
+                                                          chunk.data(), chunk.size(), level);
+                        ++chunks;
+                    },
+                .limit =
+                    [&](size_t n) {
+                        benchmark::DoNotOptimize(LZ4_compress_default(
+                            chars(far_chunk_of(set, n)), chars(std::span(out)),
+                            static_cast<int>(kChunkBytes), static_cast<int>(out.size())));
+                    },
+                .bytes = kChunkBytes});
+    state.counters["packed"] =
+        static_cast<double>(packed_bytes) / static_cast<double>(chunks * kChunkBytes);
+}
+
 void unpack(benchmark::State& state) {
     const Kind kind = kind_of(state);
+    const auto packer = static_cast<PageCodec>(state.range(1));
     const auto set = sample(kind);
     ChunkCodec codec;
     std::vector<std::vector<std::byte>> payloads(32, std::vector<std::byte>(kChunkBytes));
     for (size_t i = 0; i < payloads.size(); ++i)
-        payloads[i].resize(codec.pack(chunk_of(set, i), payloads[i]).value());
+        payloads[i].resize(codec.pack(packer, chunk_of(set, i), payloads[i]).value());
     run(state, {.work =
                     [&](size_t n) {
-                        benchmark::DoNotOptimize(codec.decompress(
-                            PageCodec::kLz4, payloads[n % payloads.size()], kChunkBytes));
+                        benchmark::DoNotOptimize(
+                            codec.decompress(packer, payloads[n % payloads.size()], kChunkBytes));
                     },
                 .limit =
                     [&](size_t n) {
@@ -180,17 +212,28 @@ void govern(benchmark::State& state) {
 void each_kind_packed(benchmark::internal::Benchmark* benchmark) {
     for (const Kind kind : kKinds)
         for (const size_t bytes : {kChunkBytes, CodecGovernor::kSampleBytes})
-            benchmark->Args({static_cast<int64_t>(kind), static_cast<int64_t>(bytes >> 10)});
+            for (const PageCodec packer : kPackers)
+                benchmark->Args({static_cast<int64_t>(kind), static_cast<int64_t>(bytes >> 10),
+                                 static_cast<int64_t>(packer)});
 }
 
 void each_kind_unpacked(benchmark::internal::Benchmark* benchmark) {
     for (const Kind kind : kKinds)
-        if (kind != Kind::kNoise) benchmark->Arg(static_cast<int64_t>(kind));
+        for (const PageCodec packer : kPackers)
+            if (kind != Kind::kNoise)
+                benchmark->Args({static_cast<int64_t>(kind), static_cast<int64_t>(packer)});
 }
 
-BENCHMARK(pack)->ArgNames({"kind", "KiB"})->Apply(each_kind_packed)->UseManualTime();
-BENCHMARK(unpack)->ArgName("kind")->Apply(each_kind_unpacked)->UseManualTime();
+void each_level(benchmark::internal::Benchmark* benchmark) {
+    for (const Kind kind : {Kind::kText, Kind::kNoise, Kind::kScatter})
+        for (const int level : {-5, -3, -1, 1, 3})
+            benchmark->Args({static_cast<int64_t>(kind), level});
+}
+
+BENCHMARK(pack)->ArgNames({"kind", "KiB", "codec"})->Apply(each_kind_packed)->UseManualTime();
+BENCHMARK(unpack)->ArgNames({"kind", "codec"})->Apply(each_kind_unpacked)->UseManualTime();
 BENCHMARK(acceleration)->ArgName("knob")->Arg(2)->Arg(4)->Arg(8)->Arg(16)->UseManualTime();
+BENCHMARK(zstd_level)->ArgNames({"kind", "level"})->Apply(each_level)->UseManualTime();
 BENCHMARK(make_deltas)->UseManualTime();
 BENCHMARK(apply_deltas)->UseManualTime();
 BENCHMARK(govern)->UseManualTime();

@@ -87,6 +87,19 @@ TEST_F(RoundSenderTest, SendsOnlyWhatChangedInAPageWhereThatPays) {
     expect_same_memory();
 }
 
+TEST_F(RoundSenderTest, CountsWhatZstdPacked) {
+    compression_ = Compression::kZstd;
+    connect();
+    PageSet set = empty_set();
+    set[0].set_range({0, 10});
+    for (PageIndex page = 0; page < 10; ++page) write_page(0, page, 7, false);
+    const RoundTotals totals = send(set);
+    EXPECT_EQ(totals.zstd_pages, 10U);
+    EXPECT_EQ(totals.lz4_pages, 0U);
+    EXPECT_EQ(totals.sent_pages(), 10U);
+    expect_same_memory();
+}
+
 TEST_F(RoundSenderTest, MakesNoDeltasWhereRawPagesAreFaster) {
     compression_ = Compression::kOff;
     connect({}, {.delta_cache_bytes = 1 << 20});

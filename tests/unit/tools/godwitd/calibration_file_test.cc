@@ -171,6 +171,9 @@ TEST(CalibrationEntry, KnowsWhetherThePagesWentPacked) {
     report.mutable_pages()->set_lz4(101);
     EXPECT_TRUE(calibration_entry(report)->packed());
     report.mutable_pages()->set_raw(102);
+    report.mutable_pages()->set_zstd(2);
+    EXPECT_TRUE(calibration_entry(report)->packed());
+    report.mutable_pages()->clear_zstd();
     EXPECT_FALSE(calibration_entry(report)->packed());
     // The pages of a drain are not counted by kind.
     report.clear_pages();

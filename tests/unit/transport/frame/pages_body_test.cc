@@ -124,6 +124,12 @@ TEST(PagesBody, EveryLieIsRejectedWithItsReason) {
              e.pages.codec = PageCodec::kLz4;
              e.payload.clear();
          }},
+        {"a payload of 4096", [](Example& e) { e.pages.codec = PageCodec::kZstd; }},
+        {"a payload of 0",
+         [](Example& e) {
+             e.pages.codec = PageCodec::kZstd;
+             e.payload.clear();
+         }},
         {"a payload of 1 bytes for 0",
          [](Example& e) {
              e.pages.codec = PageCodec::kLz4;
@@ -131,7 +137,7 @@ TEST(PagesBody, EveryLieIsRejectedWithItsReason) {
              e.pages.raw_bytes = 0;
              e.payload.resize(1);
          }},
-        {"unknown page codec 2", [](Example& e) { e.pages.codec = static_cast<PageCodec>(2); }},
+        {"unknown page codec 3", [](Example& e) { e.pages.codec = static_cast<PageCodec>(3); }},
     };
     for (const Lie& lie : lies) {
         Example example;

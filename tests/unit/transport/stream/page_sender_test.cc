@@ -125,7 +125,7 @@ absl::Status copy_memory(std::unique_ptr<Channel> near, Channel& far,
 
 TEST(PageSender, ChunksArriveWholeOverTcpRawAndCompressed) {
     for (const Compression compression :
-         {Compression::kOff, Compression::kAuto, Compression::kLz4}) {
+         {Compression::kOff, Compression::kAuto, Compression::kLz4, Compression::kZstd}) {
         auto [near, far] = tcp_pair();
         const auto status = copy_memory(std::move(near), *far, {.compression = compression}, 1);
         EXPECT_TRUE(absl::IsOutOfRange(status)) << status;
@@ -148,8 +148,9 @@ TEST(PageSender, FaultsOfTheLinkNeverBringAWrongPage) {
                            : ChannelFaults{.flip_byte = place, .flip_bit = unsigned(round / 2)};
         auto faulty = FaultyChannel::create(std::move(near), {.send = fault});
         ASSERT_TRUE(faulty.ok());
-        (void)copy_memory(*std::move(faulty), *far,
-                          {.compression = round % 4 < 2 ? Compression::kLz4 : Compression::kAuto},
+        constexpr std::array kCompressions{Compression::kLz4, Compression::kAuto,
+                                           Compression::kZstd, Compression::kAuto};
+        (void)copy_memory(*std::move(faulty), *far, {.compression = kCompressions[round / 2]},
                           round);
     }
 }
