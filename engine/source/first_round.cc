@@ -44,6 +44,7 @@ void add_counts(const v1::Round& part, v1::Round& round) {
     v1::CodecCounts& codec = *round.mutable_codec();
     codec.set_raw_chunks(codec.raw_chunks() + part.codec().raw_chunks());
     codec.set_lz4_chunks(codec.lz4_chunks() + part.codec().lz4_chunks());
+    codec.set_zstd_chunks(codec.zstd_chunks() + part.codec().zstd_chunks());
     codec.set_samples(codec.samples() + part.codec().samples());
 }
 

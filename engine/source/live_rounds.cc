@@ -440,6 +440,7 @@ absl::Status send_round(SourceContext& context, const PageSet& set, v1::Round& r
     add_totals(*totals, *context.report.mutable_pages());
     round.mutable_codec()->set_raw_chunks(totals->raw_chunks);
     round.mutable_codec()->set_lz4_chunks(totals->lz4_chunks);
+    round.mutable_codec()->set_zstd_chunks(totals->zstd_chunks);
     round.mutable_codec()->set_samples(totals->samples);
     return absl::OkStatus();
 }

@@ -25,6 +25,7 @@ void RoundTotals::add(const RoundTotals& other) {
     zero_sent_pages += other.zero_sent_pages;
     raw_chunks += other.raw_chunks;
     lz4_chunks += other.lz4_chunks;
+    zstd_chunks += other.zstd_chunks;
     samples += other.samples;
 }
 
@@ -169,6 +170,7 @@ absl::StatusOr<RoundTotals> RoundSender::send_share(Share& share) {
     share.totals.delta_pages = sender.totals().delta_pages - pages_before.delta_pages;
     share.totals.raw_chunks = choices.raw_chunks - choices_before.raw_chunks;
     share.totals.lz4_chunks = choices.lz4_chunks - choices_before.lz4_chunks;
+    share.totals.zstd_chunks = choices.zstd_chunks - choices_before.zstd_chunks;
     share.totals.samples = choices.samples - choices_before.samples;
     return share.totals;
 }

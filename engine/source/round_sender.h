@@ -34,6 +34,7 @@ struct RoundTotals {
     // Of the frames: how they were packed, and how many samples were taken to decide it.
     uint64_t raw_chunks = 0;
     uint64_t lz4_chunks = 0;
+    uint64_t zstd_chunks = 0;
     uint64_t samples = 0;
 
     [[nodiscard]] uint64_t sent_pages() const {

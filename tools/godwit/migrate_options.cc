@@ -105,7 +105,7 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
                         "10.0.0.1,10.1.0.1: to use several links at once");
     migrate
         ->add_option("--compress", words.compress,
-                     "auto: lz4 where link and CPU make it the faster way")
+                     "auto: lz4 or zstd where link and CPU make it the faster way")
         ->check(CLI::IsMember({"auto", "off", "lz4", "zstd"}))
         ->capture_default_str();
     migrate

@@ -5,14 +5,15 @@
 namespace godwit {
 namespace {
 
-// lz4 must save this part of the time; what is less is lost in the noise of measuring.
-constexpr double kLeastGain = 1.0 / 32;
+constexpr std::array kPackers{PageCodec::kLz4, PageCodec::kZstd};
+
 // As ChunkCodec: a payload that shrinks less stays raw.
 constexpr double kWorstRatio = 15.0 / 16;
 
-// Half a percent of a memcpy of all chunks, if the page pass takes up to 2.5 times as long.
-constexpr double kSampleShare = 1.0 / 512;
-// Of the time spent waiting for the link while every sample speaks for lz4.
+// Of each codec. Together half a percent of a memcpy of all chunks, if the page pass takes up to
+// 2.5 times as long.
+constexpr double kSampleShare = 1.0 / 1024;
+// Of the time spent waiting for the link while every sample leads to something.
 constexpr double kIdleShare = 1.0 / 4;
 // The newest sample's weight.
 constexpr double kKindWeight = 1.0 / 4;
@@ -23,7 +24,7 @@ constexpr double kPassWeight = 1.0 / 8;
 // handing bytes to the socket.
 constexpr double kHeldUp = 1.0 / 4;
 
-// A raw chunk shows its rate when the one after it is sent.
+// A chunk shows its rate when the one after it is sent.
 constexpr uint32_t kTrialChunks = 3;
 constexpr double kLastTrialShare = 1.0 / 256;
 
@@ -38,66 +39,119 @@ void approach(double& average, double value, double weight) {
 
 }  // namespace
 
-bool CodecGovernor::lz4_wins(double raw_bytes, double pass_ns, double pack_ns, double ratio) const {
-    if (ratio > kWorstRatio) return false;
-    const double wire_ns = raw_bytes * link_ns_ / link_bytes_;
-    const double raw = std::max(pass_ns, wire_ns);
-    const double lz4 = std::max(pass_ns + pack_ns * raw_bytes, wire_ns * ratio);
-    return lz4 < raw * (1 - kLeastGain);
+double CodecGovernor::wire_ns(double ratio) const {
+    return static_cast<double>(chunk_.raw_bytes) * ratio * link_ns_ / link_bytes_;
 }
 
-double CodecGovernor::sample_cost_ns(const Kind& kind) {
-    return kind.known ? kind.pack_ns * kSampleBytes : kFirstSampleNs;
+double CodecGovernor::time_ns(const Cost& cost) const {
+    return std::max(ns_of(chunk_.pass) + cost.pack_ns * static_cast<double>(chunk_.raw_bytes),
+                    wire_ns(cost.ratio));
 }
 
-CodecGovernor::Plan CodecGovernor::choose(bool lz4) {
-    lz4_ = lz4;
-    return lz4 ? Plan::kLz4 : Plan::kRaw;
+// Against raw.
+bool CodecGovernor::helps(const Cost& cost) const {
+    return cost.ratio <= kWorstRatio &&
+           time_ns(cost) < time_ns({}) * (1 - least_gain(PageCodec::kLz4));
 }
 
-CodecGovernor::Plan CodecGovernor::plan(const Chunk& chunk) {
+PageCodec CodecGovernor::fastest(const PerCodec<Cost>& costs) const {
+    PageCodec best = PageCodec::kRaw;
+    double best_ns = time_ns({});
+    for (const PageCodec codec : kPackers) {
+        const auto index = static_cast<size_t>(codec);
+        if (costs[index].ratio > kWorstRatio) continue;
+        const double ns = time_ns(costs[index]);
+        if (ns >= best_ns * (1 - least_gain(codec))) continue;
+        best = codec;
+        best_ns = ns;
+    }
+    return best;
+}
+
+// If it were as fast as lz4, which it never is, and left nothing.
+bool CodecGovernor::zstd_may_win() const {
+    PerCodec<Cost> costs = costs_;
+    costs[static_cast<size_t>(PageCodec::kZstd)] = {.pack_ns = cost(PageCodec::kLz4).pack_ns,
+                                                    .ratio = 0};
+    return fastest(costs) == PageCodec::kZstd;
+}
+
+CodecGovernor::Step CodecGovernor::send_by(PageCodec codec) {
+    codec_ = codec;
+    return {.codec = codec};
+}
+
+CodecGovernor::Step CodecGovernor::sample(PageCodec codec) {
+    codec_ = codec;
+    return {.codec = codec, .is_sample = true};
+}
+
+double CodecGovernor::sample_cost_ns(PageCodec codec) const {
+    const Kind& known = kind(codec);
+    if (known.known) return known.cost.pack_ns * kSampleBytes;
+    return codec == PageCodec::kLz4 ? kFirstLz4SampleNs : kFirstZstdSampleNs;
+}
+
+bool CodecGovernor::can_pay(PageCodec codec) const {
+    return account_ns_[static_cast<size_t>(codec)] >= sample_cost_ns(codec);
+}
+
+CodecGovernor::Step CodecGovernor::plan(const Chunk& chunk) {
     chunk_ = chunk;
-    sampled_ = false;
+    sampled_ = {};
     pack_ns_ = 0;
+    for (const PageCodec codec : kPackers) cost(codec) = kind(codec).cost;
     const double pass_ns = ns_of(chunk.pass);
-    const auto raw_bytes = static_cast<double>(chunk.raw_bytes);
-    if (chunk.raw_bytes == 0) return choose(false);
-    approach(pass_ns_per_byte_, pass_ns / raw_bytes, kPassWeight);
-    account_ns_ += pass_ns * kSampleShare;
+    if (chunk.raw_bytes == 0) return send_by(PageCodec::kRaw);
+    approach(pass_ns_per_byte_, pass_ns / static_cast<double>(chunk.raw_bytes), kPassWeight);
+    for (const PageCodec codec : kPackers)
+        account_ns_[static_cast<size_t>(codec)] += pass_ns * kSampleShare;
 
     if (trial_left_ > 0) {
         --trial_left_;
-        return choose(false);
+        return send_by(trial_);
     }
-    const Kind& known = kind();
-    const bool likely = known.known && lz4_wins(raw_bytes, pass_ns, known.pack_ns, known.ratio);
+    const PageCodec likely = fastest(costs_);
     if (chunk.content == Content::kPlain) {
         follow_trial(likely);
-        if (likely && begin_trial(raw_bytes, pass_ns)) return choose(false);
+        if (likely != PageCodec::kRaw && begin_trial(likely)) return send_by(trial_);
     }
     // Not even free and perfect packing would help: the link is faster than the page pass.
-    if (!lz4_wins(raw_bytes, pass_ns, 0, 0)) return choose(false);
-    if (account_ns_ < sample_cost_ns(known)) return choose(likely);
-    // What is hardly more than a sample is its own.
-    if (chunk.raw_bytes > 2 * kSampleBytes) return Plan::kSample;
-    sampled_ = true;
-    return choose(true);
+    if (!helps({.pack_ns = 0, .ratio = 0})) return send_by(PageCodec::kRaw);
+    if (chunk.raw_bytes <= 2 * kSampleBytes) return own_sample(likely);
+    return can_pay(PageCodec::kLz4) ? sample(PageCodec::kLz4) : send_by(likely);
 }
 
-bool CodecGovernor::begin_trial(double raw_bytes, double pass_ns) {
+// What is hardly more than a sample is its own.
+CodecGovernor::Step CodecGovernor::own_sample(PageCodec likely) {
+    const bool by_zstd =
+        likely == PageCodec::kZstd ||
+        (kind(PageCodec::kLz4).known && !kind(PageCodec::kZstd).known && zstd_may_win());
+    const PageCodec codec = by_zstd ? PageCodec::kZstd : PageCodec::kLz4;
+    if (!can_pay(codec)) return send_by(likely);
+    sampled_[static_cast<size_t>(codec)] = true;
+    return send_by(codec);
+}
+
+bool CodecGovernor::begin_trial(PageCodec likely) {
+    if (since_trial_ < kTrialIsOver) return false;
+    const bool by_lz4 = likely == PageCodec::kZstd && cost(PageCodec::kLz4).ratio <= kWorstRatio;
+    const PageCodec lighter = by_lz4 ? PageCodec::kLz4 : PageCodec::kRaw;
     const double loss_ns =
-        raw_bytes * link_ns_ / link_bytes_ - (pass_ns + kind().pack_ns * raw_bytes);
+        time_ns(cost(lighter)) -
+        (ns_of(chunk_.pass) + cost(likely).pack_ns * static_cast<double>(chunk_.raw_bytes));
     if (trial_account_ns_ < loss_ns * kTrialChunks) return false;
     trial_account_ns_ = 0;
+    trial_ = lighter;
     trial_left_ = kTrialChunks - 1;
     since_trial_ = 0;
     return true;
 }
 
-void CodecGovernor::follow_trial(bool lz4_is_likely) {
+void CodecGovernor::follow_trial(PageCodec likely) {
     if (since_trial_ == kTrialIsOver) return;
     ++since_trial_;
-    if (lz4_is_likely) {  // so soon: raw was no better
+    if (likely > trial_) {  // so soon: the lighter one was no better
         since_trial_ = kTrialIsOver;
         trial_share_ = std::max(trial_share_ / 2, kLastTrialShare);
     } else if (since_trial_ == kTrialIsOver) {
@@ -105,52 +159,67 @@ void CodecGovernor::follow_trial(bool lz4_is_likely) {
     }
 }
 
-PageCodec CodecGovernor::judge(const Packing& sample) {
-    sampled_ = true;
-    lz4_ = speaks_for_lz4(sample);
-    pay_for(sample);
-    learn(sample, lz4_);
-    return lz4_ ? PageCodec::kLz4 : PageCodec::kRaw;
+CodecGovernor::Step CodecGovernor::judge(const Packing& packing) {
+    sampled_[static_cast<size_t>(codec_)] = true;
+    pay_for(packing);
+    learn(packing);
+    if (codec_ == PageCodec::kZstd) return decide();
+    if (zstd_may_win() && can_pay(PageCodec::kZstd)) return sample(PageCodec::kZstd);
+    // zstd leaves less than lz4; but of what lz4 can't pack only a sample tells whether zstd can.
+    Cost& zstd = cost(PageCodec::kZstd);
+    const double lz4_ratio = cost(PageCodec::kLz4).ratio;
+    if (lz4_ratio > kWorstRatio)
+        zstd = {};
+    else if (kind(PageCodec::kZstd).known)
+        zstd.ratio = std::min(zstd.ratio, lz4_ratio);
+    return decide();
+}
+
+CodecGovernor::Step CodecGovernor::decide() {
+    const PageCodec best = fastest(costs_);
+    learn_hit(PageCodec::kLz4, best != PageCodec::kRaw);
+    if (sampled_[static_cast<size_t>(PageCodec::kZstd)])
+        learn_hit(PageCodec::kZstd, best == PageCodec::kZstd);
+    return send_by(best);
 }
 
 void CodecGovernor::packed(const Packing& whole) {
-    const bool instead_of_sample = sampled_ && pack_ns_ == 0;
+    const PageCodec codec = codec_;
+    const bool is_own_sample = sampled_[static_cast<size_t>(codec)] && pack_ns_ == 0;
     const bool saved = static_cast<double>(whole.packed_bytes) <=
                        kWorstRatio * static_cast<double>(whole.raw_bytes);
-    const bool hit = instead_of_sample ? speaks_for_lz4(whole) : saved;
-    if (instead_of_sample)
+    if (is_own_sample)
         pay_for(whole);
     else
         pack_ns_ += ns_of(whole.time);
-    learn(whole, hit);
-    lz4_ = saved;
-    if (!saved) ++choices_.futile_chunks;
-}
-
-bool CodecGovernor::speaks_for_lz4(const Packing& sample) const {
-    const auto sample_bytes = static_cast<double>(sample.raw_bytes);
-    return lz4_wins(static_cast<double>(chunk_.raw_bytes), ns_of(chunk_.pass),
-                    ns_of(sample.time) / sample_bytes,
-                    static_cast<double>(sample.packed_bytes) / sample_bytes);
+    learn(whole);
+    learn_hit(codec, is_own_sample ? fastest(costs_) == codec : saved);
+    if (saved) return;
+    codec_ = PageCodec::kRaw;
+    ++choices_.futile_chunks;
 }
 
 void CodecGovernor::pay_for(const Packing& sample) {
     pack_ns_ += ns_of(sample.time);
-    account_ns_ -= ns_of(sample.time);
+    account_ns_[static_cast<size_t>(codec_)] -= ns_of(sample.time);
     ++choices_.samples;
     choices_.sample_time += sample.time;
 }
 
-void CodecGovernor::learn(const Packing& packing, bool hit) {
-    Kind& known = kind();
+void CodecGovernor::learn(const Packing& packing) {
     const auto raw_bytes = static_cast<double>(packing.raw_bytes);
-    const double pack_ns = ns_of(packing.time) / raw_bytes;
-    const double ratio = std::min(1.0, static_cast<double>(packing.packed_bytes) / raw_bytes);
+    const Cost now{.pack_ns = ns_of(packing.time) / raw_bytes,
+                   .ratio = std::min(1.0, static_cast<double>(packing.packed_bytes) / raw_bytes)};
+    cost(codec_) = now;
+    Kind& known = kind(codec_);
     const double weight = known.known ? kKindWeight : 1;
-    approach(known.pack_ns, pack_ns, weight);
-    approach(known.ratio, ratio, weight);
-    approach(known.hits, hit ? 1 : 0, kKindWeight);
+    approach(known.cost.pack_ns, now.pack_ns, weight);
+    approach(known.cost.ratio, now.ratio, weight);
     known.known = true;
+}
+
+void CodecGovernor::learn_hit(PageCodec codec, bool hit) {
+    approach(kind(codec).hits, hit ? 1 : 0, kKindWeight);
 }
 
 void CodecGovernor::sent(size_t frame_bytes, Duration wait, MonotonicTime now) {
@@ -162,15 +231,20 @@ void CodecGovernor::sent(size_t frame_bytes, Duration wait, MonotonicTime now) {
     in_flight_bytes_ = frame_bytes;
     sent_at_ = now;
 
-    if (lz4_ && !waited) trial_account_ns_ += chunk_ns * trial_share_;
+    if (codec_ != PageCodec::kRaw && !waited) trial_account_ns_ += chunk_ns * trial_share_;
 
     // Two samples in hand are enough: a long wait is not spent later, in one go.
-    const Kind& known = kind();
-    const double in_hand_ns = known.known ? 2 * sample_cost_ns(known) : kFirstSampleNs;
-    account_ns_ = std::min(account_ns_ + wait_ns * kIdleShare * known.hits, in_hand_ns);
+    for (const PageCodec codec : kPackers) {
+        double& account_ns = account_ns_[static_cast<size_t>(codec)];
+        const double in_hand_ns = sample_cost_ns(codec) * (kind(codec).known ? 2 : 1);
+        account_ns = std::min(account_ns + wait_ns * kIdleShare * kind(codec).hits, in_hand_ns);
+    }
 
-    ++(lz4_ ? choices_.lz4_chunks : choices_.raw_chunks);
-    if (sampled_ && !lz4_) ++choices_.sampled_raw_chunks;
+    ++(codec_ == PageCodec::kRaw   ? choices_.raw_chunks
+       : codec_ == PageCodec::kLz4 ? choices_.lz4_chunks
+                                   : choices_.zstd_chunks);
+    const bool sampled = std::find(sampled_.begin(), sampled_.end(), true) != sampled_.end();
+    if (sampled && codec_ == PageCodec::kRaw) ++choices_.sampled_raw_chunks;
 }
 
 void CodecGovernor::measure_link(double interval_ns, bool waited) {
@@ -184,9 +258,12 @@ void CodecGovernor::measure_link(double interval_ns, bool waited) {
 }
 
 bool CodecGovernor::deltas_pay() const {
-    const Kind& deltas = kinds_[static_cast<size_t>(Content::kDelta)];
-    const auto bytes = static_cast<double>(kChunkBytes);
-    return lz4_wins(bytes, pass_ns_per_byte_ * bytes, kDeltaNs + deltas.pack_ns, deltas.ratio);
+    const Cost& deltas =
+        kinds_[static_cast<size_t>(Content::kDelta)][static_cast<size_t>(PageCodec::kLz4)].cost;
+    const double with_ns = std::max(pass_ns_per_byte_ + kDeltaNs + deltas.pack_ns,
+                                    deltas.ratio * link_ns_ / link_bytes_);
+    const double without_ns = std::max(pass_ns_per_byte_, link_ns_ / link_bytes_);
+    return deltas.ratio <= kWorstRatio && with_ns < without_ns * (1 - least_gain(PageCodec::kLz4));
 }
 
 }  // namespace godwit

@@ -1,23 +1,27 @@
-// CodecGovernor: raw or lz4 for the next chunk of a stream, by what the link and the CPU were
+// CodecGovernor: raw, lz4 or zstd for the next chunk of a stream, by what the link and the CPU were
 // measured to do. Arithmetic only: the caller has the clock.
 //
 // Frames are double-buffered: while one is on the link, the next is read and packed. So a chunk
-// takes the longer of the two times, and the shorter of these two wins (raw when nearly equal):
+// takes the longer of the two times, and the codec for which that is shortest wins; when nearly
+// equal, the one that takes less of the CPU:
 //
-//     raw   max(pass,        raw / link)
-//     lz4   max(pass + pack, packed / link)
+//     raw          max(pass,        raw / link)
+//     lz4, zstd    max(pass + pack, packed / link)
 //
 // * pass: what the CPU does for the chunk in any case (read, zero test, hash): measured per chunk.
 // * link: bytes per second while the link is what everybody waits for. A chunk that did not wait
 //   only shows that the link is at least so fast; so once in a while, and ever more rarely while
-//   this leads nowhere, some chunks go raw to find out whether lz4 is what holds the stream up.
-// * pack and packed: of this chunk, from a sample (64 KiB of its middle), or else as chunks of its
-//   kind were lately. Samples are paid out of an account: 1/512 of the time of the page passes, and
-//   of the time spent waiting for the link as large a part as samples lately led to lz4. So with
-//   noise they cost next to nothing, and with text on a slow link every chunk has its sample.
+//   this leads nowhere, some chunks go by the next lighter codec (zstd, lz4, raw) to find out
+//   whether packing is what holds the stream up.
+// * pack and packed: of this chunk, from samples (64 KiB of its middle), or else as chunks of its
+//   kind were lately. lz4's sample comes first; zstd's follows where zstd would win with the same
+//   speed and nothing left to send. Each codec pays its samples out of its own account: 1/1024 of
+//   the time of the page passes, and of the time spent waiting for the link as large a part as its
+//   samples lately led to something (lz4's to packing, zstd's to zstd). So with noise they cost
+//   next to nothing, and with text on a slow link every chunk has its samples.
 //
-// Per chunk:  plan() ─► kRaw, kLz4, or kSample: judge() with the sample says which of the two
-//             packed() after lz4
+// Per chunk:  plan() ─► a codec, or a sample to pack: judge() it, and again if that says so
+//             packed() after the chunk was
 //             sent() when the frame is on its way
 #pragma once
 
@@ -36,6 +40,12 @@ class CodecGovernor {
     // What to sample: so much from the middle of the payload.
     static constexpr size_t kSampleBytes = size_t{64} << 10;
 
+    // The part of the time that a codec must save over the lighter ones. Less is lost in the noise
+    // of measuring; and zstd takes more than twice the CPU of lz4, which the guest may want.
+    static constexpr double least_gain(PageCodec codec) {
+        return codec == PageCodec::kZstd ? 1.0 / 10 : 1.0 / 32;
+    }
+
     // Deltas are nearly all zeros and pack differently: a payload is one when most of it is.
     enum class Content { kPlain, kDelta };
 
@@ -44,17 +54,22 @@ class CodecGovernor {
         Duration pass{};  // reading, hashing, deltas: everything but packing and waiting
         Content content = Content::kPlain;
     };
-    enum class Plan { kRaw, kLz4, kSample };
-    [[nodiscard]] Plan plan(const Chunk& chunk);
+    // Pack a sample of the chunk by `codec` and judge() it; or send all of it by `codec`.
+    struct Step {
+        PageCodec codec = PageCodec::kRaw;
+        bool is_sample = false;
+        bool operator==(const Step&) const = default;
+    };
+    [[nodiscard]] Step plan(const Chunk& chunk);
 
-    // What lz4 made of some bytes. packed_bytes >= raw_bytes: nothing was saved.
+    // What a codec made of some bytes. packed_bytes >= raw_bytes: nothing was saved.
     struct Packing {
         size_t raw_bytes = 0;
         size_t packed_bytes = 0;
         Duration time{};
     };
-    // After kSample: what to do with the chunk.
-    [[nodiscard]] PageCodec judge(const Packing& sample);
+    // After a step that is a sample: the next one, of two samples at the most.
+    [[nodiscard]] Step judge(const Packing& sample);
     // After the chunk was packed, whether or not it was worth it.
     void packed(const Packing& whole);
 
@@ -74,6 +89,7 @@ class CodecGovernor {
         uint64_t sampled_raw_chunks = 0;  // a sample was packed, and spoke for raw
         uint64_t futile_chunks = 0;       // wholly packed, and sent raw: nothing was saved
         uint64_t lz4_chunks = 0;
+        uint64_t zstd_chunks = 0;
         uint64_t samples = 0;
         Duration sample_time{};
     };
@@ -83,50 +99,82 @@ class CodecGovernor {
 
   private:
     // 64 KiB of text, about.
-    static constexpr double kFirstSampleNs = 100e3;
+    static constexpr double kFirstLz4SampleNs = 100e3;
+    static constexpr double kFirstZstdSampleNs = 300e3;
     static constexpr double kFirstTrialShare = 1;
-    // Chunks after which a trial that still sends raw has succeeded.
+    // Chunks after which a trial that still sends by the lighter codec has succeeded.
     static constexpr uint32_t kTrialIsOver = 16;
 
-    // What is known of one kind of content. Costs are nanoseconds per raw byte.
+    // What a codec costs and leaves.
+    struct Cost {
+        double pack_ns = 0;  // per raw byte
+        double ratio = 1;    // packed / raw
+    };
+    // What is known of a codec and one kind of content.
     struct Kind {
-        double pack_ns = 0;
-        double ratio = 1;  // packed / raw
-        double hits = 1;   // the part of samples, and of chunks packed without, that spoke for lz4
+        Cost cost;
+        double hits = 1;  // the part of samples, and of chunks packed without, that spoke for it
         bool known = false;
     };
-    [[nodiscard]] bool lz4_wins(double raw_bytes, double pass_ns, double pack_ns,
-                                double ratio) const;
-    [[nodiscard]] static double sample_cost_ns(const Kind& kind);
-    [[nodiscard]] Plan choose(bool lz4);
-    [[nodiscard]] bool begin_trial(double raw_bytes, double pass_ns);
-    void follow_trial(bool lz4_is_likely);
-    [[nodiscard]] bool speaks_for_lz4(const Packing& sample) const;
+    // By PageCodec; of raw there is nothing to know.
+    template <typename T>
+    using PerCodec = std::array<T, 3>;
+
+    [[nodiscard]] double wire_ns(double ratio) const;
+    [[nodiscard]] double time_ns(const Cost& cost) const;
+    [[nodiscard]] bool helps(const Cost& cost) const;
+    [[nodiscard]] PageCodec fastest(const PerCodec<Cost>& costs) const;
+    [[nodiscard]] bool zstd_may_win() const;
+
+    [[nodiscard]] Step send_by(PageCodec codec);
+    [[nodiscard]] Step sample(PageCodec codec);
+    [[nodiscard]] Step own_sample(PageCodec likely);
+    [[nodiscard]] Step decide();
+    [[nodiscard]] double sample_cost_ns(PageCodec codec) const;
+    [[nodiscard]] bool can_pay(PageCodec codec) const;
     void pay_for(const Packing& sample);
-    void learn(const Packing& packing, bool hit);
+    void learn(const Packing& packing);
+    void learn_hit(PageCodec codec, bool hit);
+
+    [[nodiscard]] bool begin_trial(PageCodec likely);
+    void follow_trial(PageCodec likely);
     void measure_link(double interval_ns, bool waited);
-    Kind& kind() { return kinds_[static_cast<size_t>(chunk_.content)]; }
+
+    [[nodiscard]] const Kind& kind(PageCodec codec) const {
+        return kinds_[static_cast<size_t>(chunk_.content)][static_cast<size_t>(codec)];
+    }
+    [[nodiscard]] Kind& kind(PageCodec codec) {
+        return kinds_[static_cast<size_t>(chunk_.content)][static_cast<size_t>(codec)];
+    }
+    [[nodiscard]] Cost& cost(PageCodec codec) { return costs_[static_cast<size_t>(codec)]; }
+    [[nodiscard]] const Cost& cost(PageCodec codec) const {
+        return costs_[static_cast<size_t>(codec)];
+    }
 
     // The chunk between plan() and sent().
     Chunk chunk_;
-    bool lz4_ = false;
-    bool sampled_ = false;
+    PageCodec codec_ = PageCodec::kRaw;  // of the last step; raw too where packing saved nothing
+    PerCodec<bool> sampled_{};
+    PerCodec<Cost> costs_;
     double pack_ns_ = 0;  // spent on it
 
     // By Content. Of deltas a guess until there were some: a few dozen changed bytes in a page.
-    std::array<Kind, 2> kinds_{Kind{}, Kind{.pack_ns = 0.3, .ratio = 0.05, .known = true}};
+    std::array<PerCodec<Kind>, 2> kinds_{
+        {{}, {Kind{}, Kind{.cost = {.pack_ns = 0.3, .ratio = 0.05}, .known = true}, Kind{}}}};
     double pass_ns_per_byte_ = 0.15;
-    double account_ns_ = kFirstSampleNs;
+    PerCodec<double> account_ns_{0, kFirstLz4SampleNs, kFirstZstdSampleNs};
 
-    // Decaying sums. At first little is known, of a link of 1 Gb/s: there lz4 matters most.
+    // Decaying sums. At first little is known, of a link of 1 Gb/s: there packing matters most.
     double link_bytes_ = 256 << 10;
     double link_ns_ = (256 << 10) * 8.0;
     size_t in_flight_bytes_ = 0;
     MonotonicTime sent_at_{};
 
-    // Raw chunks tried while lz4 keeps the link waiting, paid for out of that time.
+    // Chunks tried by a lighter codec while packing keeps the link waiting, paid for out of that
+    // time.
     double trial_account_ns_ = 0;
     double trial_share_ = kFirstTrialShare;
+    PageCodec trial_ = PageCodec::kRaw;
     uint32_t trial_left_ = 0;
     uint32_t since_trial_ = kTrialIsOver;
 

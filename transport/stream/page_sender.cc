@@ -44,20 +44,14 @@ PageCodec PageSender::choose_codec(const PagesBody& pages) {
             break;
     }
     const bool delta = 2 * count_pages(pages.delta) > count_pages(pages.filled());
-    switch (governor_.plan(
+    CodecGovernor::Step step = governor_.plan(
         {.raw_bytes = pages.raw_bytes,
          .pass = options_.clock->now() - gather_began_,
-         .content = delta ? CodecGovernor::Content::kDelta : CodecGovernor::Content::kPlain})) {
-        case CodecGovernor::Plan::kRaw:
-            return PageCodec::kRaw;
-        case CodecGovernor::Plan::kLz4:
-            return PageCodec::kLz4;
-        case CodecGovernor::Plan::kSample:
-            break;
-    }
+         .content = delta ? CodecGovernor::Content::kDelta : CodecGovernor::Content::kPlain});
     const size_t size = std::min<size_t>(pages.raw_bytes, CodecGovernor::kSampleBytes);
     const auto sample = pages.payload.subspan((pages.raw_bytes - size) / 2, size);
-    return governor_.judge(pack(PageCodec::kLz4, sample));
+    while (step.is_sample) step = governor_.judge(pack(step.codec, sample));
+    return step.codec;
 }
 
 size_t PageSender::place_payload(PagesBody& pages) {
@@ -66,7 +60,7 @@ size_t PageSender::place_payload(PagesBody& pages) {
     const PageCodec codec = choose_codec(pages);
     if (codec == PageCodec::kRaw) return gather_;
     const CodecGovernor::Packing packing = pack(codec, pages.payload);
-    governor_.packed(packing);
+    if (options_.compression == Compression::kAuto) governor_.packed(packing);
     if (packing.packed_bytes >= packing.raw_bytes) return gather_;
     pages.codec = codec;
     pages.payload = buffers_[spare()].body().subspan(kPagesHeadBytes, packing.packed_bytes);

@@ -20,7 +20,7 @@
 
 namespace godwit {
 
-// kAuto: lz4 where it makes the stream faster, by what link and CPU were measured to do.
+// kAuto: lz4 or zstd where that makes the stream faster, by what link and CPU were measured to do.
 enum class Compression { kOff, kAuto, kLz4, kZstd };
 
 // One thread per sender (the writer may have other users). Writer and limiter must outlive it.

@@ -9,7 +9,7 @@ TEST_F(RoundSenderTest, SendsSmallerFramesWhereTheBandwidthIsLimited) {
     limiter_ = std::make_unique<RateLimiter>(200'000'000);
     connect();
     const RoundTotals totals = send(fill());
-    EXPECT_EQ(totals.raw_chunks + totals.lz4_chunks, 2U * 7);
+    EXPECT_EQ(totals.raw_chunks + totals.lz4_chunks + totals.zstd_chunks, 2U * 7);
     expect_same_memory();
     EXPECT_EQ(destination_->strayed_frames(), 0U);
 }

@@ -19,7 +19,7 @@ TEST_F(RoundSenderTest, SendsThePagesOfTheSetAndNoOthers) {
     EXPECT_EQ(totals.sent_pages(), count_pages(set));
     EXPECT_EQ(destination_->filled_pages(), count_pages(set));
     EXPECT_EQ(destination_->zero_pages(), 0U);
-    EXPECT_GT(totals.lz4_pages + totals.raw_pages, 0U);
+    EXPECT_GT(totals.lz4_pages + totals.zstd_pages + totals.raw_pages, 0U);
     EXPECT_EQ(sender_->done_pages(), count_pages(set));
     expect_same_memory();
 
