@@ -110,21 +110,26 @@ std::string choice_of(const PlanRow& best, const std::vector<Tried>& tried) {
 absl::StatusOr<PlanRow> best_row(const PlanInput& input, const DirtyCurves& curves,
                                  Strategy strategy) {
     PlanRow best;
+    size_t best_codec = 0;
     std::vector<Tried> tried;
     for (uint32_t streams = 1; streams <= input.max_streams; ++streams) {
-        for (const CodecOption& codec : input.codecs) {
+        for (size_t i = 0; i < input.codecs.size(); ++i) {
+            const CodecOption& codec = input.codecs[i];
             PlanRow row{.codec = codec.name,
                         .streams = streams,
                         .page_rate = page_rate_of(codec, streams, input.link_rate.mid)};
             GODWIT_ASSIGN_OR_RETURN(row.forecast,
                                     forecast_for(input, curves, strategy, codec, streams));
             judge(input, row);
+            const double least_gain = i > best_codec ? codec.least_gain : 0;
             const bool better = tried.empty() || (row.holds && !best.holds) ||
                                 (row.holds == best.holds &&
                                  row.forecast.total_s.mid * (streams > best.streams ? kAsGood : 1) <
-                                     best.forecast.total_s.mid);
+                                     best.forecast.total_s.mid * (1 - least_gain));
             tried.push_back({codec.name, streams, row.forecast.total_s.mid});
-            if (better) best = std::move(row);
+            if (!better) continue;
+            best = std::move(row);
+            best_codec = i;
         }
     }
     best.choice = choice_of(best, tried);
@@ -161,6 +166,7 @@ absl::StatusOr<Plan> make_plan(const PlanInput& input) {
                                            codec.stream_page_rate, kLeastRate, kMostRate));
         GODWIT_RETURN_IF_ERROR(
             check_range("share of the page rate", codec.rate_share, 0, kMostCodecShare));
+        GODWIT_RETURN_IF_ERROR(check_range("least gain of a codec", codec.least_gain, 0, 1));
     }
     for (const double rate : {input.link_rate.low, input.link_rate.mid, input.link_rate.high})
         GODWIT_RETURN_IF_ERROR(

@@ -2,10 +2,10 @@
 // `godwit plan` measures goes in, the table and the sentence that it prints come out.
 //
 // For each strategy, the codec and the smallest number of streams whose expected total time is
-// within 2 % of the best. Then the first strategy of the list that holds every limit with the high
-// end of its interval; the list is by how little the guest feels: stop-and-copy (nothing, where the
-// whole RAM fits the pause), precopy, hybrid (faults for a little while), postcopy (faults all the
-// while).
+// within 2 % of the best; of codecs the first, unless a later one saves its least_gain. Then the
+// first strategy of the list that holds every limit with the high end of its interval; the list is
+// by how little the guest feels: stop-and-copy (nothing, where the whole RAM fits the pause),
+// precopy, hybrid (faults for a little while), postcopy (faults all the while).
 #pragma once
 
 #include <optional>
@@ -18,12 +18,14 @@ namespace godwit {
 
 // One way to put pages on the wire, as measured between the two hosts.
 struct CodecOption {
-    std::string name;             // "raw", "lz4", "delta"
+    std::string name;             // "raw", "lz4", "zstd"
     double wire_share = 1;        // wire bytes per page byte
     double stream_page_rate = 0;  // page bytes per second that one stream manages
     double cpu_s_per_page_byte = 0;
     // What migrations reached of the rate that link and streams come to.
     double rate_share = 1;
+    // The part of the total time that it must save over those before it in the list.
+    double least_gain = 0;
 };
 
 // What migrations came to, as multiples of what was expected of them: the least and the most that

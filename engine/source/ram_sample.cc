@@ -63,36 +63,50 @@ class Sampler {
             pages_ += run.count();
         }
         read_time_ += thread_cpu_time() - began;
-        return kept == 0 ? absl::OkStatus() : pack(std::span(content_).first(kept));
+        if (kept == 0) return absl::OkStatus();
+        content_bytes_ += kept;
+        GODWIT_RETURN_IF_ERROR(pack(PageCodec::kLz4, std::span(content_).first(kept), lz4_));
+        return pack(PageCodec::kZstd, std::span(content_).first(kept), zstd_);
     }
 
     [[nodiscard]] RamSample result(uint64_t touched_pages) const {
         RamSample sample{.touched_pages = touched_pages, .sampled_pages = pages_};
         const auto all = static_cast<double>(pages_ * kPageBytes);
         if (pages_ > 0) sample.zero_share = 1 - static_cast<double>(content_bytes_) / all;
-        if (content_bytes_ > 0)
-            sample.lz4_wire_share =
-                static_cast<double>(packed_bytes_) / static_cast<double>(content_bytes_);
         sample.read_cpu_s_per_byte = seconds_per_byte(read_time_, pages_ * kPageBytes);
-        sample.pack_cpu_s_per_byte = seconds_per_byte(pack_time_, content_bytes_);
-        sample.unpack_cpu_s_per_byte = seconds_per_byte(unpack_time_, content_bytes_);
+        sample.lz4 = packing_of(lz4_);
+        sample.zstd = packing_of(zstd_);
         return sample;
     }
 
   private:
-    absl::Status pack(std::span<const std::byte> content) {
+    struct Sums {
+        uint64_t packed_bytes = 0;
+        Duration pack_time{};
+        Duration unpack_time{};
+    };
+
+    absl::Status pack(PageCodec codec, std::span<const std::byte> content, Sums& sums) {
         const Duration began = thread_cpu_time();
-        const std::optional<size_t> size = codec_.pack(PageCodec::kLz4, content, packed_);
+        const std::optional<size_t> size = codec_.pack(codec, content, packed_);
         const Duration packed = thread_cpu_time();
-        pack_time_ += packed - began;
-        content_bytes_ += content.size();
-        packed_bytes_ += size.value_or(content.size());
+        sums.pack_time += packed - began;
+        sums.packed_bytes += size.value_or(content.size());
         if (!size) return absl::OkStatus();
         const absl::Status unpacked =
-            codec_.decompress(PageCodec::kLz4, std::span(packed_).first(*size), content.size())
-                .status();
-        unpack_time_ += thread_cpu_time() - packed;
+            codec_.decompress(codec, std::span(packed_).first(*size), content.size()).status();
+        sums.unpack_time += thread_cpu_time() - packed;
         return unpacked;
+    }
+
+    [[nodiscard]] RamSample::Packing packing_of(const Sums& sums) const {
+        RamSample::Packing packing;
+        if (content_bytes_ > 0)
+            packing.wire_share =
+                static_cast<double>(sums.packed_bytes) / static_cast<double>(content_bytes_);
+        packing.pack_cpu_s_per_byte = seconds_per_byte(sums.pack_time, content_bytes_);
+        packing.unpack_cpu_s_per_byte = seconds_per_byte(sums.unpack_time, content_bytes_);
+        return packing;
     }
 
     RamReader reader_;
@@ -101,10 +115,9 @@ class Sampler {
     std::vector<std::byte> packed_;
     uint64_t pages_ = 0;
     uint64_t content_bytes_ = 0;
-    uint64_t packed_bytes_ = 0;
     Duration read_time_{};
-    Duration pack_time_{};
-    Duration unpack_time_{};
+    Sums lz4_;
+    Sums zstd_;
 };
 
 }  // namespace

@@ -8,24 +8,29 @@
 
 namespace godwit {
 
+// CPU seconds are of one thread, for a byte of a page.
 struct RamSample {
     uint64_t touched_pages = 0;  // allocated in all blocks
     uint64_t sampled_pages = 0;
-    double zero_share = 0;      // of the sampled pages
-    double lz4_wire_share = 1;  // bytes after lz4 for each byte of the other pages; 1: not worth it
-    // CPU seconds of one thread for a byte of a page.
-    double read_cpu_s_per_byte = 0;    // copy, zero test, hash
-    double pack_cpu_s_per_byte = 0;    // of the pages that are not zero
-    double unpack_cpu_s_per_byte = 0;  // the same
+    double zero_share = 0;           // of the sampled pages
+    double read_cpu_s_per_byte = 0;  // copy, zero test, hash
+    // What a codec makes of the pages that are not zero.
+    struct Packing {
+        double wire_share = 1;  // bytes after it for each byte; 1: not worth it
+        double pack_cpu_s_per_byte = 0;
+        double unpack_cpu_s_per_byte = 0;
+    };
+    Packing lz4;
+    Packing zstd;
 };
 
-// At most kMostSampledChunks chunks of 2 MiB, evenly over what is allocated: about half a second.
+// At most kMostSampledChunks chunks of 2 MiB, evenly over what is allocated: less than a second.
 // Never touches what is not. Errors: read's; NotFound where nothing is allocated.
 absl::StatusOr<RamSample> sample_ram(std::span<const RamBlock> blocks);
 
 inline constexpr uint64_t kMostSampledChunks = 64;
 
 // Whether chunks go packed that shrink to this share (transport/codec/chunk_codec.h).
-constexpr bool goes_packed(double lz4_wire_share) { return lz4_wire_share <= 15.0 / 16; }
+constexpr bool goes_packed(double wire_share) { return wire_share <= 15.0 / 16; }
 
 }  // namespace godwit

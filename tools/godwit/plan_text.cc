@@ -29,10 +29,10 @@ std::string sizes(const v1::Interval& bytes) {
 std::string measured_text(const v1::PlanMeasurements& measured) {
     const v1::FixedCosts& costs = measured.costs();
     std::string text = fmt::format(
-        "{} touched, {:.0f} % of it zeros; lz4 leaves {:.0f} % of the rest; written pages by "
-        "{}{}{}\n",
+        "{} touched, {:.0f} % of it zeros; of the rest lz4 leaves {:.0f} %, zstd {:.0f} %; written "
+        "pages by {}{}{}\n",
         format_bytes(measured.touched_bytes()), measured.zero_share() * 100,
-        measured.lz4_wire_share() * 100, measured.tracker(),
+        measured.lz4_wire_share() * 100, measured.zstd_wire_share() * 100, measured.tracker(),
         measured.tracker_reason().empty() ? "" : ", since ", measured.tracker_reason());
     for (const v1::DirtyWindow& window : measured.windows())
         if (&window == &*measured.windows().rbegin())

@@ -257,7 +257,8 @@ std::optional<v1::Prediction> CalibrationFile::take_expected(const std::string& 
             *prediction.mutable_downtime_ms() = row.downtime_ms();
             *prediction.mutable_wire_bytes() = row.wire_bytes();
             const bool packed =
-                row.codec() == "lz4" && goes_packed(plan.measured().lz4_wire_share());
+                (row.codec() == "lz4" && goes_packed(plan.measured().lz4_wire_share())) ||
+                (row.codec() == "zstd" && goes_packed(plan.measured().zstd_wire_share()));
             const double share = packed && plan.measured().packed_rate_share() > 0
                                      ? plan.measured().packed_rate_share()
                                      : plan.measured().rate_share();

@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "engine/source/round_forecast.h"
 #include "tools/godwitd/dirty_rate.h"
 #include "tools/godwitd/dirty_windows.h"
 #include "tools/godwitd/tracker_choice.h"
 #include "tools/godwitd/vcpu_time.h"
+#include "transport/codec/codec_governor.h"
 
 namespace godwit {
 namespace {
@@ -37,26 +39,33 @@ double stream_page_rate(double source_s_per_byte, double destination_s_per_byte,
     return usable_rate(slower > 0 ? share / slower : kMostRate);
 }
 
+// What the codec governor would choose from, with its own rule for what is nearly equal.
 std::vector<CodecOption> codecs_of(const PlanFacts& facts, const PairKnowledge& knowledge) {
     const RamSample& ram = facts.ram;
     const double rate_share = knowledge.rate_share;
     const double content = 1 - ram.zero_share;
-    const double packed = content * ram.lz4_wire_share;
-    const double pack = content * ram.pack_cpu_s_per_byte;
-    const double unpack = content * ram.unpack_cpu_s_per_byte;
     const double wire_s = 1 / usable_rate(facts.link.stream_rate);
+    const auto packed = [&](std::string name, PageCodec codec, const RamSample::Packing& packing) {
+        const double pack = content * packing.pack_cpu_s_per_byte;
+        const double unpack = content * packing.unpack_cpu_s_per_byte;
+        const double wire_share = content * packing.wire_share;
+        return CodecOption{
+            .name = std::move(name),
+            .wire_share = wire_share,
+            .stream_page_rate = stream_page_rate(ram.read_cpu_s_per_byte + pack,
+                                                 wire_share * wire_s + unpack, rate_share),
+            .cpu_s_per_page_byte = ram.read_cpu_s_per_byte + pack + unpack,
+            .rate_share =
+                goes_packed(packing.wire_share) ? knowledge.packed_rate_share / rate_share : 1,
+            .least_gain = CodecGovernor::least_gain(codec)};
+    };
     return {{.name = "raw",
              .wire_share = content,
              .stream_page_rate =
                  stream_page_rate(ram.read_cpu_s_per_byte, content * wire_s, rate_share),
              .cpu_s_per_page_byte = ram.read_cpu_s_per_byte},
-            {.name = "lz4",
-             .wire_share = packed,
-             .stream_page_rate = stream_page_rate(ram.read_cpu_s_per_byte + pack,
-                                                  packed * wire_s + unpack, rate_share),
-             .cpu_s_per_page_byte = ram.read_cpu_s_per_byte + pack + unpack,
-             .rate_share =
-                 goes_packed(ram.lz4_wire_share) ? knowledge.packed_rate_share / rate_share : 1}};
+            packed("lz4", PageCodec::kLz4, ram.lz4),
+            packed("zstd", PageCodec::kZstd, ram.zstd)};
 }
 
 Interval link_rate(const LinkProbe& link, double share, Bytes bandwidth) {
@@ -111,6 +120,10 @@ v1::PlanRow row_of(const PlanRow& row) {
     return made;
 }
 
+double cpu_s_per_gib(const RamSample::Packing& packing) {
+    return (packing.pack_cpu_s_per_byte + packing.unpack_cpu_s_per_byte) * kGiB;
+}
+
 void fill_measured(const PlanFacts& facts, const PairKnowledge& knowledge,
                    v1::PlanMeasurements& measured) {
     const RamSample& ram = facts.ram;
@@ -123,9 +136,11 @@ void fill_measured(const PlanFacts& facts, const PairKnowledge& knowledge,
         window.set_dirty_pages(static_cast<uint64_t>(sample.pages));
     }
     measured.set_zero_share(ram.zero_share);
-    measured.set_lz4_wire_share(ram.lz4_wire_share);
+    measured.set_lz4_wire_share(ram.lz4.wire_share);
+    measured.set_zstd_wire_share(ram.zstd.wire_share);
     measured.set_read_cpu_s_per_gib(ram.read_cpu_s_per_byte * kGiB);
-    measured.set_lz4_cpu_s_per_gib((ram.pack_cpu_s_per_byte + ram.unpack_cpu_s_per_byte) * kGiB);
+    measured.set_lz4_cpu_s_per_gib(cpu_s_per_gib(ram.lz4));
+    measured.set_zstd_cpu_s_per_gib(cpu_s_per_gib(ram.zstd));
     measured.set_wire_cpu_s_per_gib(link.cpu_s_per_wire_byte * kGiB);
     *measured.mutable_link_bytes_per_s() = in_proto(link.rate);
     measured.set_stream_bytes_per_s(link.stream_rate);

@@ -56,6 +56,23 @@ TEST(Chooser, TakesTheCodecAndTheFewestStreamsThatFillTheLink) {
     EXPECT_EQ(compressed->rows[1].streams, 1u);
 }
 
+TEST(Chooser, TakesALaterCodecOnlyWhereItSavesEnough) {
+    PlanInput slow = input_for(1000);
+    slow.link_rate = {.low = 1.1e8, .mid = 1.2e8, .high = 1.25e8};
+    slow.codecs.push_back(
+        {.name = "zstd", .wire_share = 0.47, .stream_page_rate = 2e8, .least_gain = 0.1});
+    EXPECT_EQ(make_plan(slow)->rows[1].codec, "lz4") << "zstd saves six hundredths";
+    slow.codecs.back().least_gain = 0;
+    EXPECT_EQ(make_plan(slow)->rows[1].codec, "zstd");
+    slow.codecs.back().least_gain = 0.1;
+    slow.codecs.back().wire_share = 0.3;
+    const auto plan = make_plan(slow);
+    EXPECT_EQ(plan->rows[1].codec, "zstd");
+    EXPECT_EQ(plan->rows[1].streams, 2u);
+    slow.codecs.back().least_gain = -1;
+    EXPECT_FALSE(make_plan(slow).ok());
+}
+
 TEST(Chooser, ReckonsWithTheRateThatACodecHasReached) {
     PlanInput input = input_for(1000);
     input.codecs[0].rate_share = 0.5;

@@ -39,7 +39,8 @@ TEST(RamSample, TellsZerosFromNoiseAndLeavesHolesAlone) {
     EXPECT_EQ(sample->touched_pages, 2 * kPagesPerChunk);
     EXPECT_EQ(sample->sampled_pages, 2 * kPagesPerChunk);
     EXPECT_DOUBLE_EQ(sample->zero_share, 0.5);
-    EXPECT_EQ(sample->lz4_wire_share, 1) << "noise can't be packed";
+    EXPECT_EQ(sample->lz4.wire_share, 1) << "noise can't be packed";
+    EXPECT_EQ(sample->zstd.wire_share, 1);
     EXPECT_GT(sample->read_cpu_s_per_byte, 0);
     EXPECT_EQ(*find_data(blocks[0].file.get(), kChunkBytes, blocks[0].size), 3 * kChunkBytes);
 }
@@ -51,9 +52,23 @@ TEST(RamSample, SeesWhatCanBePacked) {
     const auto sample = sample_ram(blocks);
     ASSERT_TRUE(sample.ok()) << sample.status();
     EXPECT_EQ(sample->zero_share, 0);
-    EXPECT_LT(sample->lz4_wire_share, 0.1);
-    EXPECT_GT(sample->pack_cpu_s_per_byte, 0);
-    EXPECT_GT(sample->unpack_cpu_s_per_byte, 0);
+    for (const RamSample::Packing& packing : {sample->lz4, sample->zstd}) {
+        EXPECT_LT(packing.wire_share, 0.1);
+        EXPECT_GT(packing.pack_cpu_s_per_byte, 0);
+        EXPECT_GT(packing.unpack_cpu_s_per_byte, 0);
+    }
+}
+
+TEST(RamSample, SeesWhatZstdAloneCanPack) {
+    std::vector<RamBlock> blocks;
+    blocks.push_back(block_of(2));
+    std::vector<std::byte> letters = noise(kChunkBytes);
+    for (std::byte& byte : letters) byte = (byte & std::byte{31}) | std::byte{64};
+    fill(blocks[0], 0, letters);
+    const auto sample = sample_ram(blocks);
+    ASSERT_TRUE(sample.ok()) << sample.status();
+    EXPECT_EQ(sample->lz4.wire_share, 1);
+    EXPECT_LT(sample->zstd.wire_share, 0.7) << "five bits of each eight";
 }
 
 TEST(RamSample, ReadsNoMoreThanSamplesOfALargeGuest) {

@@ -33,12 +33,15 @@ TEST(PlanText, HasEachStrategyWithItsIntervalsAndEndsWithTheAnswer) {
     plan.add_notes("the VM is paused");
     plan.set_sentence("yes: precopy");
     plan.mutable_measured()->set_touched_bytes(1 << 30);
+    plan.mutable_measured()->set_lz4_wire_share(0.5);
+    plan.mutable_measured()->set_zstd_wire_share(0.25);
     v1::DirtyWindow& window = *plan.mutable_measured()->add_windows();
     window.set_window_ms(9400);
     window.set_dirty_pages(1234);
     EXPECT_THAT(plan_text(plan),
                 AllOf(HasSubstr("5.00 s (4.50-5.50)"), HasSubstr("20.0 ms (18.0-22.0)"),
                       HasSubstr("precopy: all holds; lz4 is faster"),
+                      HasSubstr("lz4 leaves 50 %, zstd 25 %"),
                       HasSubstr("1234 pages were written in 9.4 s"), HasSubstr("defaults"),
                       HasSubstr("note: the VM is paused"), EndsWith("\nyes: precopy\n")));
 }

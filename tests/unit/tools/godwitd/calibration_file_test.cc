@@ -203,7 +203,12 @@ TEST_F(CalibrationFileTest, TheRateOfPackedPagesIsHeldAgainstItsOwnPromise) {
     ASSERT_EQ(past.size(), 1u);
     EXPECT_FALSE(past[0].rate_share);
     EXPECT_DOUBLE_EQ(*past[0].packed_rate_share, 0.8);
+    plan.mutable_rows(0)->set_codec("zstd");
+    plan.mutable_measured()->set_zstd_wire_share(0.3);
+    file.expect(plan);
+    EXPECT_DOUBLE_EQ(file.take_expected("web", settings_of())->page_rate_bytes_per_s(), 1e8 / 0.8);
     // What does not shrink goes raw, whatever the plan calls it.
+    plan.mutable_rows(0)->set_codec("lz4");
     plan.mutable_measured()->set_lz4_wire_share(0.99);
     file.expect(plan);
     EXPECT_DOUBLE_EQ(file.take_expected("web", settings_of())->page_rate_bytes_per_s(), 1e8 / 0.5);

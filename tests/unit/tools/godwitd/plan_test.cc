@@ -24,10 +24,10 @@ PlanFacts facts_for(double pages) {
             .ram = {.touched_pages = 1 << 20,
                     .sampled_pages = 1 << 15,
                     .zero_share = 0.25,
-                    .lz4_wire_share = 0.5,
                     .read_cpu_s_per_byte = 1e-10,
-                    .pack_cpu_s_per_byte = 5e-10,
-                    .unpack_cpu_s_per_byte = 2e-10},
+                    .lz4 = {.wire_share = 0.5,
+                            .pack_cpu_s_per_byte = 5e-10,
+                            .unpack_cpu_s_per_byte = 2e-10}},
             .samples = {{0.08, pages}, {0.3, pages}, {1, pages}, {10, pages}},
             .source_cpus = 8};
 }
@@ -71,6 +71,26 @@ TEST(Plan, HasARowForEachStrategyAndAnAnswer) {
     EXPECT_LT(row.total_ms().mid(), row.total_ms().high());
     EXPECT_GT(row.cpu_s().mid(), 0);
     EXPECT_EQ(plan.measured().costs_from_migrations(), 0u);
+}
+
+TEST(Plan, ForeseesZstdOnlyWhereItSavesEnoughOverLz4) {
+    PlanFacts facts = facts_for(1000);
+    facts.ram.zstd = {
+        .wire_share = 0.3, .pack_cpu_s_per_byte = 15e-10, .unpack_cpu_s_per_byte = 8e-10};
+    const v1::Plan plan = plan_for(facts, settings_for());
+    EXPECT_EQ(plan.rows(1).codec(), "zstd");
+    EXPECT_THAT(plan.rows(1).choice(), HasSubstr("lz4 at best"));
+    EXPECT_NEAR(plan.rows(0).wire_bytes().mid(), plan.rows(0).page_bytes().mid() * 0.75 * 0.3, 1);
+    EXPECT_DOUBLE_EQ(plan.measured().zstd_wire_share(), 0.3);
+    EXPECT_NEAR(plan.measured().zstd_cpu_s_per_gib(), 23e-10 * (1 << 30), 1e-9);
+    // A twentieth less on the wire is not worth the CPU.
+    facts.ram.zstd.wire_share = 0.475;
+    EXPECT_EQ(plan_for(facts, settings_for()).rows(1).codec(), "lz4");
+    // On a fast link zstd would hold the streams up.
+    facts.ram.zstd.wire_share = 0.3;
+    facts.link.rate = {.low = 1.1e9, .mid = 1.2e9, .high = 1.25e9};
+    facts.link.stream_rate = 1.2e9;
+    EXPECT_NE(plan_for(facts, settings_for()).rows(1).codec(), "zstd");
 }
 
 TEST(Plan, WithLimitsIsAYesOrANoWithItsReason) {
@@ -119,7 +139,7 @@ TEST(Plan, ReckonsWithTheRateThatPackedPagesReached) {
                 1);
     // Pages that do not shrink go raw.
     PlanFacts noise = facts_for(1000);
-    noise.ram.lz4_wire_share = 0.99;
+    noise.ram.lz4.wire_share = 0.99;
     EXPECT_EQ(plan_for(noise, settings_for(), past).rows(1).page_rate_bytes_per_s(),
               plan_for(noise, settings_for()).rows(1).page_rate_bytes_per_s());
 }
@@ -144,8 +164,7 @@ TEST(Plan, OfAnIdleOrEmptyGuestIsFinite) {
     plan_for(facts_for(0), settings_for());
     PlanFacts zeros = facts_for(0);
     zeros.ram.zero_share = 1;
-    zeros.ram.lz4_wire_share = 1;
-    zeros.ram.pack_cpu_s_per_byte = 0;
+    zeros.ram.lz4 = {};
     zeros.ram.read_cpu_s_per_byte = 0;
     plan_for(zeros, settings_for());
 }
