@@ -7,7 +7,6 @@
 #include <cerrno>
 
 #include "engine/base/wait.h"
-#include "transport/stream/frame_reader.h"
 #include "transport/stream/frame_writer.h"
 
 namespace godwit {
@@ -28,9 +27,18 @@ absl::Status set_low_water(int socket, size_t bytes) {
     return errno_status(errno, "setsockopt SO_RCVLOWAT");
 }
 
+absl::StatusOr<FrameHeader> receive_header(Channel& channel, const FrameRoute& route) {
+    std::array<std::byte, kFrameHeaderBytes> bytes{};
+    GODWIT_RETURN_IF_ERROR(channel.receive(bytes));
+    GODWIT_ASSIGN_OR_RETURN(const FrameHeader header, decode_header(bytes));
+    GODWIT_RETURN_IF_ERROR(check_route(header, route, kGreetingSequence));
+    return header;
+}
+
+// The answer is a header and no more. Whatever announces a body is none, and is not waited for: it
+// would come when it pleases the peer.
 absl::Status receive_answer(Channel& channel, const FrameRoute& route) {
-    FrameReader reader(channel, route, kGreetingSequence);
-    const absl::StatusOr<Frame> answer = reader.next();
+    const absl::StatusOr<FrameHeader> answer = receive_header(channel, route);
     if (absl::IsOutOfRange(answer.status()))
         return absl::PermissionDeniedError(fmt::format(
             "the destination closed stream {} without an answer: it does not expect this "
@@ -39,9 +47,10 @@ absl::Status receive_answer(Channel& channel, const FrameRoute& route) {
     if (!answer.ok())
         return annotate(answer.status(),
                         fmt::format("no answer to the greeting of stream {}", route.stream));
-    if (answer->kind() == FrameKind::kHelloAck) return absl::OkStatus();
-    return absl::InvalidArgumentError(fmt::format("the destination answered the greeting with {}",
-                                                  frame_kind_name(answer->kind())));
+    if (answer->kind == FrameKind::kHelloAck) return check_body(*answer, {});
+    return absl::InvalidArgumentError(
+        fmt::format("the destination answered the greeting of stream {} with {}", route.stream,
+                    frame_kind_name(answer->kind)));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "transport/stream/handshake.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <array>
@@ -114,6 +115,21 @@ TEST(Handshake, AClientAcceptsNothingButTheAnswer) {
     ASSERT_TRUE(writer.send(FrameKind::kCommit).ok());
     EXPECT_TRUE(
         absl::IsInvalidArgument(client_hello(*near, route_of(expected, 0), expected.token)));
+}
+
+// A destination that says so much and no more must not hold a migration for ever.
+TEST(Handshake, ABodyThatAnAnswerAnnouncesIsNotWaitedFor) {
+    const HelloExpectation expected = some_expectation();
+    auto [near, far] = tcp_pair();
+    std::array<std::byte, kFrameHeaderBytes> header{};
+    encode_header({.kind = FrameKind::kPages,
+                   .route = route_of(expected, 0),
+                   .body_bytes = body_bound(FrameKind::kPages).max_bytes},
+                  header);
+    ASSERT_TRUE(far->send(header).ok());
+    const auto status = client_hello(*near, route_of(expected, 0), expected.token, far_deadline());
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    EXPECT_THAT(std::string(status.message()), testing::HasSubstr("stream 0 with pages"));
 }
 
 }  // namespace
