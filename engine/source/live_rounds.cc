@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
+#include "engine/source/confirmation.h"
 #include "engine/source/first_round.h"
 #include "engine/source/held_rounds.h"
 #include "engine/source/round_forecast.h"
@@ -17,6 +19,7 @@ namespace {
 constexpr Duration kDrainLimit = std::chrono::seconds(30);
 // One round may take long on a slow link, but a link that is silent this long is lost anyway.
 constexpr Duration kRoundLimit = std::chrono::hours(24);
+constexpr Duration kCauseLimit = std::chrono::seconds(1);
 // Until a settling round was seen: hashing runs at memory speed, this is the low end.
 constexpr double kFirstCheckRate = 2e9;
 // A round with fewer pages says more about latency than about the rate.
@@ -82,6 +85,16 @@ absl::Status await_workers(SourceContext& context, const v1::Round& round, const
         return late ? absl::DeadlineExceededError("Sending pages took too long")
                     : absl::UnavailableError("Sending pages was interrupted");
     }
+}
+
+// A failed stream is a symptom; the signals, given a moment, know the cause.
+absl::Status cause_of(SourceContext& context, const absl::Status& symptom) {
+    const absl::Status cause =
+        context.signals
+            .wait("the cause", SourceSignals::Mind::kAll, Clock::system().now() + kCauseLimit,
+                  [](const SourceSignals::Seen&) { return false; })
+            .status();
+    return absl::IsDeadlineExceeded(cause) ? symptom : cause;
 }
 
 // Page rate and check rate, from the rounds that can tell.
@@ -418,17 +431,11 @@ absl::Status send_round(SourceContext& context, const PageSet& set, v1::Round& r
         context, round, part, guest == GuestState::kRuns && kind == RoundKind::kPages, deadline);
     const absl::StatusOr<RoundTotals> totals = context.sender->finish();
     if (sent.ok()) sent = totals.status();
-    // A failed stream is a symptom; the signals, given a moment, know the cause.
-    const MonotonicTime patience =
-        begin + (Clock::system().now() - begin) + std::chrono::seconds(1);
-    const size_t streams = context.streams->in_use();
-    const auto confirmed =
-        context.signals.wait("the destination's confirmation of a round", SourceSignals::Mind::kAll,
-                             sent.ok() ? deadline : patience, [&](const SourceSignals::Seen& seen) {
-                                 return sent.ok() && seen.all_acked(marker, streams);
-                             });
-    if (!sent.ok() && absl::IsDeadlineExceeded(confirmed.status())) return sent;
-    GODWIT_RETURN_IF_ERROR(confirmed.status());
+    if (!sent.ok()) return cause_of(context, sent);
+    ConfirmationLimits limits{.deadline = deadline};
+    // Of punches a socket holds minutes of work; their rounds have deadlines of their own.
+    if (kind == RoundKind::kPunches) limits.most_looks = std::numeric_limits<int>::max();
+    GODWIT_RETURN_IF_ERROR(await_confirmation(context.signals, *context.streams, marker, limits));
 
     const double seconds = std::chrono::duration<double>(Clock::system().now() - begin).count();
     round.set_sent_pages(totals->sent_pages());

@@ -141,6 +141,12 @@ Bytes SourceStreams::sent_bytes() const {
     return total;
 }
 
+Bytes SourceStreams::unacknowledged_bytes() const {
+    Bytes total = 0;
+    for (const DataStream& stream : data_) total += stream.channel->unacknowledged_bytes();
+    return total;
+}
+
 SourceStreams::ZeroCopy SourceStreams::zero_copy() const {
     ZeroCopy result;
     for (const DataStream& stream : data_) {

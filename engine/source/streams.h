@@ -87,6 +87,8 @@ class SourceStreams {
     [[nodiscard]] size_t in_use() const { return in_use_; }
     [[nodiscard]] FrameWriter& urgent() { return *urgent_writer_; }
     [[nodiscard]] Bytes sent_bytes() const;
+    // What the destination's host has not acknowledged of what was sent on the data streams.
+    [[nodiscard]] Bytes unacknowledged_bytes() const;
     // On how many data streams large frames leave without a copy, and of one of them why (not).
     // While none of them sends.
     struct ZeroCopy {

@@ -259,6 +259,12 @@ TEST_F(LyingDestination, ThatHangsUpInTheMiddleIsGivenUp) {
         {"connection to the destination was lost"});
 }
 
+// Its host is well and takes every byte, so no connection ends by itself.
+TEST_F(LyingDestination, ThatTakesPagesAndNeverConfirmsThemIsGivenUp) {
+    expect_failure({.frame = on(FrameKind::kMarker, [](UrgentStream&) {})},
+                   {"has not confirmed what was sent on data stream", "no sign of life"});
+}
+
 TEST_F(LyingDestination, ThatAbortsIsQuotedWithoutItsControlCharacters) {
     expect_failure(
         {.frame = on(FrameKind::kMarker,

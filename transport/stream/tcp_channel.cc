@@ -2,10 +2,13 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -129,6 +132,12 @@ bool TcpChannel::sends_zero_copy() const {
 std::string TcpChannel::explain_zero_copy() const {
     return send_ring_->zero_copy() == nullptr ? "off: plain sockets"
                                               : send_ring_->zero_copy()->explain();
+}
+
+Bytes TcpChannel::unacknowledged_bytes() const {
+    int bytes = 0;
+    if (::ioctl(socket_.get(), SIOCOUTQ, &bytes) != 0) return 0;
+    return static_cast<Bytes>(std::max(bytes, 0));
 }
 
 absl::Status TcpChannel::send(std::span<const std::byte> bytes) {

@@ -44,6 +44,8 @@ class TcpChannel : public Channel {
     // Bytes that the kernel took (gave). Any thread.
     [[nodiscard]] Bytes sent_bytes() const { return sent_bytes_; }
     [[nodiscard]] Bytes received_bytes() const { return received_bytes_; }
+    // Of those sent, what the peer's kernel has not acknowledged yet. Any thread.
+    [[nodiscard]] Bytes unacknowledged_bytes() const;
     [[nodiscard]] int fd() const { return socket_.get(); }
 
   private:

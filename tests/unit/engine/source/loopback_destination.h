@@ -63,6 +63,8 @@ class LoopbackDestination {
     [[nodiscard]] uint64_t zero_pages() const { return zero_pages_; }
     // The next frames of pages come damaged: they are dropped, and the source is told.
     void damage(int frames) { to_damage_ = frames; }
+    // Takes pages from now on, and confirms no round.
+    void fall_silent() { silent_ = true; }
     // Read it when no round is under way.
     [[nodiscard]] const PageSet& punched() const { return punched_; }
     // Frames of a chunk that had come on another stream before.
@@ -93,6 +95,7 @@ class LoopbackDestination {
             const auto frame = reader.next();
             if (!frame.ok()) return;
             if (frame->kind() == FrameKind::kMarker) {
+                if (silent_) continue;
                 const MarkerAckBody ack{.round = MarkerBody::decode(frame->body)->round,
                                         .stream = stream.route.stream};
                 EXPECT_TRUE(urgent_->send(FrameKind::kMarkerAck, ack.encode()).ok());
@@ -171,6 +174,7 @@ class LoopbackDestination {
     PageSet punched_;
     std::vector<std::vector<std::atomic<int>>> streams_of_chunks_;  // + 1; 0: none yet
     std::atomic<int> to_damage_{0};
+    std::atomic<bool> silent_{false};
     std::atomic<uint64_t> strayed_frames_{0};
     std::atomic<uint64_t> filled_pages_{0};
     std::atomic<uint64_t> delta_pages_{0};
