@@ -275,6 +275,17 @@ TEST_F(LyingDestination, ThatAbortsIsQuotedWithoutItsControlCharacters) {
         {"my ?[31mdisk? is full"});
 }
 
+// Such a string would keep the report, and the journal, from being read again.
+TEST_F(LyingDestination, ThatAbortsInBytesThatAreNoTextIsQuotedAllTheSame) {
+    expect_failure(
+        {.frame = on(FrameKind::kMarker,
+                     [](UrgentStream& urgent) {
+                         const TextBody text{.text = "my disk \xff\xc3 is full"};
+                         urgent.frames.send(FrameKind::kAbort, text.encode()).IgnoreError();
+                     })},
+        {"my disk ?? is full"});
+}
+
 // --- while the guest is frozen --------------------------------------------------------------
 
 TEST_F(LyingDestination, ThatCannotLoadTheDeviceStateIsQuoted) {

@@ -1,28 +1,13 @@
 #include "transport/control/error_detail.h"
 
-#include <algorithm>
-
 #include "absl/strings/cord.h"
 
 namespace godwit {
 namespace {
 
-constexpr size_t kMaxMessageBytes = 4096;
 constexpr const char* kPayload = "godwit.v1.ErrorDetail";
 
 }  // namespace
-
-std::string printable(const std::string& text) {
-    size_t end = std::min(text.size(), kMaxMessageBytes);
-    // Protobuf takes no half of a character.
-    while (end > 0 && end < text.size() && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80)
-        --end;
-    std::string clean = text.substr(0, end);
-    std::replace_if(
-        clean.begin(), clean.end(),
-        [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
-    return clean;
-}
 
 grpc::Status to_grpc(const absl::Status& status, const v1::ErrorDetail& detail) {
     if (status.ok()) return grpc::Status::OK;

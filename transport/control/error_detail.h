@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "engine/base/printable.h"
 #include "engine/base/status.h"
 #include "godwit/v1/status.pb.h"
 
@@ -17,10 +18,6 @@ grpc::Status to_grpc(const absl::Status& status, const v1::ErrorDetail& detail);
 // The detail of an error that happened before anything was touched: the guest, if there is one,
 // runs where it ran, and a retry is safe.
 v1::ErrorDetail untouched(const std::string& reason);
-
-// What a peer wrote, cut at 4 KiB and with '?' for control characters: it can't draw on our
-// terminal, nor write lines of its own into our log.
-std::string printable(const std::string& text);
 
 // The same code and message, printable(), and the ErrorDetail attached to it if the peer sent one.
 absl::Status from_grpc(const grpc::Status& status);

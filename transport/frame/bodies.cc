@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string_view>
 
 #include "engine/base/check.h"
+#include "engine/base/printable.h"
 #include "transport/frame/byte_io.h"
 
 namespace godwit {
@@ -108,12 +110,8 @@ FrameBytes TextBody::encode() const {
 absl::StatusOr<TextBody> TextBody::decode(std::span<const std::byte> body) {
     if (body.size() > kMaxTextBytes)
         return absl::InvalidArgumentError("the body of a text frame is too long");
-    TextBody result;
-    for (const std::byte byte : body) {
-        const auto code = std::to_integer<unsigned char>(byte);
-        result.text += code < 0x20 || code == 0x7f ? '?' : static_cast<char>(code);
-    }
-    return result;
+    const std::string_view text(reinterpret_cast<const char*>(body.data()), body.size());
+    return TextBody{.text = printable(text, kMaxTextBytes)};
 }
 
 FrameBytes VerifyChunksBody::encode() const {

@@ -69,8 +69,8 @@ struct DeviceStateEndBody {
     static absl::StatusOr<DeviceStateEndBody> decode(std::span<const std::byte> body);
 };
 
-// kLoadFailed, kRefused, kAbort, kGuestGone. encode() cuts at kMaxTextBytes; decode() turns control
-// characters into '?', so that a peer can't write lines of its own into our log.
+// kLoadFailed, kRefused, kAbort, kGuestGone. encode() cuts at kMaxTextBytes; what decode() gives is
+// printable(), whatever the peer sent: it ends up in our log, in reports and in the journal.
 struct TextBody {
     std::string text;
     [[nodiscard]] FrameBytes encode() const;

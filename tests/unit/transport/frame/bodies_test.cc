@@ -160,6 +160,9 @@ TEST(Bodies, ATextCannotWriteLinesIntoALog) {
     const auto text = TextBody::decode(TextBody{"a\nb\x1b[31m\r\x7f é"}.encode());
     ASSERT_TRUE(text.ok());
     EXPECT_EQ(text->text, "a?b?[31m?? é");
+    const auto bytes = TextBody::decode(TextBody{"disk \xff\xc3 is full\xc3"}.encode());
+    ASSERT_TRUE(bytes.ok());
+    EXPECT_EQ(bytes->text, "disk ?? is full?");
     const FrameBytes too_long(kMaxTextBytes + 1, std::byte{'x'});
     EXPECT_FALSE(TextBody::decode(too_long).ok());
 }
