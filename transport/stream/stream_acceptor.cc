@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <string>
 #include <utility>
 
 #include "engine/base/wait.h"
@@ -115,12 +116,30 @@ absl::StatusOr<AcceptedStream> StreamAcceptor::greet(UniqueFd socket) {
     return AcceptedStream{std::move(channel), route};
 }
 
+absl::Status StreamAcceptor::late() const {
+    const auto came = std::count(taken_.begin(), taken_.end(), true);
+    std::string text =
+        fmt::format("Cannot accept a stream: {} of {} came in time", came, taken_.size());
+    if (refused_count_ > 0)
+        text += fmt::format("; {} dropped, the last because of: {}",
+                            refused_count_ == 1
+                                ? "1 other connection was"
+                                : fmt::format("{} other connections were", refused_count_),
+                            std::string(last_refusal_.message()));
+    else if (came == 0 && waiting_.empty())
+        text += fmt::format("; does a firewall keep the source from port {}?", listener_->port());
+    return absl::DeadlineExceededError(text);
+}
+
 absl::StatusOr<AcceptedStream> StreamAcceptor::accept(MonotonicTime deadline, int cancel_fd) {
     if (std::find(taken_.begin(), taken_.end(), false) == taken_.end())
         return absl::FailedPreconditionError("all streams of the migration are there");
     while (true) {
-        GODWIT_RETURN_IF_ERROR(
-            annotate(wait_readable(epoll_.get(), cancel_fd, deadline), "Cannot accept a stream"));
+        const absl::Status ready = wait_readable(epoll_.get(), cancel_fd, deadline);
+        // A crowd at the port has it ready for ever.
+        if (absl::IsDeadlineExceeded(ready) || (ready.ok() && Clock::system().now() >= deadline))
+            return late();
+        GODWIT_RETURN_IF_ERROR(annotate(ready, "Cannot accept a stream"));
         // Greetings that are there come before new connections, so that a flood drops none of them.
         GODWIT_ASSIGN_OR_RETURN(UniqueFd socket, next_ready());
         if (!socket.valid()) {

@@ -34,9 +34,9 @@ class StreamAcceptor {
                                                  const HelloExpectation& expected,
                                                  const TcpOptions& options = {});
 
-    // The next stream of the migration that greets. Errors: DeadlineExceeded, Cancelled when
-    // `cancel_fd` (-1: none) became readable, FailedPrecondition when all streams are there
-    // already, ResourceExhausted and other errors of this host's kernel.
+    // The next stream of the migration that greets. Errors: DeadlineExceeded, with how many came
+    // and who else did; Cancelled when `cancel_fd` (-1: none) became readable; FailedPrecondition
+    // when all streams are there already; ResourceExhausted and other errors of this host's kernel.
     absl::StatusOr<AcceptedStream> accept(MonotonicTime deadline, int cancel_fd = -1);
 
     // Connections that were dropped because they did not belong here, and why the last one was.
@@ -53,6 +53,7 @@ class StreamAcceptor {
     // A null channel: the connection was refused.
     absl::StatusOr<AcceptedStream> greet(UniqueFd socket);
     AcceptedStream refuse(absl::Status reason);
+    [[nodiscard]] absl::Status late() const;
 
     TcpListener* listener_;
     HelloExpectation expected_;

@@ -1,5 +1,6 @@
 #include "transport/stream/stream_acceptor.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <optional>
@@ -14,6 +15,9 @@
 
 namespace godwit {
 namespace {
+
+using testing::EndsWith;
+using testing::HasSubstr;
 
 class StreamAcceptorTest : public testing::Test {
   protected:
@@ -129,6 +133,38 @@ TEST_F(StreamAcceptorTest, MoreSilentStrangersThanItWaitsForAreDroppedOldestFirs
     const std::jthread stream = client(2);
     expect_stream();
     EXPECT_GE(acceptor_->refused_count(), 20u);
+}
+
+TEST_F(StreamAcceptorTest, ACrowdDoesNotKeepItBeyondItsDeadline) {
+    std::vector<std::unique_ptr<TcpChannel>> crowd;
+    const std::vector<std::byte> noise(kHelloFrameBytes, std::byte{0x47});
+    for (size_t i = 0; i < 20; ++i) {
+        crowd.push_back(connect());
+        EXPECT_TRUE(crowd.back()->send(noise).ok());
+    }
+    EXPECT_TRUE(absl::IsDeadlineExceeded(acceptor_->accept(Clock::system().now()).status()));
+    EXPECT_EQ(acceptor_->refused_count(), 0U) << "it went on with them";
+}
+
+TEST_F(StreamAcceptorTest, SaysWhoCameWhenTheStreamsDoNot) {
+    const auto words = [&] {
+        return std::string(acceptor_->accept(Clock::system().now() + std::chrono::milliseconds(1))
+                               .status()
+                               .message());
+    };
+    EXPECT_THAT(words(),
+                HasSubstr("0 of 3 came in time; does a firewall keep the source from port " +
+                          std::to_string(listener_->port())));
+    {
+        const std::jthread stream = client(1);
+        expect_stream();
+    }
+    EXPECT_THAT(words(), EndsWith("1 of 3 came in time"));
+    const auto stranger = connect();
+    EXPECT_TRUE(stranger->send(std::vector<std::byte>(kHelloFrameBytes, std::byte{0x47})).ok());
+    while (acceptor_->refused_count() == 0) (void)words();
+    EXPECT_THAT(words(),
+                HasSubstr("; 1 other connection was dropped, the last because of: bad magic"));
 }
 
 TEST_F(StreamAcceptorTest, EndsAtItsDeadlineAndWhenItIsCancelled) {
