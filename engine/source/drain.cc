@@ -207,7 +207,8 @@ Drain::Step Drain::push(Connection connection, const std::stop_token& stop, Outc
             // Those without a share have a marker to send.
             const auto share =
                 i < streams.in_use() ? order.share(i) : std::span<const ChunkPlace>();
-            const absl::Status status = push_share(streams, i, share, ending);
+            const absl::Status status =
+                annotate(push_share(streams, i, share, ending), fmt::format("Data stream {}", i));
             --running;
             signals.update([&](Seen& seen) {
                 if (!status.ok() && seen.connection.ok()) seen.connection = status;

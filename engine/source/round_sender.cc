@@ -138,6 +138,11 @@ void RoundSender::work(Share& share, uint64_t seen, const std::stop_token& stop)
             seen = generation_;
         }
         absl::StatusOr<RoundTotals> result = send_share(share);
+        if (!result.ok()) {
+            result = annotate(result.status(), "Data stream " + std::to_string(share.index));
+            // The round has failed: what the others have not read yet need not be.
+            cut_ = true;
+        }
         const std::lock_guard lock(mutex_);
         results_[share.index] = std::move(result);
         if (--running_ == 0) changed_.notify_all();

@@ -101,7 +101,8 @@ class RoundSender {
     [[nodiscard]] uint64_t done_pages() const { return done_pages_; }
     // Waits until the workers are done or `deadline`; true when they are.
     bool wait(MonotonicTime deadline);
-    // After wait() said true. Errors: of the first stream that failed.
+    // After wait() said true. Errors: of the first stream that failed, with its number; the others
+    // have ended the round before its time then.
     absl::StatusOr<RoundTotals> finish();
 
   private:

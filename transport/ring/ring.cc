@@ -55,6 +55,11 @@ absl::Status Ring::go_on(absl::StatusOr<size_t> carried) {
 absl::StatusOr<size_t> Ring::check(ssize_t result) const {
     const bool sends = transfer_.direction == Direction::kSend;
     if (result == -EINTR || result == -EAGAIN) return size_t{0};
+    if (result == -EPIPE)
+        // What ended it was told to an earlier send, which had carried some bytes and said these.
+        return absl::UnavailableError(
+            "send: EPIPE (Broken pipe): the peer has closed the connection, or took nothing for "
+            "too long");
     if (result < 0) return connection_error(static_cast<int>(-result), sends ? "send" : "receive");
     if (result > 0) return static_cast<size_t>(result);
     if (!sends && transferred_ == 0) return absl::OutOfRangeError("the peer closed the connection");

@@ -27,11 +27,18 @@ void FrameReader::reserve(FrameKind kind) {
     if (body_.size() < bound) body_.resize(bound);
 }
 
+absl::Status FrameReader::named(const absl::Status& status) const {
+    if (status.ok()) return status;
+    return annotate(status, fmt::format("Frame {} of stream {}", sequence_, route_.stream));
+}
+
 absl::StatusOr<Frame> FrameReader::read() {
     std::array<std::byte, kFrameHeaderBytes> header_bytes{};
     GODWIT_RETURN_IF_ERROR(channel_.receive(header_bytes));
-    GODWIT_ASSIGN_OR_RETURN(const FrameHeader header, decode_header(header_bytes));
-    GODWIT_RETURN_IF_ERROR(check_route(header, route_, sequence_));
+    const absl::StatusOr<FrameHeader> decoded = decode_header(header_bytes);
+    GODWIT_RETURN_IF_ERROR(named(decoded.status()));
+    const FrameHeader& header = *decoded;
+    GODWIT_RETURN_IF_ERROR(named(check_route(header, route_, sequence_)));
     // decode_header has checked the length against this bound.
     const size_t bound = body_bound(header.kind).max_bytes;
     if (body_.size() < bound) body_.resize(bound);
@@ -42,7 +49,7 @@ absl::StatusOr<Frame> FrameReader::read() {
             fmt::format("the peer closed the connection after the header of a {} frame",
                         frame_kind_name(header.kind)));
     GODWIT_RETURN_IF_ERROR(received);
-    const absl::Status checked = check_body(header, body);
+    const absl::Status checked = named(check_body(header, body));
     if (!checked.ok() && !(accepts_damaged_ && header.kind == FrameKind::kPages)) return checked;
     return Frame{header, body, checked.ok()};
 }

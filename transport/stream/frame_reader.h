@@ -29,8 +29,9 @@ class FrameReader {
                 uint64_t first_sequence = kFirstSequence);
 
     // The next frame, whole and checked. Errors: OutOfRange when the peer closed between two
-    // frames; the channel's; decode_header's, check_route's and check_body's. After an error every
-    // later call fails with the same error: the stream is of no more use.
+    // frames; the channel's; decode_header's, check_route's and check_body's, with the number of
+    // the frame and of the stream. After an error every later call fails with the same error: the
+    // stream is of no more use.
     absl::StatusOr<Frame> next();
 
     // From now on a kPages frame whose body fails its check is handed out, not intact, and the
@@ -44,6 +45,8 @@ class FrameReader {
 
   private:
     absl::StatusOr<Frame> read();
+    // With the frame that it is about.
+    [[nodiscard]] absl::Status named(const absl::Status& status) const;
 
     Channel& channel_;
     const FrameRoute route_;

@@ -1,4 +1,6 @@
 // What a round sends, and in which order, seen by a destination in the same process.
+#include <gmock/gmock.h>
+
 #include <map>
 
 #include "tests/unit/engine/source/round_sender_fixture.h"
@@ -163,6 +165,27 @@ TEST_F(RoundSenderTest, ReportsAStreamThatFailed) {
     sender_->begin(set, 0, GuestState::kRuns);
     ASSERT_TRUE(sender_->wait(Clock::system().now() + kRoundLimit));
     EXPECT_FALSE(sender_->finish().ok());
+}
+
+// The others would go on for as long as the round takes, for nothing.
+TEST_F(RoundSenderTest, AStreamThatFailsIsNamedAndEndsTheRoundOfTheOthers) {
+    connect();
+    const PageSet set = fill();
+    constexpr size_t kLost = 1;
+    const MonotonicTime limit = Clock::system().now() + kRoundLimit;
+    tracker_.on_rearm = [&](BlockIndex block, PageRange pages) {
+        const size_t stream = (pages.begin / kPagesPerChunk + block) % kStreams;
+        while (stream != kLost && !sender_->was_cut() && Clock::system().now() < limit)
+            std::this_thread::yield();
+    };
+    streams_->data()[kLost].channel->shutdown();
+    sender_->begin(set, 0, GuestState::kRuns);
+    ASSERT_TRUE(sender_->wait(limit));
+    const auto totals = sender_->finish();
+    EXPECT_THAT(std::string(totals.status().message()), ::testing::HasSubstr("Data stream 1: "));
+    // Of each other stream the chunk that it was reading.
+    EXPECT_LE(destination_->filled_pages(), (kStreams - 1) * kPagesPerChunk);
+    EXPECT_GT(count_pages(sender_->left_out()), 0U);
 }
 
 // --- a round that ends before its time --------------------------------------------------------

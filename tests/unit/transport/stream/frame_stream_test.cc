@@ -131,6 +131,17 @@ TEST(FrameStream, AFlippedBitAnywhereIsAnErrorAndNeverWrongData) {
     }
 }
 
+TEST(FrameStream, WhatIsWrongIsSaidOfItsFrameAndStream) {
+    const std::vector<Message> messages{{FrameKind::kCommit, {}},
+                                        {FrameKind::kPing, PingBody{1}.encode()}};
+    // The second frame's header, and its body.
+    for (const uint64_t byte : {kFrameHeaderBytes + 40, 2 * kFrameHeaderBytes + 3}) {
+        const absl::Status status = read_through({.flip_byte = byte}, messages);
+        EXPECT_TRUE(absl::IsDataLoss(status)) << status;
+        EXPECT_THAT(std::string(status.message()), testing::StartsWith("Frame 2 of stream 3: "));
+    }
+}
+
 TEST(FrameStream, AStreamCutAnywhereIsAnErrorAndNeverWrongData) {
     Random random(3);
     for (size_t round = 0; round < 100; ++round) {

@@ -1,6 +1,7 @@
 #include "transport/stream/tcp_channel.h"
 
 #include <arpa/inet.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -153,6 +154,18 @@ TEST_P(TcpChannelTest, ShutdownEndsAnAsynchronousSendThatNobodyReads) {
     ASSERT_TRUE(client->start_send(bytes).ok());
     std::jthread other([&] { client->shutdown(); });
     EXPECT_TRUE(absl::IsCancelled(client->finish_send()));
+}
+
+// Its host acknowledges, and has no more room: that is no sign of life of the peer.
+TEST_P(TcpChannelTest, APeerThatTakesNothingIsGivenUpAfterItsTimeout) {
+    const ChannelPair pair = TcpChannelTest::pair({.user_timeout = std::chrono::milliseconds(200)});
+    const std::vector<std::byte> bytes(size_t{64} << 20);
+    const absl::Status status = pair.first->send(bytes);
+    EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+    // Of a send that had carried some bytes io_uring gives these, and not its error.
+    EXPECT_THAT(std::string(status.message()),
+                testing::AnyOf(testing::HasSubstr("ETIMEDOUT"),
+                               testing::HasSubstr("took nothing for too long")));
 }
 
 TEST_P(TcpChannelTest, TheEndOfThePeerEndsBothDirections) {
