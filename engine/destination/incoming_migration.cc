@@ -178,6 +178,7 @@ void IncomingMigration::run() {
     do {
         absl::StatusOr<std::shared_ptr<Session>> session = accept_session();
         status = session.ok() ? serve_session(**session) : session.status();
+        if (!session.ok()) break_session(status);  // in a drain that is why the source is lost
     } while (await_next_session());
     if (state().state() == v1::INCOMING_STATE_WAITING) {
         {

@@ -41,8 +41,8 @@ class LyingDrain : public DrainLab {
         EXPECT_TRUE(command_->wait(kLimit));
     }
 
-    // All streams, greeted; the last is the urgent one.
-    std::vector<FakeStream> connect() {
+    // Says that it comes.
+    v1::ReconnectResponse announce() {
         const auto api = transfer_api(b);
         grpc::ClientContext context;
         v1::ReconnectRequest request;
@@ -51,6 +51,12 @@ class LyingDrain : public DrainLab {
         const grpc::Status status = api->Reconnect(&context, request, &response);
         EXPECT_TRUE(status.ok()) << status.error_message();
         EXPECT_TRUE(response.state().draining());
+        return response;
+    }
+
+    // All streams, greeted; the last is the urgent one.
+    std::vector<FakeStream> connect() {
+        const v1::ReconnectResponse response = announce();
         SessionToken token{};
         EXPECT_EQ(response.session_token().size(), token.size());
         std::memcpy(token.data(), response.session_token().data(),
@@ -197,6 +203,16 @@ TEST_F(LyingDrain, CannotOverwritePagesThatHaveCome) {
             EXPECT_TRUE(stream.writer->send(FrameKind::kMarker, marker).ok());
         EXPECT_FALSE(hear_missing(urgent).empty());
     }
+    expect_finished_by_the_true_source();
+}
+
+TEST_F(LyingDrain, ThatAnnouncesItselfAndDoesNotComeIsWaitedForNoLongerAndTheReasonIsSaid) {
+    take_the_sources_place();
+    announce();
+    EXPECT_TRUE(eventually(2 * kLimit, [&] {
+        return b.log().find("the source is lost (Cannot accept a stream: 0 of 3 came in time") !=
+               std::string::npos;
+    })) << b.log();
     expect_finished_by_the_true_source();
 }
 
