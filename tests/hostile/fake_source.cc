@@ -94,11 +94,11 @@ v1::IncomingState FakeSource::fate() {
     return response.state();
 }
 
-grpc::Status FakeSource::abort() {
+grpc::Status FakeSource::abort(const std::string& reason) {
     grpc::ClientContext context;
     v1::AbortRequest request;
     request.set_migration_id(request_.migration_id());
-    request.set_reason("the test is over");
+    request.set_reason(reason);
     v1::AbortResponse response;
     return api_->Abort(&context, request, &response);
 }

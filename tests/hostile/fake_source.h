@@ -43,7 +43,7 @@ class FakeSource {
     std::vector<FakeStream> open_all();
 
     v1::IncomingState fate();
-    grpc::Status abort();
+    grpc::Status abort(const std::string& reason = "the test is over");
 
   private:
     std::unique_ptr<v1::Transfer::Stub> api_;

@@ -161,6 +161,14 @@ TEST_F(LyingSource, CannotPrepareTheSameMigrationTwice) {
     expect_refused("MIGRATION_EXISTS", "was here before");
 }
 
+TEST_F(LyingSource, WhoseReasonHasLinesOfItsOwnWritesNoneIntoTheLog) {
+    ASSERT_TRUE(liar_.prepare().ok());
+    EXPECT_TRUE(liar_.abort("over\n2026-01-01T00:00:00.000 godwitd critical \x1b[31mthe end").ok());
+    EXPECT_THAT(destination_.log(),
+                HasSubstr("over?2026-01-01T00:00:00.000 godwitd critical ?[31m"));
+    EXPECT_EQ(liar_.fate(), v1::INCOMING_STATE_REFUSED);
+}
+
 // --- the data port --------------------------------------------------------------------------
 
 TEST_F(LyingSource, ThatNeverConnectsIsGivenUp) { ASSERT_TRUE(liar_.prepare().ok()); }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "engine/base/printable.h"
 #include "engine/destination/probe_sink.h"
 #include "engine/guest/vm_file/validate_spec.h"
 #include "engine/handover/journal.h"
@@ -37,7 +38,7 @@ grpc::Status TransferService::Prepare(grpc::ServerContext* context,
     if (const absl::Status status = validate_spec(request->spec()); !status.ok())
         return to_grpc(status, untouched("BAD_REQUEST"));
     v1::PrepareRequest from = *request;
-    from.set_source(address_of_caller(request->source(), context->peer()));
+    from.set_source(printable(address_of_caller(request->source(), context->peer())));
     const PrepareRefusal refusal = incoming_.prepare(from, *response);
     return to_grpc(refusal.status, untouched(refusal.reason));
 }
@@ -47,7 +48,7 @@ grpc::Status TransferService::Abort(grpc::ServerContext*, const v1::AbortRequest
     v1::ErrorDetail detail;
     detail.set_reason("COMMITTED");
     detail.set_guest_at(v1::GUEST_AT_DESTINATION);
-    return to_grpc(incoming_.abort(request->migration_id(), request->reason()), detail);
+    return to_grpc(incoming_.abort(request->migration_id(), printable(request->reason())), detail);
 }
 
 grpc::Status TransferService::Query(grpc::ServerContext*, const v1::QueryRequest* request,
