@@ -18,6 +18,16 @@
 namespace godwit {
 namespace {
 
+// When to give up on the first of the addresses from here on: one that takes no connections must
+// leave time for those behind it.
+MonotonicTime deadline_of_first(const addrinfo* address, MonotonicTime deadline) {
+    int count = 0;
+    for (; address != nullptr; address = address->ai_next) ++count;
+    if (count == 1) return deadline;
+    const MonotonicTime now = Clock::system().now();
+    return now + std::max<Duration>(deadline - now, Duration::zero()) / count;
+}
+
 // Waits until a connect() that was begun has ended, and says how.
 absl::Status finish_connect(int socket, MonotonicTime deadline, int cancel_fd) {
     // An epoll is readable when what it watches is ready: this turns "writable" into "readable".
@@ -64,10 +74,11 @@ absl::StatusOr<std::unique_ptr<TcpChannel>> connect_tcp(const std::string& host,
     absl::Status failure = absl::UnavailableError("no address");
     for (const addrinfo* address = addresses.get(); address != nullptr;
          address = address->ai_next) {
-        absl::StatusOr<UniqueFd> socket = connect_to(*address, deadline, cancel_fd, options);
+        absl::StatusOr<UniqueFd> socket =
+            connect_to(*address, deadline_of_first(address, deadline), cancel_fd, options);
         if (socket.ok()) return TcpChannel::create(*std::move(socket), options.ring);
         failure = socket.status();
-        if (absl::IsCancelled(failure) || absl::IsDeadlineExceeded(failure)) break;
+        if (absl::IsCancelled(failure)) break;
     }
     return annotate(failure, fmt::format("Cannot connect to {} port {}", host, port));
 }

@@ -63,9 +63,10 @@ class TcpChannel : public Channel {
 };
 
 // Connects to `host` (a numeric address or a name) and sets TCP_NODELAY and the options. Tries
-// every address of a name in turn; looking the name up is not bounded by the deadline, so pass
-// addresses where that matters. Errors: DeadlineExceeded, Cancelled when `cancel_fd` (-1: none)
-// became readable, NotFound (the name), Unavailable with the kernel's reason.
+// every address of a name in turn, each for its part of the time; looking the name up is not
+// bounded by the deadline, so pass addresses where that matters. Errors, of the last address:
+// DeadlineExceeded, Cancelled when `cancel_fd` (-1: none) became readable, NotFound (the name),
+// Unavailable with the kernel's reason.
 absl::StatusOr<std::unique_ptr<TcpChannel>> connect_tcp(const std::string& host, uint16_t port,
                                                         MonotonicTime deadline, int cancel_fd = -1,
                                                         const TcpOptions& options = {});

@@ -14,6 +14,7 @@
 #include "tests/unit/transport/random_bytes.h"
 #include "tests/unit/transport/ring_kinds.h"
 #include "tests/unit/transport/stream/channel_pairs.h"
+#include "transport/stream/socket_address.h"
 
 namespace godwit {
 namespace {
@@ -204,25 +205,33 @@ TEST(TcpListener, APortThatIsTakenIsNamed) {
 // A listener whose queue is full: the next connect() waits.
 class FullListener {
   public:
-    FullListener() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-        sockaddr_in address{};
-        address.sin_family = AF_INET;
-        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        socklen_t size = sizeof address;
-        EXPECT_EQ(::bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), size), 0);
+    // Not valid() where this host has no such address.
+    explicit FullListener(const char* host = "127.0.0.1", uint16_t port = 0) {
+        const auto addresses = resolve_address(host, port, true);
+        EXPECT_TRUE(addresses.ok()) << addresses.status();
+        const addrinfo& address = **addresses;
+        socket_.reset(::socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        valid_ = ::bind(socket_.get(), address.ai_addr, address.ai_addrlen) == 0;
+        if (!valid_) return;
         EXPECT_EQ(::listen(socket_.get(), 0), 0);
-        EXPECT_EQ(::getsockname(socket_.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
-        port_ = ntohs(address.sin_port);
+        sockaddr_storage bound{};
+        socklen_t size = sizeof bound;
+        EXPECT_EQ(::getsockname(socket_.get(), reinterpret_cast<sockaddr*>(&bound), &size), 0);
+        // At the same place in both families.
+        port_ = ntohs(reinterpret_cast<const sockaddr_in*>(&bound)->sin_port);
         for (size_t i = 0; i < 4; ++i) {
-            UniqueFd peer(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-            (void)::connect(peer.get(), reinterpret_cast<sockaddr*>(&address), size);
+            UniqueFd peer(
+                ::socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+            (void)::connect(peer.get(), reinterpret_cast<sockaddr*>(&bound), size);
             peers_.push_back(std::move(peer));
         }
     }
     [[nodiscard]] uint16_t port() const { return port_; }
+    [[nodiscard]] bool valid() const { return valid_; }
 
   private:
     UniqueFd socket_;
+    bool valid_ = false;
     uint16_t port_ = 0;
     std::vector<UniqueFd> peers_;
 };
@@ -236,6 +245,18 @@ TEST(ConnectTcp, EndsAtItsDeadlineAndWhenItIsCancelled) {
     std::jthread other([&] { cancel->notify(); });
     const auto cancelled = connect_tcp("127.0.0.1", listener.port(), far_deadline(), cancel->fd());
     EXPECT_TRUE(absl::IsCancelled(cancelled.status())) << cancelled.status();
+}
+
+// As of a host that has IPv6 addresses and a firewall that drops it.
+TEST(ConnectTcp, AnAddressThatTakesNoConnectionsLeavesTimeForTheNext) {
+    const auto listener = TcpListener::bind("127.0.0.1", 0);
+    ASSERT_TRUE(listener.ok());
+    const FullListener silent("::1", listener->port());
+    if (!silent.valid()) GTEST_SKIP() << "there is no IPv6 on this host's loopback";
+    // No name: the addresses of this host itself, ::1 before 127.0.0.1.
+    const auto channel =
+        connect_tcp("", listener->port(), Clock::system().now() + std::chrono::seconds(2));
+    EXPECT_TRUE(channel.ok()) << channel.status();
 }
 
 TEST(ConnectTcp, ARefusedConnectionNamesTheAddressAndTheReason) {
