@@ -7,7 +7,6 @@
 #include <thread>
 
 #include "engine/base/hash.h"
-#include "engine/base/log.h"
 #include "engine/base/wait.h"
 #include "transport/frame/pages_body.h"
 
@@ -22,8 +21,6 @@ constexpr uint64_t kPushPages = 32;
 constexpr Duration kProgressPeriod = std::chrono::milliseconds(100);
 // The destination checks what has come after the last marker, and says so.
 constexpr Duration kConfirmLimit = std::chrono::seconds(60);
-// Mostly it comes within milliseconds. A lost connection is noticed without it.
-constexpr Duration kAnswerLimit = std::chrono::seconds(3);
 
 }  // namespace
 
@@ -253,124 +250,7 @@ Drain::Step Drain::push(Connection connection, const std::stop_token& stop, Outc
         outcome.detail = *seen->gone_there;
         return Step::kGuestGone;
     }
-    return stop.stop_requested() ? Step::kStopped : Step::kAgain;
-}
-
-// --- life -----------------------------------------------------------------------------------
-
-void Drain::note_resumed(MonotonicTime at) {
-    if (resumed_) return;
-    resumed_ = true;
-    resumed_at_ = at;
-    plan_.log->message("drain",
-                       fmt::format("the guest runs at {}; {} follow", plan_.destination.to_string(),
-                                   format_bytes(pending_.count() * kPageBytes)));
-    if (on_resumed_) on_resumed_(at);
-}
-
-Drain::Step Drain::await_resumed(Connection connection, const std::stop_token& stop,
-                                 Outcome& outcome) {
-    const auto wait = [&](MonotonicTime deadline) {
-        return connection.signals->wait(
-            "the answer to COMMIT", Mind::kPeerOnly, deadline, [&](const Seen& now) {
-                return now.resumed_at || now.refused || stop.stop_requested();
-            });
-    };
-    const bool in_doubt = !resumed_;
-    if (in_doubt) set_awaited(connection.signals);
-    absl::StatusOr<Seen> seen =
-        wait(in_doubt ? Clock::system().now() + kAnswerLimit : MonotonicTime::max());
-    if (absl::IsDeadlineExceeded(seen.status())) {
-        plan_.log->message("drain",
-                           "COMMIT was sent and is not answered: in doubt where the "
-                           "guest runs");
-        spdlog::warn("migration {}: in doubt; {} does not answer COMMIT", plan_.migration_id,
-                     plan_.destination.to_string());
-        seen = wait(MonotonicTime::max());
-    }
-    if (in_doubt) set_awaited(nullptr);
-    if (!seen.ok()) {
-        outcome.detail = std::string(seen.status().message());
-        return Step::kLost;
-    }
-    if (seen->refused) {
-        outcome.detail = *seen->refused;
-        // Whoever has run the guest cannot refuse it.
-        return in_doubt ? Step::kRefused : Step::kLost;
-    }
-    if (!seen->resumed_at) return Step::kStopped;
-    note_resumed(*seen->resumed_at);
-    return Step::kDrained;  // of the wait
-}
-
-Drain::Step Drain::drive(Connection connection, const std::stop_token& stop, Outcome& outcome) {
-    if (awaits_resumed_) {
-        const Step step = await_resumed(connection, stop, outcome);
-        if (step != Step::kDrained) return step;
-        awaits_resumed_ = false;
-    }
-    if (const absl::Status status = connection.streams->shorten_timeouts(); !status.ok())
-        spdlog::debug("migration {}: {}", plan_.migration_id, std::string(status.message()));
-    Step step = Step::kAgain;
-    while (step == Step::kAgain) step = push(connection, stop, outcome);
-    return step;
-}
-
-Drain::Outcome Drain::run(Connection first, const std::function<void(MonotonicTime)>& on_resumed,
-                          const std::stop_token& stop) {
-    on_resumed_ = on_resumed;
-    started_at_ = Clock::system().now();
-    Outcome outcome;
-    Connection connection = first;
-    while (true) {
-        if (connection.streams == nullptr) {
-            absl::StatusOr<Connection> next = reconnect(stop, outcome);
-            if (!next.ok()) {
-                outcome.end = End::kStopped;
-                return outcome;
-            }
-            if (next->streams == nullptr) return outcome;  // it has ended there
-            connection = *next;
-        }
-        // Whoever stops the drain wakes the wait.
-        const std::stop_callback wake(stop, [&] { connection.signals->update([](Seen&) {}); });
-        const Step step = drive(connection, stop, outcome);
-        sent_bytes_ += connection.streams == own_streams_.get() && own_streams_
-                           ? own_streams_->sent_bytes()
-                           : Bytes{0};
-        if (step != Step::kLost) {
-            connection.streams->close();
-            outcome.end = step == Step::kDrained     ? End::kDrained
-                          : step == Step::kGuestGone ? End::kGuestGone
-                          : step == Step::kRefused   ? End::kRefused
-                                                     : End::kStopped;
-            if (outcome.end == End::kDrained) outcome.postcopy = finish(outcome.postcopy);
-            return outcome;
-        }
-        plan_.log->message("drain", fmt::format("interrupted: {}; {}", outcome.detail,
-                                                resumed_ ? "the guest waits where it needs a page"
-                                                         : "in doubt where the guest runs"));
-        spdlog::warn("migration {}: the drain was interrupted: {}", plan_.migration_id,
-                     outcome.detail);
-        ++interruptions_;
-        connection.streams->close();
-        connection = {};
-    }
-}
-
-v1::Postcopy Drain::finish(const v1::Postcopy& theirs) const {
-    v1::Postcopy postcopy = theirs;
-    postcopy.set_used(true);
-    postcopy.set_missing_pages(missing_pages_);
-    postcopy.set_interruptions(interruptions_);
-    postcopy.set_interrupted_ms(to_ms(interrupted_));
-    if (resumed_at_ != MonotonicTime{})
-        postcopy.set_drain_ms(to_ms(Clock::system().now() - resumed_at_));
-    if (streams_ != nullptr) {
-        postcopy.set_source_realtime(streams_->realtime());
-        postcopy.set_source_cpus_awake(streams_->cpus_awake());
-    }
-    return postcopy;
+    return stop.stop_requested() ? Step::kStopped : Step::kDone;
 }
 
 }  // namespace godwit

@@ -1,10 +1,5 @@
 // Drain: the source after the freeze of a post-copy migration. Answers faults, pushes the rest, and
-// goes on until the destination has every page, whatever is lost on the way.
-//
-//   answering ─► RESUMED ─► pushing ─► DRAINED
-//       ▲           │          │
-//       └───────────┴──────────┴─ connection lost: Reconnect until the destination answers; it says
-//                                 what it misses, and that is pushed
+// goes on until the destination has every page, whatever is lost on the way: drain_order.h.
 #pragma once
 
 #include <atomic>
@@ -23,6 +18,7 @@
 #include "engine/postcopy/pending_pages.h"
 #include "engine/postcopy/push_order.h"
 #include "engine/report/event_log.h"
+#include "engine/source/drain_order.h"
 #include "engine/source/streams.h"
 #include "engine/source/transfer_client.h"
 #include "godwit/v1/report.pb.h"
@@ -56,12 +52,7 @@ class Drain final : public PageRequests, private PageSink {
     // Answers what comes in on these streams, from now on.
     void serve(SourceStreams& streams);
 
-    enum class End {
-        kDrained,
-        kGuestGone,  // the destination's QEMU ended after COMMIT
-        kRefused,    // the guest never ran there and never will
-        kStopped,    // `stop` was asked for: the agent's successor goes on
-    };
+    using End = DrainEnd;
     struct Outcome {
         End end = End::kStopped;
         std::string detail;     // the destination's words
@@ -92,13 +83,11 @@ class Drain final : public PageRequests, private PageSink {
     explicit Drain(Plan plan);
     absl::Status send(const PageAnswer& answer) override;
 
-    // How one connection ended; kAgain: something is still missing.
-    enum class Step { kDrained, kGuestGone, kRefused, kStopped, kLost, kAgain };
-    Step drive(Connection connection, const std::stop_token& stop, Outcome& outcome);
+    class Run;  // the steps of one run()
+    using Step = DrainSteps::Step;
     [[nodiscard]] std::optional<std::string> given_up();
     // Whose RESUMED is waited for, in a way that give_up_in_doubt() can end; none: nobody's.
     void set_awaited(SourceSignals* signals);
-    Step await_resumed(Connection connection, const std::stop_token& stop, Outcome& outcome);
     Step push(Connection connection, const std::stop_token& stop, Outcome& outcome);
     absl::Status push_share(SourceStreams& streams, size_t index, std::span<const ChunkPlace> share,
                             const std::stop_token& stop);
@@ -110,9 +99,12 @@ class Drain final : public PageRequests, private PageSink {
     void report_progress();
     void note_limit();
     void note_resumed(MonotonicTime at);
-    // Until the destination answers; then `outcome` says the end, or there are streams.
-    absl::StatusOr<Connection> reconnect(const std::stop_token& stop, Outcome& outcome);
-    absl::StatusOr<bool> try_reconnect(Outcome& outcome, const std::stop_token& stop);
+    void set_interrupted(bool now);
+    // False when `stop` was asked for.
+    bool wait_to_reconnect(const std::stop_token& stop);
+    // New streams, and the list of what is missing there.
+    absl::StatusOr<Connection> connect(const v1::ReconnectResponse& response, bool resumed,
+                                       const std::stop_token& stop);
     bool pause(Duration length, const std::stop_token& stop);
     void yield_to_faults() const;
     v1::Postcopy finish(const v1::Postcopy& theirs) const;
@@ -136,7 +128,6 @@ class Drain final : public PageRequests, private PageSink {
     std::atomic<Bytes> sent_bytes_{0};
 
     bool resumed_ = false;
-    bool awaits_resumed_ = true;  // by the destination's agent of now: before, it takes no push
     MonotonicTime resumed_at_{};
     MonotonicTime started_at_{};
     uint32_t interruptions_ = 0;

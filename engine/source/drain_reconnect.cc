@@ -1,9 +1,6 @@
 // Drain: how it comes back after a lost connection, or in a restarted agent.
-#include <fmt/format.h>
-
 #include <algorithm>
 
-#include "engine/base/log.h"
 #include "engine/source/drain.h"
 
 namespace godwit {
@@ -51,6 +48,11 @@ void Drain::set_awaited(SourceSignals* signals) {
     if (signals != nullptr) given_up_.reset();
 }
 
+void Drain::set_interrupted(bool now) {
+    const std::lock_guard lock(mutex_);
+    interrupted_now_ = now;
+}
+
 // False when `stop` was asked for.
 bool Drain::pause(Duration length, const std::stop_token& stop) {
     std::unique_lock lock(mutex_);
@@ -58,65 +60,15 @@ bool Drain::pause(Duration length, const std::stop_token& stop) {
     return !stop.stop_requested();
 }
 
-absl::StatusOr<Drain::Connection> Drain::reconnect(const std::stop_token& stop, Outcome& outcome) {
-    const MonotonicTime lost_at = Clock::system().now();
-    const auto set_interrupted = [this](bool now) {
-        const std::lock_guard lock(mutex_);
-        interrupted_now_ = now;
-    };
-    set_interrupted(true);
-    std::string last_said;
-    while (true) {
-        // At once, unless the last connection brought nothing over.
-        if (pause_ > Duration::zero() && !pause(pause_, stop))
-            return absl::CancelledError("the drain was stopped");
-        pause_ = pause_ == Duration::zero() ? kFirstPause : std::min(pause_ * 2, kLongestPause);
-        const absl::StatusOr<bool> connected = try_reconnect(outcome, stop);
-        if (connected.ok()) {
-            interrupted_ += Clock::system().now() - lost_at;
-            set_interrupted(false);
-            if (!*connected) return Connection{};
-            plan_.log->message("drain", fmt::format("reconnected to {}; {} are still missing there",
-                                                    plan_.destination.to_string(),
-                                                    format_bytes(pending_.count() * kPageBytes)));
-            return Connection{own_streams_.get(), own_signals_.get()};
-        }
-        // Asked once more, in vain.
-        if (const auto why = given_up(); why && !resumed_) {
-            outcome.end = End::kRefused;
-            outcome.detail = *why;
-            set_interrupted(false);
-            return Connection{};
-        }
-        const std::string said(connected.status().message());
-        if (said != last_said) {
-            spdlog::warn("migration {}: {}; trying again", plan_.migration_id, said);
-            plan_.log->message("drain", said + "; trying again");
-        }
-        last_said = said;
-    }
+// At once, unless the last connection brought nothing over.
+bool Drain::wait_to_reconnect(const std::stop_token& stop) {
+    if (pause_ > Duration::zero() && !pause(pause_, stop)) return false;
+    pause_ = pause_ == Duration::zero() ? kFirstPause : std::min(pause_ * 2, kLongestPause);
+    return true;
 }
 
-// True: there are new streams, and what is missing is known. False: it has ended there.
-absl::StatusOr<bool> Drain::try_reconnect(Outcome& outcome, const std::stop_token& stop) {
-    GODWIT_ASSIGN_OR_RETURN(const v1::ReconnectResponse response,
-                            peer_.reconnect(plan_.migration_id));
-    const v1::QueryResponse& state = response.state();
-    const bool resumed = state.state() == v1::INCOMING_STATE_RESUMED;
-    if (resumed) note_resumed(Clock::system().now());
-    awaits_resumed_ = !resumed;
-    if (!state.draining()) {
-        outcome.detail = state.detail();
-        if (state.state() == v1::INCOMING_STATE_REFUSED)
-            outcome.end = End::kRefused;
-        else if (resumed)
-            outcome.end = state.guest_gone() ? End::kGuestGone : End::kDrained;
-        else
-            return absl::UnavailableError(fmt::format("{} says {}", plan_.destination.to_string(),
-                                                      v1::IncomingState_Name(state.state())));
-        if (outcome.end == End::kDrained) outcome.postcopy = finish(state.postcopy());
-        return false;
-    }
+absl::StatusOr<Drain::Connection> Drain::connect(const v1::ReconnectResponse& response,
+                                                 bool resumed, const std::stop_token& stop) {
     if (own_streams_) own_streams_->close();
     own_streams_.reset();
     streams_ = nullptr;
@@ -158,7 +110,7 @@ absl::StatusOr<bool> Drain::try_reconnect(Outcome& outcome, const std::stop_toke
         missing_there_ = missing;
     }
     if (missing_pages_ == 0) missing_pages_ = pending_.count();
-    return true;
+    return Connection{own_streams_.get(), own_signals_.get()};
 }
 
 }  // namespace godwit
