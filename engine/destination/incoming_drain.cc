@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "engine/base/log.h"
+#include "engine/destination/drain_plan.h"
 #include "engine/destination/incoming_migration.h"
 #include "engine/destination/session_token.h"
 #include "engine/postcopy/realtime.h"
@@ -79,10 +80,7 @@ void IncomingMigration::resume_until_it_runs(const std::stop_token& stop) {
 
 // --- sessions -------------------------------------------------------------------------------
 
-bool IncomingMigration::is_draining() const {
-    const DestinationPhase now = phase();
-    return now == DestinationPhase::kCommittedServing || now == DestinationPhase::kDraining;
-}
+bool IncomingMigration::is_draining() const { return is_drain(phase()); }
 
 v1::ReconnectResponse IncomingMigration::reconnect() {
     v1::ReconnectResponse response;
@@ -106,41 +104,49 @@ v1::ReconnectResponse IncomingMigration::reconnect() {
 // Whether the source comes (again). The guest waits meanwhile where it needs a page.
 bool IncomingMigration::await_next_session() {
     std::unique_lock lock(mutex_);
-    const auto draining = [this] {
-        return phase_ == DestinationPhase::kCommittedServing ||
-               phase_ == DestinationPhase::kDraining;
+    const auto next = [this] {
+        return next_in_drain({.phase = phase_,
+                              .source_comes = session_asked_,
+                              .guest_gone = vm_gone_,
+                              .complete = is_drain(phase_) && postcopy_->complete()});
     };
-    if (!draining()) return false;
-    if (!session_asked_)
+    if (next() == DrainNext::kWait)
         spdlog::warn("migration {}: the source is lost ({}); the guest waits where it needs a page",
                      id(), std::string(broken_.message()));
-    while (!session_asked_ && !vm_gone_ && !ending_ && draining()) {
-        // Every page is here: nobody is needed for more. The source does not know yet, or it was
-        // told by an earlier agent that could not write it down, and will never come.
-        if (phase_ == DestinationPhase::kDraining && postcopy_->complete()) {
-            lock.unlock();
-            if (const absl::Status status = end_drain(); !status.ok())
-                spdlog::error("migration {}: {}", id(), std::string(status.message()));
-            return false;
-        }
-        changed_.wait(lock);
+    while (next() == DrainNext::kWait && !ending_) changed_.wait(lock);
+    const DrainNext found = next();
+    if (found == DrainNext::kGuestGone) {
+        lock.unlock();
+        note_guest_gone();
+        return false;
     }
-    if (vm_gone_) {
+    if (ending_) return false;
+    if (found == DrainNext::kEnd) {
+        // The source does not know yet, or it was told by an earlier agent that could not write it
+        // down, and will never come.
+        lock.unlock();
+        if (const absl::Status status = end_drain(); !status.ok())
+            spdlog::error("migration {}: {}", id(), std::string(status.message()));
+        return false;
+    }
+    if (found != DrainNext::kServe) return false;
+    broken_ = absl::OkStatus();
+    wakeup_.drain();
+    return true;
+}
+
+void IncomingMigration::note_guest_gone() {
+    {
+        const std::lock_guard lock(mutex_);
         record_.set_guest_gone(true);
         detail_ = "its QEMU has ended";
         phase_ = DestinationPhase::kDrained;
         state_ = v1::INCOMING_STATE_RESUMED;
-        lock.unlock();
-        if (const absl::Status status = enter(v1::JOURNAL_PHASE_RESUMED, "its QEMU has ended");
-            !status.ok())
-            spdlog::error("migration {}: {}", id(), std::string(status.message()));
-        vm_->set_listener({});
-        return false;
     }
-    if (ending_ || !draining()) return false;
-    broken_ = absl::OkStatus();
-    wakeup_.drain();
-    return true;
+    if (const absl::Status status = enter(v1::JOURNAL_PHASE_RESUMED, "its QEMU has ended");
+        !status.ok())
+        spdlog::error("migration {}: {}", id(), std::string(status.message()));
+    vm_->set_listener({});
 }
 
 // What is missing first, so that the source pushes that; then faults are asked for again.

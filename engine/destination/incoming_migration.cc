@@ -9,6 +9,7 @@
 
 #include "engine/base/boot_id.h"
 #include "engine/base/log.h"
+#include "engine/destination/drain_plan.h"
 #include "engine/destination/session_token.h"
 #include "engine/postcopy/postcopy_problems.h"
 #include "engine/postcopy/realtime.h"
@@ -419,8 +420,7 @@ v1::QueryResponse IncomingMigration::state() const {
     response.set_state(state_);
     response.set_detail(detail_);
     response.set_guest_gone(record_.guest_gone());
-    response.set_draining(phase_ == DestinationPhase::kCommittedServing ||
-                          phase_ == DestinationPhase::kDraining);
+    response.set_draining(is_drain(phase_));
     response.set_arrival_owed(record_.arrival_owed());
     response.set_arrival_problem(record_.arrival_problem());
     if (phase_ == DestinationPhase::kDrained)

@@ -172,6 +172,7 @@ class IncomingMigration final : private Asker, private CommitSteps {
     absl::Status end_drain();
     absl::Status begin_next_session(Session& session);
     bool await_next_session();
+    void note_guest_gone();
     void settle();
     [[nodiscard]] bool is_draining() const;
 
