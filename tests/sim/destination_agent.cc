@@ -10,16 +10,22 @@ namespace godwit::sim {
 
 void DestinationAgent::die() {
     process_->alive = false;
-    if (hosts_.destination_qemu) hosts_.destination_qemu->on_event = {};
-    if (!wire_) return;
-    wire_->close(kDestinationEnd);
-    wire_->on_frame[kDestinationEnd] = {};
-    wire_->on_closed[kDestinationEnd] = {};
+    if (hosts_.destination_qemu) {
+        hosts_.destination_qemu->on_event = {};
+        hosts_.destination_qemu->on_fault = {};
+    }
+    for (const std::shared_ptr<Wire>& wire : {wire_, next_wire_}) {
+        if (!wire) continue;
+        wire->close(kDestinationEnd);
+        wire->on_frame[kDestinationEnd] = {};
+        wire->on_closed[kDestinationEnd] = {};
+    }
 }
 
 // --- before COMMIT --------------------------------------------------------------------------
 
 void DestinationAgent::listen() {
+    gone_ = !qemu().alive();
     qemu().on_event = [this](const std::string& event) {
         if (event == "gone") gone_ = true;
         if (event == "resume") ran_here_ = true;
@@ -46,19 +52,37 @@ absl::Status DestinationAgent::prepare() {
 }
 
 void DestinationAgent::accept(const std::shared_ptr<Wire>& wire) {
-    wire_ = wire;
-    wire->on_frame[kDestinationEnd] = [this](const SimFrame& frame) {
+    if (state_ != v1::INCOMING_STATE_WAITING && !is_draining()) return wire->close(kDestinationEnd);
+    (is_draining() ? next_wire_ : wire_) = wire;
+    next_frames_.clear();
+    next_broken_ = absl::OkStatus();
+    wire->on_frame[kDestinationEnd] = [this, it = wire.get()](const SimFrame& frame) {
         if (!process_->alive) return;
-        if (frame.stream == kUrgentStream)
+        if (it != wire_.get())
+            next_frames_.push_back(frame);
+        else if (frame.stream == kUrgentStream)
             urgent_.push_back(frame);
+        else if (is_draining())
+            data_.push_back(frame);
         else
             take(frame);
     };
-    wire->on_closed[kDestinationEnd] = [this](const absl::Status& why) {
-        if (broken_.ok()) broken_ = why;
+    wire->on_closed[kDestinationEnd] = [this, it = wire.get()](const absl::Status& why) {
+        absl::Status& broken = it == wire_.get() ? broken_ : next_broken_;
+        if (broken.ok()) broken = why;
     };
     // As IncomingMigration::prepare_cont(): to the disk, under another name.
-    cont_is_prepared_ = !hosts_.destination_disk.full;
+    if (!is_draining()) cont_is_prepared_ = !hosts_.destination_disk.full;
+}
+
+void DestinationAgent::break_session(const absl::Status& why) {
+    if (broken_.ok()) broken_ = why;
+    if (wire_) wire_->close(kDestinationEnd);
+}
+
+// A connection that is lost is noticed without it.
+void DestinationAgent::send(SimFrame frame) {
+    if (wire_) wire_->send(kDestinationEnd, std::move(frame)).IgnoreError();
 }
 
 // The table says what may come; what is done about it is here.
@@ -66,42 +90,53 @@ void DestinationAgent::take(const SimFrame& frame) {
     const StreamKind kind = frame.stream == kUrgentStream ? StreamKind::kUrgent : StreamKind::kData;
     const std::optional<DestinationPhase> next = godwit::after(phase_, kind, frame.kind);
     if (!next) {
-        broken_ = absl::InvalidArgumentError(
-            fmt::format("{} while {}", frame_kind_name(frame.kind), phase_name(phase_)));
-        return wire_->close(kDestinationEnd);
+        return break_session(absl::InvalidArgumentError(
+            fmt::format("{} while {}", frame_kind_name(frame.kind), phase_name(phase_))));
     }
     phase_ = *next;
     switch (frame.kind) {
         case FrameKind::kPages:
-            qemu().memory()[frame.page] = frame.version;
+            if (phase_ == DestinationPhase::kDraining) return place(frame);
+            qemu().write_page(frame.page, frame.version);
             break;
         case FrameKind::kMarker:
-            wire_
-                ->send(kDestinationEnd, {.kind = FrameKind::kMarkerAck,
-                                         .stream = kUrgentStream,
-                                         .page = frame.stream,
-                                         .round = frame.round})
-                .IgnoreError();
+            if (phase_ == DestinationPhase::kDraining) return marker_came();
+            send({.kind = FrameKind::kMarkerAck,
+                  .stream = kUrgentStream,
+                  .page = frame.stream,
+                  .round = frame.round});
             break;
         case FrameKind::kDeviceStateEnd:
             qemu().device_state_came();
             if (hosts_.mutant == Mutant::kRunsAtLoad) qemu().cont(seconds(10)).IgnoreError();
             break;
         case FrameKind::kCommit:
-        case FrameKind::kCommitPaused:
-            commit(frame.kind == FrameKind::kCommit);
+        case FrameKind::kCommitPaused: {
+            const bool run = frame.kind == FrameKind::kCommit;
+            if (phase_ == DestinationPhase::kCommitted) return commit(run);
+            // `cont` may itself need a page: this thread goes on taking them in.
+            hosts_.world.spawn(process_, "commit",
+                               [self = shared_from_this(), run] { self->commit(run); });
             break;
+        }
         default:
-            break;
+            take_postcopy(frame);
     }
 }
 
-// Until the streams end, or COMMIT came.
 void DestinationAgent::run() {
+    serve_first_session();
+    while (await_next_session()) serve_session();
+    if (state_ == v1::INCOMING_STATE_WAITING) refuse(std::string(broken_.message()));
+    ended_ = true;
+}
+
+// Until the streams end, or COMMIT came and every page is here.
+void DestinationAgent::serve_first_session() {
     bool told = false;
     if (!hosts_.world.wait(seconds(30), [this] { return wire_ || !broken_.ok(); }))
         broken_ = absl::DeadlineExceededError("the source did not come");
-    while (broken_.ok() && state_ == v1::INCOMING_STATE_WAITING) {
+    while (broken_.ok() && state_ == v1::INCOMING_STATE_WAITING && !is_draining()) {
         hosts_.world.wait(MonotonicTime::max(), [&] {
             return !broken_.ok() || !urgent_.empty() || (load_status_ && !told) || gone_;
         });
@@ -109,29 +144,24 @@ void DestinationAgent::run() {
             told = true;
             const bool well = *load_status_ == "completed";
             at_step(step::kLoadDone);
-            wire_
-                ->send(kDestinationEnd, {.kind = well ? FrameKind::kLoaded : FrameKind::kLoadFailed,
-                                         .stream = kUrgentStream,
-                                         .text = *load_status_})
-                .IgnoreError();
+            send({.kind = well ? FrameKind::kLoaded : FrameKind::kLoadFailed,
+                  .stream = kUrgentStream,
+                  .text = *load_status_});
         } else if (!urgent_.empty()) {
             const SimFrame frame = urgent_.front();
             urgent_.pop_front();
             take(frame);
         } else if (gone_) {
             // The source hears it, and aborts.
-            wire_
-                ->send(kDestinationEnd, {.kind = FrameKind::kLoadFailed,
-                                         .stream = kUrgentStream,
-                                         .text = "its QEMU has ended"})
-                .IgnoreError();
+            send({.kind = FrameKind::kLoadFailed,
+                  .stream = kUrgentStream,
+                  .text = "its QEMU has ended"});
             hosts_.world.wait(MonotonicTime::max(),
                               [&] { return !broken_.ok() || !urgent_.empty(); });
             gone_ = gone_ && !urgent_.empty();
         }
     }
-    if (state_ == v1::INCOMING_STATE_WAITING) refuse(std::string(broken_.message()));
-    ended_ = true;
+    if (broken_.ok() && is_draining()) serve_session();
 }
 
 absl::Status DestinationAgent::abort() {
@@ -150,29 +180,45 @@ absl::Status DestinationAgent::abort() {
 
 void DestinationAgent::commit(bool run_guest) {
     at_step(step::kCommitCame);
-    if (!broken_.ok()) return;
-    if (load_status_ != "completed") {
-        broken_ = absl::FailedPreconditionError("COMMIT before the device state was loaded");
-        return wire_->close(kDestinationEnd);
+    absl::Status not_now = broken_;  // an abort, or the end of the streams, came first
+    if (not_now.ok() && load_status_ != "completed")
+        not_now = absl::FailedPreconditionError("COMMIT before the device state was loaded");
+    if (!not_now.ok()) {
+        // Refused by whoever waits for the drain of a guest that never ran here.
+        if (phase_ == DestinationPhase::kCommittedServing) phase_ = DestinationPhase::kServing;
+        return break_session(not_now);
     }
     state_ = v1::INCOMING_STATE_COMMITTED;
     record_.set_was_running(run_guest);
     const absl::StatusOr<CommitHere> end = commit_here(*this, run_guest);
-    if (!end.ok() || *end == CommitHere::kRefused) return wire_->close(kDestinationEnd);
+    if (!end.ok() || *end == CommitHere::kRefused)
+        return break_session(absl::AbortedError("it never ran here"));
     at_step(step::kContDone);
     note_resumed();
 }
 
+// The guest is here; whether all of its pages are is another matter.
 void DestinationAgent::note_resumed() {
+    const bool all_pages = phase_ != DestinationPhase::kCommittedServing;
     state_ = v1::INCOMING_STATE_RESUMED;
-    phase_ = DestinationPhase::kResumed;
-    wire_->send(kDestinationEnd, {.kind = FrameKind::kResumed, .stream = kUrgentStream})
-        .IgnoreError();
+    detail_.clear();
+    phase_ = all_pages ? DestinationPhase::kResumed : DestinationPhase::kDraining;
+    tell_resumed();
     at_step(step::kResumedSent);
-    note(v1::JOURNAL_PHASE_RESUMED, "").IgnoreError();
+    note(all_pages ? v1::JOURNAL_PHASE_RESUMED : v1::JOURNAL_PHASE_DRAINING, "").IgnoreError();
+}
+
+// Once for each connection.
+void DestinationAgent::tell_resumed() {
+    if (is_resumed_told_ || !wire_) return;
+    is_resumed_told_ = true;
+    send({.kind = FrameKind::kResumed, .stream = kUrgentStream});
 }
 
 absl::Status DestinationAgent::note(v1::JournalPhase phase, const std::string& detail) {
+    // The last page may come before the first page of the drain was noted.
+    if (phase == v1::JOURNAL_PHASE_DRAINING && record_.phase() == v1::JOURNAL_PHASE_RESUMED)
+        return absl::OkStatus();
     record_.set_phase(phase);
     record_.set_detail(detail);
     absl::Status status =
@@ -190,6 +236,7 @@ bool DestinationAgent::wait_to_ask_again() {
 }
 
 absl::Status DestinationAgent::kill() {
+    qemu().on_event = {};
     if (hosts_.mutant != Mutant::kRefusesWithQemuAlive) qemu().kill("it never ran here");
     hosts_.world.step("killed");
     return absl::OkStatus();
@@ -201,6 +248,7 @@ void DestinationAgent::now_refused(const std::string& why) {
 }
 
 absl::Status DestinationAgent::tell_refused(const std::string& why) {
+    if (!wire_) return absl::OkStatus();  // the source will ask
     return wire_->send(kDestinationEnd,
                        {.kind = FrameKind::kRefused, .stream = kUrgentStream, .text = why});
 }
@@ -221,6 +269,7 @@ v1::QueryResponse DestinationAgent::query() const {
     response.set_state(state_);
     response.set_detail(detail_);
     response.set_guest_gone(record_.guest_gone());
+    response.set_draining(is_draining());
     return response;
 }
 
@@ -262,7 +311,10 @@ void DestinationAgent::recover_one(v1::JournalRecord record) {
         record.set_was_running(true);
         record.set_phase(v1::JOURNAL_PHASE_CONT);
     }
-    switch (plan_destination_recovery(found)) {
+    DestinationRecovery plan = plan_destination_recovery(found);
+    if (hosts_.mutant == Mutant::kRunsWithoutItsPages && plan == DestinationRecovery::kDrain)
+        plan = DestinationRecovery::kResume;
+    switch (plan) {
         case DestinationRecovery::kAnswer:
             return end(record.phase() == v1::JOURNAL_PHASE_REFUSED ? v1::INCOMING_STATE_REFUSED
                                                                    : v1::INCOMING_STATE_RESUMED,
@@ -278,7 +330,7 @@ void DestinationAgent::recover_one(v1::JournalRecord record) {
         case DestinationRecovery::kArrived:
             return settle(record, v1::JOURNAL_PHASE_RESUMED, "paused, as it was at the source");
         case DestinationRecovery::kDrain:
-            return hosts_.world.violated("a drain, where all pages came in the pause");
+            return recover_drain();
         case DestinationRecovery::kResume:
             break;
     }

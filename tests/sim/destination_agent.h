@@ -1,13 +1,17 @@
-// A destination's agent: the real order of COMMIT and the real recovery, over a simulated host.
+// A destination's agent: the real order of COMMIT, the real recovery and the real list of missing
+// pages, over a simulated host.
 #pragma once
 
 #include <deque>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "engine/destination/commit_order.h"
+#include "engine/destination/drain_plan.h"
 #include "engine/handover/phases.h"
+#include "engine/postcopy/missing_pages.h"
 #include "godwit/v1/transfer.pb.h"
 #include "tests/sim/hosts.h"
 
@@ -27,10 +31,14 @@ class DestinationAgent final : public CommitSteps,
         return process_->alive && !process_->stands_still && !recovering_;
     }
 
+    [[nodiscard]] bool has_all_pages() const { return !missing_ || missing_->count() == 0; }
+
     // --- calls of the source, from its threads ---
     absl::Status prepare();
     v1::QueryResponse query() const;
     absl::Status abort();
+    // Lets the source come with a new connection, if pages are missing here.
+    v1::QueryResponse reconnect();
     void accept(const std::shared_ptr<Wire>& wire);
 
     // --- CommitSteps ---
@@ -49,14 +57,35 @@ class DestinationAgent final : public CommitSteps,
     Qemu& qemu() { return *hosts_.destination_qemu; }
     void listen();
     void run();
+    void serve_first_session();
     void take(const SimFrame& frame);
     void commit(bool run_guest);
     void note_resumed();
+    void tell_resumed();
+    void break_session(const absl::Status& why);
+    void send(SimFrame frame);
     void refuse(const std::string& why);
     void end(v1::IncomingState state, const std::string& detail);
     void recover_one(v1::JournalRecord record);
     bool was_given_back();
     void settle(v1::JournalRecord record, v1::JournalPhase phase, const std::string& detail);
+
+    // With pages that follow the guest (destination_drain.cc):
+    [[nodiscard]] bool is_draining() const { return is_drain(phase_); }
+    void take_postcopy(const SimFrame& frame);
+    absl::Status arm();
+    void serve_faults();
+    void fault(int page);
+    void place(const SimFrame& frame);
+    void send_missing();
+    void marker_came();
+    bool end_drain();
+    bool await_next_session();
+    void begin_next_session();
+    void serve_session();
+    void receive_pages();
+    void recover_drain();
+    void resume_in_drain();
 
     Hosts& hosts_;
     const std::shared_ptr<Process> process_ =
@@ -64,6 +93,7 @@ class DestinationAgent final : public CommitSteps,
     v1::JournalRecord record_;
     std::shared_ptr<Wire> wire_;
     std::deque<SimFrame> urgent_;
+    std::deque<SimFrame> data_;  // once the guest may be here: until then it is taken at once
     DestinationPhase phase_ = DestinationPhase::kLive;
     v1::IncomingState state_ = v1::INCOMING_STATE_UNKNOWN;
     std::string detail_;
@@ -74,6 +104,19 @@ class DestinationAgent final : public CommitSteps,
     bool ended_ = false;
     bool recovering_ = false;
     bool cont_is_prepared_ = false;
+
+    std::optional<MissingPages> missing_;
+    std::set<int> asked_;  // by this connection
+    bool asks_ = false;    // there is one, and every missing page is known
+    bool is_resumed_told_ = false;
+    int markers_ = 0;  // of this push
+    int receivers_ = 0;
+    // The source is about to come again, or has come and is not heard yet.
+    bool is_session_asked_ = false;
+    bool reconnect_said_resumed_ = false;
+    std::shared_ptr<Wire> next_wire_;
+    std::deque<SimFrame> next_frames_;
+    absl::Status next_broken_;
 };
 
 }  // namespace godwit::sim

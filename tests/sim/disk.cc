@@ -6,13 +6,20 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 namespace godwit::sim {
 
 Disk::Disk(World& world) : world_(world), word_(::memfd_create("word", MFD_CLOEXEC)) {}
 
-Disk::~Disk() { ::close(word_); }
+Disk::~Disk() {
+    ::close(word_);
+    std::error_code ignored;
+    if (!folder_.empty()) std::filesystem::remove_all(folder_, ignored);
+}
 
 absl::Status Disk::write(const v1::JournalRecord& record, Journal::Durability durability,
                          bool prepared) {
@@ -60,6 +67,15 @@ absl::StatusOr<Verdict> Disk::find_word() {
     GODWIT_ASSIGN_OR_RETURN(const DecisionWord word,
                             DecisionWord::find(fmt::format("/proc/self/fd/{}", word_)));
     return word.read();
+}
+
+absl::StatusOr<std::string> Disk::missing_path() {
+    if (folder_.empty()) {
+        std::string name = std::filesystem::temp_directory_path() / "godwit-sim-XXXXXX";
+        if (::mkdtemp(name.data()) == nullptr) return errno_status(errno, "mkdtemp");
+        folder_ = name;
+    }
+    return folder_ + "/missing";
 }
 
 void Disk::lose_power() {

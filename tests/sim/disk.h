@@ -31,6 +31,8 @@ class Disk {
     // A mapped file, for agent and guard; what it says is only in memory.
     absl::StatusOr<DecisionWord> open_word();
     absl::StatusOr<Verdict> find_word();
+    // Where the real file of missing pages is; a folder of this disk's own is made for it.
+    absl::StatusOr<std::string> missing_path();
     // What was not synced is as it was, or as it has been since the last sync.
     void lose_power();
 
@@ -40,6 +42,7 @@ class Disk {
     std::string exchanged_;               // for what was prepared
     int word_ = -1;
     bool word_is_there_ = false;
+    std::string folder_;
 };
 
 }  // namespace godwit::sim

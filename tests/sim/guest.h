@@ -2,9 +2,12 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "engine/base/status.h"
 #include "tests/sim/world.h"
@@ -45,9 +48,26 @@ class Qemu {
     // `cont` was written to it: nobody but itself knows whether it ran.
     [[nodiscard]] bool cont_written() const { return cont_written_; }
     // Something that it was told is not carried out yet.
-    [[nodiscard]] bool is_busy() const { return busy_until_ >= world_.now(); }
+    [[nodiscard]] bool is_busy() const { return busy_until_ >= world_.now() || monitor_waits_for_; }
     Memory& memory() { return memory_; }
     std::set<int>& dirty() { return dirty_; }
+
+    // --- memory of which an agent catches the faults; it stays so when that agent dies ---
+    void catch_faults() { faults_are_caught_ = true; }
+    // Faults are the kernel's again: a hole is zeros.
+    void let_faults_be();
+    [[nodiscard]] bool has_caught_faults() const { return faults_are_caught_; }
+    [[nodiscard]] bool misses_pages() const;
+    void punch(int page) { is_hole_.at(page) = true; }
+    [[nodiscard]] bool misses(int page) const { return is_hole_.at(page); }
+    // Written while nobody waits for it.
+    void write_page(int page, int version);
+    // Fills a hole, and wakes who waits for it. What is there stays, as with UFFDIO_COPY.
+    void fill_page(int page, int version);
+    // Whoever waits faults again.
+    void wake_all();
+    // Somebody needs a page that is a hole; called again only after wake_all().
+    std::function<void(int page)> on_fault;
 
     // --- commands, from a thread; carried out though whoever sent them has died ---
     absl::Status migrate(Duration limit);           // STOP, pre-switchover
@@ -74,8 +94,12 @@ class Qemu {
     bool fails_to_load = false;
 
   private:
+    // `needs`: QEMU touches that page before it acts.
     absl::Status command(const std::string& name, Duration limit,
-                         const std::function<absl::Status()>& act);
+                         const std::function<absl::Status()>& act, std::optional<int> needs = {});
+    // `then` is called once the page is there, which may be at once.
+    void touch(int page, std::function<void()> then);
+    void wake(int page);
     void tell(const std::string& event) {
         if (on_event) on_event(event);
     }
@@ -93,6 +117,16 @@ class Qemu {
     uint64_t run_count_ = 0;
     bool cont_written_ = false;
     bool ran_before_save_ = false;
+
+    bool faults_are_caught_ = false;
+    std::array<bool, kPages> is_hole_{};
+    struct Waiter {
+        int page;
+        std::function<void()> then;
+    };
+    std::vector<Waiter> waiters_;
+    bool guest_waits_ = false;  // its vCPU, for a page
+    std::optional<int> monitor_waits_for_;
 };
 
 }  // namespace godwit::sim

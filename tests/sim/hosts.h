@@ -4,10 +4,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "engine/source/in_doubt.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/guest.h"
+#include "tests/sim/kept_ram.h"
 #include "tests/sim/wire.h"
 #include "tests/sim/world.h"
 
@@ -32,6 +34,13 @@ enum class Mutant {
     kRunsAtLoad,                  // a destination that does not wait for COMMIT
     kCommitsWithoutTheWord,       // the byte leaves whatever the guard has decided
     kAnswersRefusedAfterAReboot,  // LIVE of an earlier boot is taken for never
+    // With pages that follow the guest:
+    kForgetsAStalePage,     // it is dropped, and not noted as missing
+    kTicksOffTooEarly,      // what is noted as missing is so no more before it is in place
+    kOverwritesInTheDrain,  // what came over what the guest has written since
+    kTrustsTheLastMarker,   // DRAINED, whatever is noted as missing
+    kLetsGoAtResumed,       // the source's memory goes with its QEMU
+    kRunsWithoutItsPages,   // a restarted destination that lets it run and serves no fault
 };
 
 struct Hosts {
@@ -42,7 +51,11 @@ struct Hosts {
     Guest guest;
     Link link;
 
+    bool is_postcopy = false;  // pages may follow the guest
+    bool drains = false;       // they have to
+
     Disk source_disk{world};
+    KeptRam kept_ram;
     std::shared_ptr<Qemu> source_qemu;
     std::shared_ptr<SourceAgent> source;  // none while it is down
     std::shared_ptr<Guard> guard;
@@ -52,16 +65,29 @@ struct Hosts {
     std::shared_ptr<DestinationAgent> destination;
     int destination_boot = 0;
 
-    std::shared_ptr<Wire> wire;  // the last one
+    std::vector<std::shared_ptr<Wire>> wires;  // the last one is in use
 
     bool prepared = false;  // Prepare came to the destination
     bool power_lost_there = false;
+    bool power_lost_here = false;
+
+    // By the source. The guest must have no need of it any more.
+    void release_kept_ram();
 
     // A call from a thread of one host to the agent of the other: `is_up` says whether it is there.
     template <typename Answer>
     absl::StatusOr<Answer> call(const char* name, const std::function<bool()>& is_up,
                                 const std::function<absl::StatusOr<Answer>()>& handler);
 };
+
+inline void Hosts::release_kept_ram() {
+    if (!kept_ram.exists()) return;
+    world.say("source: lets go of the guest's memory");
+    if (guest.runs_in != nullptr && guest.runs_in == destination_qemu.get() &&
+        destination_qemu->misses_pages())
+        world.violated("the source lets go of pages that the guest still needs");
+    kept_ram.release();
+}
 
 template <typename Answer>
 absl::StatusOr<Answer> Hosts::call(const char* name, const std::function<bool()>& is_up,

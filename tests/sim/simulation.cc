@@ -10,16 +10,29 @@ namespace {
 
 constexpr Duration kWholeRun = minutes(40);
 
+// The destination's host lost its power, and all that its agent had noted of a guest whose pages
+// were still coming: the source, which has these, asks on, and says so.
+bool is_unanswered(const Hosts& hosts) {
+    const Qemu* const there = hosts.destination_qemu.get();
+    return hosts.source->awaits_destination() && hosts.power_lost_there && there != nullptr &&
+           !there->alive() && hosts.guest.may_be_lost &&
+           hosts.destination->query().state() == v1::INCOMING_STATE_UNKNOWN;
+}
+
 // The end: all agents are back, links and disks are well again, and there was time enough.
-std::string judge(Hosts& hosts, bool operator_gave_back) {
+std::string judge(Hosts& hosts, bool operator_gave_back, bool operator_spoke) {
     const Guest& guest = hosts.guest;
     Qemu* const here = hosts.source_qemu.get();
     Qemu* const there = hosts.destination_qemu.get();
     const bool is_here = here->alive();
     const bool is_there = there != nullptr && there->alive();
     const auto said = hosts.source->guest_at();
-    if (!said) return "it has not ended: the guest is still in doubt, or being given back";
+    if (!said) {
+        if (is_unanswered(hosts)) return "";
+        return "it has not ended: the guest is still in doubt, being given back, or drained";
+    }
     if (is_here && is_there) return "both copies are left";
+    if (hosts.kept_ram.exists()) return "the source's memory is left behind";
     if (!is_here && !is_there) {
         if (!guest.may_be_lost) return "the guest is lost: no copy is left";
         return "";
@@ -30,6 +43,11 @@ std::string judge(Hosts& hosts, bool operator_gave_back) {
         return fmt::format("the source says {}, and the guest is elsewhere",
                            v1::GuestAt_Name(*said));
     Qemu& one = is_here ? *here : *there;
+    // Lost with the source's host: its report says so, or an operator has ended the doubt.
+    if (hosts.power_lost_here && is_there && (hosts.source->needs_operator() || operator_spoke))
+        return "";
+    if (one.misses_pages()) return "pages are missing for ever";
+    if (one.has_caught_faults()) return "faults are caught, and nobody serves them";
     if (one.runs() != guest.was_running)
         return guest.was_running ? "the guest does not run" : "a paused guest runs";
     if (one.memory() != guest.truth) return "its memory is not what it wrote";
@@ -45,14 +63,18 @@ void Tally::add(const Outcome& outcome) {
     died += outcome.guest_at == v1::GUEST_AT_NONE ? 1 : 0;
     in_doubt += outcome.was_in_doubt ? 1 : 0;
     operator_spoke += outcome.operator_spoke ? 1 : 0;
+    drained += outcome.drained ? 1 : 0;
+    unanswered += outcome.unanswered ? 1 : 0;
     failed += outcome.violation.empty() ? 0 : 1;
 }
 
 std::string Tally::text() const {
     return fmt::format(
         "{} migrations: guest at the source {}, at the destination {}, died {}; in doubt meanwhile "
-        "{}, ended by an operator {}; seeds that fail: {}",
-        runs, at_source, at_destination, died, in_doubt, operator_spoke, failed);
+        "{}, ended by an operator {}; with pages that followed {}, of these never answered {}; "
+        "seeds that fail: {}",
+        runs, at_source, at_destination, died, in_doubt, operator_spoke, drained, unanswered,
+        failed);
 }
 
 Outcome simulate(uint64_t seed, Mutant mutant) {
@@ -61,6 +83,7 @@ Outcome simulate(uint64_t seed, Mutant mutant) {
     Hosts hosts(seed, mutant);
     World& world = hosts.world;
     hosts.guest.was_running = !world.chance(15);
+    hosts.is_postcopy = world.chance(40);
     hosts.source_qemu =
         std::make_shared<Qemu>(world, hosts.guest, "source's QEMU", false, Qemu::State::kPaused);
     if (hosts.guest.was_running) hosts.source_qemu->start_guest();
@@ -76,7 +99,10 @@ Outcome simulate(uint64_t seed, Mutant mutant) {
     Outcome outcome{.violation = world.violation(),
                     .was_in_doubt = trouble.was_in_doubt(),
                     .operator_spoke = trouble.operator_spoke()};
-    if (outcome.violation.empty()) outcome.violation = judge(hosts, trouble.gave_back());
+    if (outcome.violation.empty())
+        outcome.violation = judge(hosts, trouble.gave_back(), trouble.operator_spoke());
+    outcome.drained = hosts.drains;
+    outcome.unanswered = outcome.violation.empty() && is_unanswered(hosts);
     if (hosts.source && hosts.source->guest_at()) outcome.guest_at = *hosts.source->guest_at();
     outcome.history = world.history();
     return outcome;
@@ -96,6 +122,12 @@ const std::vector<NamedMutant>& mutants() {
         {Mutant::kRunsAtLoad, "runs-at-load"},
         {Mutant::kCommitsWithoutTheWord, "commits-without-the-word"},
         {Mutant::kAnswersRefusedAfterAReboot, "answers-refused-after-a-reboot"},
+        {Mutant::kForgetsAStalePage, "forgets-a-stale-page"},
+        {Mutant::kTicksOffTooEarly, "ticks-off-too-early"},
+        {Mutant::kOverwritesInTheDrain, "overwrites-in-the-drain"},
+        {Mutant::kTrustsTheLastMarker, "trusts-the-last-marker"},
+        {Mutant::kLetsGoAtResumed, "lets-go-at-resumed"},
+        {Mutant::kRunsWithoutItsPages, "runs-without-its-pages"},
     };
     return kAll;
 }

@@ -28,6 +28,7 @@ void expect_every_end(const Tally& tally) {
     EXPECT_GT(tally.died, tally.runs / 100);
     EXPECT_GT(tally.in_doubt, tally.runs / 100);
     EXPECT_GT(tally.operator_spoke, tally.runs / 1000);
+    EXPECT_GT(tally.drained, tally.runs / 10);
 }
 
 TEST(Simulation, LosesNoGuestInFiveThousandSeeds) { expect_every_end(simulate_all(kSeeds)); }
@@ -46,7 +47,7 @@ class OneStepDoneWrong : public testing::TestWithParam<NamedMutant> {};
 
 TEST_P(OneStepDoneWrong, IsFound) {
     // What needs three troubles at the right moments is rare.
-    constexpr uint64_t kMost = 8 * kSeeds;
+    constexpr uint64_t kMost = 16 * kSeeds;
     for (uint64_t seed = 0; seed < kMost; ++seed)
         if (!simulate(seed, GetParam().mutant).violation.empty()) return;
     FAIL() << "no seed of " << kMost << " finds " << GetParam().name;

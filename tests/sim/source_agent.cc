@@ -57,7 +57,9 @@ void SourceAgent::take(const SimFrame& frame) {
         if (frame.kind == FrameKind::kResumed) seen.resumed_at = now;
         if (frame.kind == FrameKind::kRefused) seen.refused = frame.text;
         if (frame.kind == FrameKind::kLoadFailed) seen.load_failed = frame.text;
+        if (frame.kind == FrameKind::kPostcopyReady) seen.ready_for_faults_at = now;
     });
+    take_in_drain(frame);
 }
 
 // As SourceSignals::wait().
@@ -88,12 +90,15 @@ void SourceAgent::run() {
     word_ = *std::move(word);
     absl::Status status = hosts_.source_disk.write(record_, Journal::Durability::kPageCache);
     if (status.ok()) status = prepare_and_run_rounds();
+    if (status.ok() && hosts_.is_postcopy) status = arm_destination();
     if (!status.ok()) return undo(std::string(status.message()), false);
     if (status = freeze_in_order(*this); !status.ok())
         return undo(std::string(status.message()), began_);
     std::string why;
     const CommitEnd end = commit_in_order(*this, why);
     hosts_.world.say(fmt::format("source: COMMIT ended as {}: {}", static_cast<int>(end), why));
+    const bool may_be_there = end == CommitEnd::kResumed || end == CommitEnd::kInDoubt;
+    if (pending_ && may_be_there) return drain();
     if (end == CommitEnd::kResumed) return finish_at_destination();
     if (end == CommitEnd::kInDoubt && hosts_.mutant != Mutant::kResumesWithoutAnAnswer)
         return settle_and_end([this](const std::string& reason) { undo(reason, true); });
@@ -110,7 +115,14 @@ absl::Status SourceAgent::prepare_and_run_rounds() {
     GODWIT_RETURN_IF_ERROR(prepared.status());
     prepared_ = true;
     if (!is_up() || !hosts_.link.up) return absl::UnavailableError("no connection");
-    wire_ = hosts_.wire = std::make_shared<Wire>(hosts_.world, hosts_.link);
+    open_wire();
+    for (int page = 0; page < kPages; ++page) qemu().dirty().insert(page);
+    for (int i = 0; i < 2; ++i) GODWIT_RETURN_IF_ERROR(send_round());
+    return absl::OkStatus();
+}
+
+void SourceAgent::open_wire() {
+    wire_ = hosts_.wires.emplace_back(std::make_shared<Wire>(hosts_.world, hosts_.link));
     wire_->on_frame[kSourceEnd] = [this](const SimFrame& frame) { take(frame); };
     wire_->on_closed[kSourceEnd] = [this](const absl::Status& why) {
         signals_.update([&](Seen& seen) {
@@ -118,9 +130,6 @@ absl::Status SourceAgent::prepare_and_run_rounds() {
         });
     };
     hosts_.destination->accept(wire_);
-    for (int page = 0; page < kPages; ++page) qemu().dirty().insert(page);
-    for (int i = 0; i < 2; ++i) GODWIT_RETURN_IF_ERROR(send_round());
-    return absl::OkStatus();
 }
 
 // What was written since the last one, by two streams, confirmed.
@@ -134,6 +143,11 @@ absl::Status SourceAgent::send_round() {
                                                         .page = page,
                                                         .version = qemu().memory()[page]}));
     }
+    return send_markers();
+}
+
+// Behind what was sent, and confirmed.
+absl::Status SourceAgent::send_markers() {
     ++round_;
     for (int stream = 0; stream < kDataStreams; ++stream)
         GODWIT_RETURN_IF_ERROR(wire_->send(
@@ -152,11 +166,14 @@ absl::Status SourceAgent::note_run_state() {
 
 absl::Status SourceAgent::note_freezing() {
     record_.set_phase(v1::JOURNAL_PHASE_FREEZING);
+    record_.set_postcopy(armed_);
+    if (armed_) record_.add_kept_ram()->set_name("ram");
     GODWIT_RETURN_IF_ERROR(
         hosts_.source_disk.write(record_, hosts_.mutant == Mutant::kForgetsToSyncBeforeTheWord
                                               ? Journal::Durability::kPageCache
                                               : Journal::Durability::kDisk));
     at_step("journal");
+    if (armed_) hosts_.kept_ram.link();
     return absl::OkStatus();
 }
 
@@ -193,7 +210,12 @@ absl::Status SourceAgent::stop_guest() {
 }
 
 absl::Status SourceAgent::send_last_set() {
+    // Mostly it is too much for the pause.
+    if (armed_ && !hosts_.world.chance(20)) return drop_last_set();
     if (hosts_.mutant != Mutant::kSkipsTheLastPages) GODWIT_RETURN_IF_ERROR(send_round());
+    if (armed_)
+        GODWIT_RETURN_IF_ERROR(
+            wire_->send(kSourceEnd, {.kind = FrameKind::kPostcopyOff, .stream = kUrgentStream}));
     phase_ = SourcePhase::kSaving;
     return absl::OkStatus();
 }
@@ -216,7 +238,7 @@ bool SourceAgent::decide_commit() {
 }
 
 absl::Status SourceAgent::send_commit() {
-    phase_ = SourcePhase::kCommitted;
+    phase_ = pending_ ? SourcePhase::kCommittedServed : SourcePhase::kCommitted;
     return wire_->send(kSourceEnd, {.kind = hosts_.guest.was_running ? FrameKind::kCommit
                                                                      : FrameKind::kCommitPaused,
                                     .stream = kUrgentStream});
@@ -250,6 +272,7 @@ absl::Status SourceAgent::give_back() {
 void SourceAgent::undo(const std::string& why, bool frozen) {
     word_->decide(Verdict::kAbort);
     if (frozen) give_back().IgnoreError();
+    hosts_.release_kept_ram();
     if (wire_) wire_->close(kSourceEnd);
     if (prepared_)
         hosts_
@@ -269,6 +292,7 @@ void SourceAgent::undo(const std::string& why, bool frozen) {
 void SourceAgent::finish_at_destination() {
     at_step("resumed-seen");
     qemu().kill("the guest is at the destination");
+    hosts_.release_kept_ram();
     end(v1::GUEST_AT_DESTINATION, Journal::Durability::kPageCache, "");
 }
 
@@ -288,7 +312,14 @@ void SourceAgent::end(v1::GuestAt where, Journal::Durability durability, const s
 absl::StatusOr<v1::QueryResponse> SourceAgent::ask() {
     return hosts_.call<v1::QueryResponse>(
         "query", [this] { return hosts_.destination && hosts_.destination->lives(); },
-        [this]() -> absl::StatusOr<v1::QueryResponse> { return hosts_.destination->query(); });
+        [this]() -> absl::StatusOr<v1::QueryResponse> {
+            const v1::QueryResponse answer = hosts_.destination->query();
+            // Whoever has lost these pages calls for somebody who ends the guest.
+            if (answer.draining() && answer.state() == v1::INCOMING_STATE_RESUMED &&
+                hosts_.destination->has_all_pages())
+                hosts_.world.violated("a destination says that pages are missing, and none is");
+            return answer;
+        });
 }
 
 bool SourceAgent::wait(Duration limit) {
@@ -298,7 +329,7 @@ bool SourceAgent::wait(Duration limit) {
 
 // As SourceMigration's: where its QEMU has ended here nothing is given back.
 void SourceAgent::note_resolution(Fate fate) {
-    if (fate == Fate::kRefused && !qemu().alive()) return;
+    if (fate == Fate::kRefused && !record_.postcopy() && !qemu().alive()) return;
     given_back_ = fate == Fate::kRefused;
     record_.set_resolution(fate == Fate::kAtDestination ? v1::RESOLUTION_AT_DESTINATION
                                                         : v1::RESOLUTION_AT_SOURCE);
@@ -307,12 +338,15 @@ void SourceAgent::note_resolution(Fate fate) {
 }
 
 void SourceAgent::settle_and_end(const std::function<void(const std::string&)>& give_back) {
-    in_doubt_ = true;
+    // Of a drain it is known where the guest is.
+    in_doubt_ = record_.phase() == v1::JOURNAL_PHASE_FREEZING;
     const std::optional<FateAnswer> answer = settle(*this);
     in_doubt_ = false;
     hosts_.world.say("source: settled: " + answer->detail);
     if (answer->fate == Fate::kRefused) return give_back(answer->detail);
+    if (answer->draining) record_.mutable_report()->set_reason("pages were lost with the source");
     qemu().kill("the guest is at the destination, or was");
+    hosts_.release_kept_ram();
     end(answer->guest_gone ? v1::GUEST_AT_NONE : v1::GUEST_AT_DESTINATION,
         Journal::Durability::kPageCache, answer->detail);
 }
@@ -327,7 +361,11 @@ void SourceAgent::cancel() {
 // The caller has asked the destination, which does not answer.
 absl::Status SourceAgent::resolve(Fate fate) {
     if (!in_doubt_) return absl::FailedPreconditionError("nothing is in doubt");
-    return operators_word_.say(fate);
+    if (is_draining_ && fate == Fate::kAtDestination)
+        return absl::FailedPreconditionError("the guest's last pages are still here");
+    GODWIT_RETURN_IF_ERROR(operators_word_.say(fate));
+    if (is_draining_) give_up_drain();
+    return absl::OkStatus();
 }
 
 // As MigrationRegistry's.
@@ -336,7 +374,7 @@ bool SourceAgent::given_back() {
     const bool said = hosts_.mutant == Mutant::kBelievesAnOperatorTooSoon
                           ? operators_word_.said() == Fate::kRefused
                           : operators_word_.given_back();
-    if (guest_at_ == v1::GUEST_AT_DESTINATION) return false;
+    if (is_there_ || guest_at_ == v1::GUEST_AT_DESTINATION) return false;
     if (given_back_ || guest_at_ == v1::GUEST_AT_SOURCE) return true;
     return said && !guest_at_ && qemu().alive();
 }
@@ -360,34 +398,41 @@ void SourceAgent::recover() {
     hosts_.world.spawn(process_, "recovery", [self = shared_from_this()] { self->recover_one(); });
 }
 
+void SourceAgent::conclude(v1::GuestAt where, const std::string& why) {
+    // Nobody may move the VM while a guard of the earlier agent may still act on it.
+    hosts_.world.wait(minutes(3), [this] { return !hosts_.guard || !hosts_.guard->lives(); });
+    hosts_.release_kept_ram();
+    end(where, Journal::Durability::kDisk, why);
+}
+
+void SourceAgent::give_back_and_conclude(bool vm, const std::string& why) {
+    if (!vm) return conclude(v1::GUEST_AT_NONE, why);
+    const absl::Status back = give_back();
+    conclude(back.ok() ? v1::GUEST_AT_SOURCE : v1::GUEST_AT_NONE, why);
+}
+
 void SourceAgent::recover_one() {
     const absl::StatusOr<Verdict> found_word = hosts_.source_disk.find_word();
     if (absl::StatusOr<DecisionWord> word = hosts_.source_disk.open_word(); found_word.ok())
         word_ = *std::move(word);
     const bool vm = qemu().alive();
-    const auto conclude = [this](v1::GuestAt where, const std::string& why) {
-        // Nobody may move the VM while a guard of the earlier agent may still act on it.
-        hosts_.world.wait(minutes(3), [this] { return !hosts_.guard || !hosts_.guard->lives(); });
-        end(where, Journal::Durability::kDisk, why);
-    };
-    const auto give_it_back = [&](const std::string& why) {
-        if (!vm) return conclude(v1::GUEST_AT_NONE, why);
-        const absl::Status back = give_back();
-        conclude(back.ok() ? v1::GUEST_AT_SOURCE : v1::GUEST_AT_NONE, why);
+    const auto give_it_back = [this, vm](const std::string& why) {
+        give_back_and_conclude(vm, why);
     };
     switch (plan_source_recovery({.record = record_,
                                   .word = found_word,
                                   .vm = vm,
                                   .runs = [this] { return qemu().runs(); },
-                                  .has_kept_ram = [] { return false; }})) {
+                                  .has_kept_ram = [this] { return hosts_.kept_ram.exists(); }})) {
         case SourceRecovery::kWasGivenBack:
             return conclude(v1::GUEST_AT_SOURCE, "it was given back");
         case SourceRecovery::kIsElsewhere:
             if (vm) qemu().kill("an operator said that it is at the destination");
             return conclude(v1::GUEST_AT_DESTINATION, "an operator said so");
         case SourceRecovery::kDrain:
+            return recover_drain(vm);
         case SourceRecovery::kNeedsOperator:
-            return hosts_.world.violated("a drain, or a QEMU that was left alone");
+            return hosts_.world.violated("a QEMU that was left alone");
         case SourceRecovery::kHasDied:
             return conclude(v1::GUEST_AT_NONE, "its QEMU has ended");
         case SourceRecovery::kAsk:

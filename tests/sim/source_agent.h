@@ -1,13 +1,18 @@
-// A source's agent: the real order of the handover, the real doubt and the real recovery, over a
-// simulated host. Its live rounds are a stand-in of few pages.
+// A source's agent: the real order of the handover and of the drain, the real doubt and the real
+// recovery, over a simulated host. Its live rounds are a stand-in of few pages.
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
 
 #include "engine/handover/phases.h"
+#include "engine/postcopy/page_server.h"
+#include "engine/postcopy/pending_pages.h"
+#include "engine/postcopy/push_order.h"
+#include "engine/source/drain_order.h"
 #include "engine/source/handover_order.h"
 #include "engine/source/in_doubt.h"
 #include "engine/source/signals.h"
@@ -18,6 +23,8 @@ namespace godwit::sim {
 
 class SourceAgent final : public std::enable_shared_from_this<SourceAgent>,
                           private HandoverSteps,
+                          private DrainSteps,
+                          private PageSink,
                           private Doubt {
   public:
     explicit SourceAgent(Hosts& hosts) : hosts_(hosts), operators_word_(hosts.world) {}
@@ -29,6 +36,12 @@ class SourceAgent final : public std::enable_shared_from_this<SourceAgent>,
     // It answers who asks.
     [[nodiscard]] bool lives() const { return process_->alive && !process_->stands_still; }
     [[nodiscard]] bool in_doubt() const { return in_doubt_; }
+    // Pages may be missing at the destination, which does not say how it goes on.
+    [[nodiscard]] bool awaits_destination() const {
+        return !guest_at_ && (is_draining_ || record_.phase() == v1::JOURNAL_PHASE_DRAINING);
+    }
+    // Its report says that the guest waits for pages that are lost: somebody has to end it there.
+    [[nodiscard]] bool needs_operator() const { return !record_.report().reason().empty(); }
     // What its report says in the end.
     [[nodiscard]] const std::optional<v1::GuestAt>& guest_at() const { return guest_at_; }
 
@@ -54,6 +67,18 @@ class SourceAgent final : public std::enable_shared_from_this<SourceAgent>,
     absl::Status send_commit() override;
     absl::StatusOr<CommitAnswer> await_answer(bool sent) override;
     void at_step(std::string_view step) override { hosts_.world.step(step); }
+    // DrainSteps (source_drain.cc):
+    Step await_resumed(bool in_doubt) override;
+    void now_resumed() override;
+    Step push() override;
+    void hang_up(bool lost) override;
+    bool wait_to_reconnect() override;
+    absl::StatusOr<v1::QueryResponse> ask_to_reconnect() override;
+    absl::Status connect(bool resumed) override;
+    bool is_given_up() override { return is_given_up_; }
+    void still_away(const absl::Status& why) override;
+    // PageSink:
+    absl::Status send(const PageAnswer& answer) override;
     // Doubt:
     absl::StatusOr<v1::QueryResponse> ask() override;
     std::optional<Fate> operators_word() override { return operators_word_.said(); }
@@ -67,7 +92,9 @@ class SourceAgent final : public std::enable_shared_from_this<SourceAgent>,
     void listen();
     void run();
     absl::Status prepare_and_run_rounds();
+    void open_wire();
     absl::Status send_round();
+    absl::Status send_markers();
     void take(const SimFrame& frame);
     absl::StatusOr<SourceSignals::Seen> wait_for(
         const char* what, MonotonicTime deadline,
@@ -78,6 +105,18 @@ class SourceAgent final : public std::enable_shared_from_this<SourceAgent>,
     absl::Status give_back();
     void end(v1::GuestAt where, Journal::Durability durability, const std::string& why);
     void recover_one();
+    void conclude(v1::GuestAt where, const std::string& why);
+    void give_back_and_conclude(bool vm, const std::string& why);
+
+    // With pages that follow the guest (source_drain.cc):
+    absl::Status arm_destination();
+    absl::Status drop_last_set();
+    void have_pages();
+    void take_in_drain(const SimFrame& frame);
+    bool push_stream(int stream, std::span<const ChunkPlace> share);
+    void drain();
+    void recover_drain(bool vm);
+    void give_up_drain();
 
     Hosts& hosts_;
     const std::shared_ptr<Process> process_ = std::make_shared<Process>(Process{.name = "source"});
@@ -94,6 +133,18 @@ class SourceAgent final : public std::enable_shared_from_this<SourceAgent>,
     bool prepared_ = false;
     bool in_doubt_ = false;
     bool given_back_ = false;  // by an operator, with a guest here
+
+    bool armed_ = false;  // the destination can catch faults
+    bool is_draining_ = false;
+    bool is_there_ = false;     // the guest runs at the destination, as it said
+    bool is_given_up_ = false;  // by an operator
+    bool is_retry_asked_ = false;
+    bool is_answer_awaited_ = false;  // that of this connection, in doubt
+    std::optional<PendingPages> pending_;
+    std::unique_ptr<PageServer> server_;
+    PageSet to_push_;
+    Duration pause_{};  // before the next try to reconnect
+    uint64_t missing_there_ = std::numeric_limits<uint64_t>::max();  // as its last list had it
     std::optional<v1::GuestAt> guest_at_;
 };
 

@@ -8,13 +8,19 @@
 namespace godwit::sim {
 namespace {
 
+struct Steps {
+    uint64_t first = 0;
+    uint64_t count = 0;
+};
 // A migration of six pages takes some thirty steps without trouble; the guest is frozen at the
 // 14th, and COMMIT leaves at the 22nd.
-constexpr uint64_t kStepsOfAMigration = 60;
-constexpr uint64_t kFirstThatDecides = 12;
-constexpr uint64_t kStepsThatDecide = 28;
-constexpr uint64_t kFirstAboutCommit = 20;
-constexpr uint64_t kStepsAboutCommit = 14;
+constexpr Steps kOfAMigration{0, 60};
+constexpr Steps kThatDecide{12, 28};
+constexpr Steps kAboutCommit{20, 14};
+// The same of one whose last pages follow the guest.
+constexpr Steps kOfAPostcopy{0, 100};
+constexpr Steps kThatDecideInAPostcopy{16, 54};
+constexpr Steps kAboutCommitAndDrain{22, 40};
 constexpr Duration kLongestTrouble = minutes(2);
 
 constexpr std::array kKindNames = {
@@ -27,6 +33,7 @@ constexpr std::array kKindNames = {
     "the destination's QEMU is killed",
     "the connection is cut",
     "a frame is lost",
+    "pages are to come damaged",
     "a frame comes twice",
     "a frame is late",
     "the link is half open",
@@ -54,21 +61,30 @@ Trouble::Trouble(Hosts& hosts) : hosts_(hosts), hasty_operator_(hosts.world.chan
         {Kind::kKillSource, Kind::kRebootDestination, Kind::kCut},
         {Kind::kKillDestination, Kind::kSlowPeer, Kind::kSlowDestinationQemu},
     };
+    static const std::vector<std::vector<Kind>> kMeetInADrain = {
+        {Kind::kCut, Kind::kKillDestinationQemu, Kind::kKillDestination},
+        {Kind::kCut, Kind::kKillDestination, Kind::kKillSource},
+        {Kind::kCut, Kind::kDestinationDiskFull, Kind::kKillDestination},
+        {Kind::kLoseFrame, Kind::kDamagePages, Kind::kHalfOpen},
+        {Kind::kRebootSource, Kind::kCut, Kind::kKillDestination},
+    };
     const bool they_meet = world.chance(25);
     std::vector<Kind> kinds;
-    if (they_meet) kinds = kMeet[world.below(kMeet.size())];
+    const auto& meet = hosts_.is_postcopy && world.chance(60) ? kMeetInADrain : kMeet;
+    if (they_meet) kinds = meet[world.below(meet.size())];
     const uint64_t kind_count = world.chance(60) ? 3 : 12;
     while (kinds.size() < kind_count)
         kinds.push_back(static_cast<Kind>(world.below(static_cast<uint64_t>(Kind::kCount))));
     const uint64_t count = they_meet ? 3 + world.below(3) : world.below(7);
     for (uint64_t i = 0; i < count; ++i) {
-        uint64_t step = world.below(kStepsOfAMigration);
+        Steps among = hosts_.is_postcopy ? kOfAPostcopy : kOfAMigration;
         // Most of it where it decides who has the guest.
         if (they_meet)
-            step = kFirstAboutCommit + world.below(kStepsAboutCommit);
+            among = hosts_.is_postcopy ? kAboutCommitAndDrain : kAboutCommit;
         else if (world.chance(60))
-            step = kFirstThatDecides + world.below(kStepsThatDecide);
-        planned_.push_back({.at_step = step, .kind = kinds[world.below(kinds.size())]});
+            among = hosts_.is_postcopy ? kThatDecideInAPostcopy : kThatDecide;
+        planned_.push_back({.at_step = among.first + world.below(among.count),
+                            .kind = kinds[world.below(kinds.size())]});
     }
     std::sort(planned_.begin(), planned_.end(),
               [](const Planned& a, const Planned& b) { return a.at_step < b.at_step; });
@@ -122,19 +138,24 @@ void Trouble::happen(Kind kind) {
             if (hosts_.guard) hosts_.guard->die();
             return;
         case Kind::kKillSourceQemu:
-            hosts_.guest.may_be_lost = true;
+            if (hosts_.source_qemu->alive()) hosts_.guest.may_be_lost = true;
             return hosts_.source_qemu->die("by a fault");
         case Kind::kRebootSource:
             kill_source();
             if (hosts_.guard) hosts_.guard->die();
-            hosts_.guest.may_be_lost = true;
+            // With its last pages, where they are missing at the destination.
+            if (hosts_.source_qemu->alive() || hosts_.kept_ram.exists())
+                hosts_.guest.may_be_lost = true;
             hosts_.source_qemu->die("with its host");
+            hosts_.kept_ram.release();
+            hosts_.power_lost_here = true;
             return hosts_.source_disk.lose_power();
         case Kind::kKillDestinationQemu:
         case Kind::kRebootDestination: {
             // From CONT on it may have run the guest, for all that anybody can know.
             const auto record = hosts_.destination_disk.read();
-            for (const auto phase : {v1::JOURNAL_PHASE_CONT, v1::JOURNAL_PHASE_RESUMED})
+            for (const auto phase :
+                 {v1::JOURNAL_PHASE_CONT, v1::JOURNAL_PHASE_DRAINING, v1::JOURNAL_PHASE_RESUMED})
                 if ((record && record->phase() == phase) ||
                     (kind == Kind::kRebootDestination && hosts_.destination_disk.may_say(phase)))
                     hosts_.guest.may_be_lost = true;
@@ -146,16 +167,20 @@ void Trouble::happen(Kind kind) {
             return hosts_.destination_disk.lose_power();
         }
         case Kind::kCut:
-            if (hosts_.wire) hosts_.wire->cut();
+            if (!hosts_.wires.empty()) hosts_.wires.back()->cut();
             return;
         case Kind::kLoseFrame:
-            if (hosts_.wire) hosts_.wire->lose_next();
+            if (!hosts_.wires.empty()) hosts_.wires.back()->lose_next();
+            return;
+        case Kind::kDamagePages:
+            if (!hosts_.wires.empty()) hosts_.wires.back()->damage_next();
             return;
         case Kind::kRepeatFrame:
-            if (hosts_.wire) hosts_.wire->repeat_next();
+            if (!hosts_.wires.empty()) hosts_.wires.back()->repeat_next();
             return;
         case Kind::kDelayFrame:
-            if (hosts_.wire) hosts_.wire->delay_next(world.between({}, seconds(15)));
+            if (!hosts_.wires.empty())
+                hosts_.wires.back()->delay_next(world.between({}, seconds(15)));
             return;
         case Kind::kHalfOpen:
             hosts_.link.up = false;
@@ -248,7 +273,8 @@ void Trouble::operator_looks() {
     const Qemu* there = hosts_.destination_qemu.get();
     Fate fate = Fate::kRefused;
     const auto record = hosts_.destination_disk.read();
-    if (hosts_.guest.ran_there || (record && record->phase() == v1::JOURNAL_PHASE_RESUMED))
+    if (hosts_.guest.ran_there || (record && (record->phase() == v1::JOURNAL_PHASE_RESUMED ||
+                                              record->phase() == v1::JOURNAL_PHASE_DRAINING)))
         fate = Fate::kAtDestination;
     else if (there != nullptr && there->alive() && hosts_.destination)
         return;  // its agent may let it run at any moment

@@ -33,6 +33,7 @@ class Trouble {
         kKillDestinationQemu,
         kCut,
         kLoseFrame,
+        kDamagePages,
         kRepeatFrame,
         kDelayFrame,
         kHalfOpen,

@@ -10,6 +10,11 @@ namespace godwit::sim {
 absl::Status Wire::send(End from, SimFrame frame) {
     if (closed_[from]) return absl::UnavailableError("the connection is closed");
     const End to = from == kSourceEnd ? kDestinationEnd : kSourceEnd;
+    // One on the urgent stream would end the connection.
+    if (damage_next_ && !frame.pages.empty() && frame.stream != kUrgentStream) {
+        world_.say("network: pages come damaged");
+        frame.intact = damage_next_ = false;
+    }
     if (std::exchange(lose_next_, false)) {
         world_.say(fmt::format("network: {} is lost", frame_kind_name(frame.kind)));
         lost_[to][frame.stream] = true;

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/base/status.h"
 #include "tests/sim/world.h"
@@ -17,13 +18,20 @@ struct Link {
     Duration slowness{};  // each way
 };
 
+struct PageCopy {
+    int page = 0;
+    int version = 0;
+};
+
 struct SimFrame {
     FrameKind kind{};
     int stream = 0;
     int page = 0;
     int version = 0;
     uint32_t round = 0;
-    std::string text;
+    std::string text;               // or the bytes of a list
+    std::vector<PageCopy> pages{};  // that fill what is missing
+    bool intact = true;
 };
 
 enum End { kSourceEnd = 0, kDestinationEnd = 1 };
@@ -47,6 +55,8 @@ class Wire {
     // Faults: of the stream that is used next, or of all.
     void cut();
     void lose_next() { lose_next_ = true; }
+    // Of pages that fill what is missing.
+    void damage_next() { damage_next_ = true; }
     void repeat_next() { repeat_next_ = true; }
     void delay_next(Duration time) { delay_next_ = time; }
 
@@ -63,6 +73,7 @@ class Wire {
     std::array<std::array<bool, kStreams>, 2> lost_{};
     bool cut_ = false;
     bool lose_next_ = false;
+    bool damage_next_ = false;
     bool repeat_next_ = false;
     Duration delay_next_{};
 };
