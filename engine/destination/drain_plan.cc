@@ -8,10 +8,11 @@ bool is_drain(DestinationPhase phase) {
 
 DrainNext next_in_drain(const DrainHere& here) {
     if (!is_drain(here.phase)) return DrainNext::kOver;
-    if (here.guest_gone) return DrainNext::kGuestGone;
+    // Before, whoever carries out COMMIT says whether the guest has run here.
+    const bool is_here = here.phase == DestinationPhase::kDraining;
+    if (is_here && here.guest_gone) return DrainNext::kGuestGone;
     if (here.source_comes) return DrainNext::kServe;
-    // Before it runs here, its agent does not know whether it will.
-    if (here.complete && here.phase == DestinationPhase::kDraining) return DrainNext::kEnd;
+    if (is_here && here.complete) return DrainNext::kEnd;
     return DrainNext::kWait;
 }
 

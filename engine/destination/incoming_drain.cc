@@ -64,7 +64,7 @@ void IncomingMigration::resume_until_it_runs(const std::stop_token& stop) {
             run = record_.was_running();
         }
         // The source waits for RESUMED, and asks once it is hung up on.
-        if (gone) return break_session(absl::NotFoundError("the guest's QEMU has ended"));
+        if (gone) return end_committed();
         // The earlier agent may not have come to that.
         absl::Status status = postcopy_->check_mappings();
         if (status.ok() && run) status = vm_->resume(kLimit);
@@ -76,6 +76,16 @@ void IncomingMigration::resume_until_it_runs(const std::stop_token& stop) {
         std::unique_lock lock(mutex_);
         changed_.wait_for(lock, stop, kAgain, [this] { return vm_gone_ || ending_; });
     }
+}
+
+// CONT stands in the journal, and QEMU has ended: the guest may have run here.
+void IncomingMigration::end_committed() {
+    {
+        const std::lock_guard lock(mutex_);
+        phase_ = DestinationPhase::kDraining;
+        changed_.notify_all();
+    }
+    break_session(absl::NotFoundError("the guest's QEMU has ended"));
 }
 
 // --- sessions -------------------------------------------------------------------------------

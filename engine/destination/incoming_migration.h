@@ -165,6 +165,7 @@ class IncomingMigration final : private Asker, private CommitSteps {
     absl::Status ask(BlockIndex block, PageIndex page) override;
     void commit_while_serving(bool run_guest);
     void resume_until_it_runs(const std::stop_token& stop);
+    void end_committed();
     void tell_resumed();
     absl::Status marker_came(Session& session);
     absl::Status send_missing(Session& session);

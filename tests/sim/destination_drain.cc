@@ -249,7 +249,10 @@ void DestinationAgent::recover_drain() {
 // `cont` may have been carried out before the earlier agent ended; then it is no harm.
 void DestinationAgent::resume_in_drain() {
     while (true) {
-        if (gone_) return break_session(absl::NotFoundError("its QEMU has ended"));
+        if (gone_) {
+            phase_ = DestinationPhase::kDraining;
+            return break_session(absl::NotFoundError("its QEMU has ended"));
+        }
         absl::Status status;
         if (record_.was_running()) status = qemu().cont(seconds(10));
         if (status.ok()) return note_resumed();
