@@ -84,7 +84,9 @@ INSTANTIATE_TEST_SUITE_P(Schedules, Fleet, ::testing::Values("serial", "parallel
 
 TEST_F(SomeVms, SerialIsOneAfterTheOtherInTheOrderGiven) {
     ASSERT_NO_FATAL_FAILURE(start(a));
-    const CommandResult result = a.cli(words({"--vms", "v2,v0,v1", "--schedule", "serial"}));
+    const std::string v0 = a.vm("v0")["spec"]["uuid"];
+    const CommandResult result =
+        a.cli(words({"--vms", "v2," + v0 + ",v1", "--schedule", "serial"}));
     EXPECT_EQ(result.exit_code, 0) << result.err;
     // Of whom each line tells, without repetitions.
     std::vector<std::string> told;
@@ -238,19 +240,31 @@ TEST_F(SomeVms, WhatIsNoGroupIsRefusedBeforeAnythingBegins) {
     EXPECT_THAT(unknown.err, HasSubstr("no VM nobody, noone"));
     EXPECT_EQ(a.cli_json({"list"})["migrations"].size(), 0U);
     EXPECT_EQ(a.cli(words({"--vms", "v0,v0"})).exit_code, 2);
+    const std::string uuid = a.vm("v0")["spec"]["uuid"];
+    const CommandResult twice = a.cli(words({"--vms", "v0," + uuid, "--json"}));
+    EXPECT_EQ(twice.exit_code, 2);
+    EXPECT_THAT(twice.err, HasSubstr("v0 and " + uuid + " are one VM"));
+    EXPECT_EQ(a.cli_json({"list"})["migrations"].size(), 0U);
 }
 
-TEST_F(SomeVms, AllLeavesOutWhatIsInUse) {
+TEST_F(SomeVms, AllLeavesOutWhatIsInUseUnlessTheyBelongTogether) {
     ASSERT_NO_FATAL_FAILURE(start(a, {"v0", "v1"}));
     const std::string trace = a.state_dir() + "/v0.trace";
     BackgroundCommand recording =
         a.cli_in_background({"vm", "record-dirty", "v0", "--for", "10m", "-o", trace});
     ASSERT_TRUE(eventually(std::chrono::seconds(30),
                            [&] { return a.vm("v0").value("migration_id", "") != ""; }));
+    const CommandResult gang = a.cli(words({"--all", "--gang"}));
+    EXPECT_EQ(gang.exit_code, 3) << gang.err;
+    EXPECT_THAT(gang.err, HasSubstr("v0 is in use by"));
+    EXPECT_EQ(a.cli_json({"list"})["migrations"].size(), 0U);
     const CommandResult result = a.cli(words({"--all", "--json"}));
     EXPECT_EQ(result.exit_code, 0) << result.err;
     EXPECT_THAT(result.err, HasSubstr("left out: v0 is in use"));
-    EXPECT_EQ(json_of(result)["guests"].size(), 1U);
+    const json group = json_of(result);
+    EXPECT_EQ(group["guests"].size(), 1U);
+    ASSERT_EQ(group["left_out"].size(), 1U);
+    EXPECT_EQ(group["left_out"][0]["vm"], "v0");
     expect_alive_and_well(b, "v1", 100);
     expect_alive_and_well(a, "v0", 100);
     recording.signal(SIGINT);

@@ -176,6 +176,13 @@ TEST_F(Domain, IsFollowedByLibvirtsEventsAndFoundByItsUuid) {
     const std::string there = heard(at_b);
     EXPECT_THAT(there, ContainsRegex("Started.*Resumed")) << there;
     EXPECT_THAT(there, Not(HasSubstr("Stopped"))) << there;
+    // And back, as one of a group.
+    const CommandResult back =
+        agent_b->cli({"migrate", "--vms", uuid, "--to", agent_a->address(), "--downtime-limit",
+                      "500ms", "--schedule", "serial", "--json"});
+    EXPECT_EQ(back.exit_code, 0) << back.err;
+    EXPECT_EQ(json_of(back)["guests"][0]["vm"], kVm) << back.out;
+    expect_alive_and_well(*agent_a, kVm);
 }
 
 TEST_F(Domain, TakesItsDefinitionAlongWhereThatIsAskedFor) {

@@ -75,18 +75,16 @@ absl::StatusOr<FleetOrder> order_by_model(AgentClient& agent, const FleetOptions
 // An error of ours, before anything was touched.
 ExitCode refuse_fleet(const absl::Status& status, bool json) {
     if (detail_of(status) || absl::IsInvalidArgument(status)) return print_error(status, json);
-    return print_error(with_detail(status, untouched("NOT_FOUND")), json);
+    return print_error(
+        with_detail(status, untouched(absl::IsNotFound(status) ? "NOT_FOUND" : "REFUSED")), json);
 }
 
-void print_fleet(const FleetRun& run, const FleetOrder& order, const FleetOptions& options,
-                 FleetTimes times) {
-    if (options.json)
-        std::cout << json_text(fleet_json(run.board(), order,
-                                          options.gang ? "gang" : options.schedule, times))
-                  << std::endl;
+void print_fleet(const FleetBoard& board, const FleetFrame& frame, bool json) {
+    if (json)
+        std::cout << json_text(fleet_json(board, frame)) << std::endl;
     else
-        std::cout << fleet_summary(run.board(), order, times) << std::flush;
-    for (const FleetGuest& guest : run.board().guests())
+        std::cout << fleet_summary(board, frame) << std::flush;
+    for (const FleetGuest& guest : board.guests())
         if (guest.end.code != ExitCode::kDone)
             std::cerr << "godwit: " << fleet_verdict(guest) << std::endl;
 }
@@ -101,26 +99,30 @@ ExitCode run_fleet(AgentClient& agent, const FleetOptions& options) {
     if (!vms.ok()) return print_error(vms.status(), options.json);
     const absl::StatusOr<FleetVms> fleet = choose_fleet(options.vms, *vms);
     if (!fleet.ok()) return refuse_fleet(fleet.status(), options.json);
-    for (const std::string& reason : fleet->left_out)
-        std::cerr << "left out: " << reason << std::endl;
 
-    FleetTimes times;
+    FleetFrame frame{
+        .schedule = options.gang ? "gang" : options.schedule,
+        .left_out = fleet->left_out,
+        .downtime_limit_ms = static_cast<double>(options.request.downtime_limit_us()) / 1e3};
     const MonotonicTime before = Clock::system().now();
     absl::StatusOr<FleetOrder> order =
-        options.gang ? gang_order(fleet->names)
+        options.gang ? gang_order(*fleet)
                      : plain_order(fleet->names, options.schedule == "serial", options.parallel);
-    if (options.schedule == "auto" && !options.gang) {
-        order = order_by_model(agent, options, fleet->names, *vms, interrupts);
-        times.sampling = Clock::system().now() - before;
-    }
     if (!order.ok()) return refuse_fleet(order.status(), options.json);
-    const std::string schedule = options.gang ? "gang" : options.schedule;
-    if (!options.json) std::cerr << schedule << ": " << order->reason << std::endl;
-    FleetRun run(agent, interrupts, *std::move(changed), *order, options.request,
+    for (const LeftOut& one : fleet->left_out)
+        std::cerr << "left out: " << left_out_text(one) << std::endl;
+    if (frame.schedule == "auto") {
+        order = order_by_model(agent, options, fleet->names, *vms, interrupts);
+        frame.times.sampling = Clock::system().now() - before;
+        if (!order.ok()) return refuse_fleet(order.status(), options.json);
+    }
+    frame.order = *std::move(order);
+    if (!options.json) std::cerr << frame.schedule << ": " << frame.order.reason << std::endl;
+    FleetRun run(agent, interrupts, *std::move(changed), frame.order, options.request,
                  {.quiet = options.json, .gang = options.gang});
     run.run();
-    times.total = run.total();
-    print_fleet(run, *order, options, times);
+    frame.times.total = run.total();
+    print_fleet(run.board(), frame, options.json);
     return run.board().exit_code();
 }
 

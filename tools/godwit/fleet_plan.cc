@@ -6,8 +6,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
+#include "engine/guest/vm_file/uuid.h"
 #include "engine/model/calibration.h"
 #include "engine/model/schedule.h"
 
@@ -81,6 +83,45 @@ SimulatedVm simulated(const FleetSample& sample, const v1::MigrateRequest& reque
     return vm;
 }
 
+std::string all_left_out(const std::vector<LeftOut>& left_out) {
+    return absl::StrJoin(left_out, ", ", [](std::string* text, const LeftOut& one) {
+        text->append(left_out_text(one));
+    });
+}
+
+// The name of the VM that `asked` names, or whose UUID it is; empty: there is none.
+std::string name_of_vm(const std::string& asked, const v1::ListVmsResponse& vms) {
+    for (const v1::VmInfo& vm : vms.vms())
+        if (vm.spec().name() == asked) return asked;
+    const std::string digits = uuid_digits(asked);
+    for (const v1::VmInfo& vm : vms.vms())
+        if (!digits.empty() && uuid_digits(vm.spec().uuid()) == digits) return vm.spec().name();
+    return {};
+}
+
+absl::StatusOr<FleetVms> named_fleet(const std::vector<std::string>& asked,
+                                     const v1::ListVmsResponse& vms) {
+    FleetVms fleet;
+    std::vector<std::string> unknown;
+    std::map<std::string, std::string> asked_as;  // by name
+    for (const std::string& one : asked) {
+        const std::string name = name_of_vm(one, vms);
+        if (name.empty()) {
+            unknown.push_back(one);
+            continue;
+        }
+        if (const auto [before, is_new] = asked_as.try_emplace(name, one); !is_new)
+            return absl::InvalidArgumentError(
+                fmt::format("--vms: {} and {} are one VM, {}; nothing was begun: name it once",
+                            before->second, one, name));
+        fleet.names.push_back(name);
+    }
+    if (unknown.empty()) return fleet;
+    return absl::NotFoundError(
+        fmt::format("This agent has no VM {}; nothing was begun: see godwit vm list",
+                    absl::StrJoin(unknown, ", ")));
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<std::string>> parse_vm_names(const std::string& text) {
@@ -100,34 +141,26 @@ absl::StatusOr<std::vector<std::string>> parse_vm_names(const std::string& text)
     return names;
 }
 
+std::string left_out_text(const LeftOut& one) {
+    return fmt::format("{} is in use by {}", one.vm, one.holder);
+}
+
 absl::StatusOr<FleetVms> choose_fleet(const std::vector<std::string>& asked,
                                       const v1::ListVmsResponse& vms) {
+    if (!asked.empty()) return named_fleet(asked, vms);
     FleetVms fleet;
-    if (!asked.empty()) {
-        std::set<std::string> known;
-        for (const v1::VmInfo& vm : vms.vms()) known.insert(vm.spec().name());
-        std::vector<std::string> unknown;
-        for (const std::string& name : asked)
-            if (!known.contains(name)) unknown.push_back(name);
-        if (!unknown.empty())
-            return absl::NotFoundError(
-                fmt::format("This agent has no VM {}; nothing was begun: see godwit vm list",
-                            absl::StrJoin(unknown, ", ")));
-        fleet.names = asked;
-        return fleet;
-    }
     for (const v1::VmInfo& vm : vms.vms()) {
         const std::string& name = vm.spec().name();
         if (vm.migration_id().empty())
             fleet.names.push_back(name);
         else
-            fleet.left_out.push_back(fmt::format("{} is in use by {}", name, vm.migration_id()));
+            fleet.left_out.push_back({name, vm.migration_id()});
     }
     if (fleet.names.empty())
         return absl::NotFoundError(
             fleet.left_out.empty()
                 ? "--all: this agent has no VM"
-                : fmt::format("--all: no VM is free: {}", absl::StrJoin(fleet.left_out, ", ")));
+                : fmt::format("--all: no VM is free: {}", all_left_out(fleet.left_out)));
     if (fleet.names.size() > kMostOfFleet)
         return absl::InvalidArgumentError(fmt::format("--all: {} VMs; name at most {} with --vms",
                                                       fleet.names.size(), kMostOfFleet));
@@ -178,14 +211,20 @@ FleetOrder plain_order(const std::vector<std::string>& vms, bool serial, uint32_
     return order;
 }
 
-absl::StatusOr<FleetOrder> gang_order(const std::vector<std::string>& vms) {
-    if (vms.size() > kMostAtATime)
+absl::StatusOr<FleetOrder> gang_order(const FleetVms& fleet) {
+    const size_t count = fleet.names.size();
+    if (!fleet.left_out.empty())
+        return absl::FailedPreconditionError(fmt::format(
+            "--gang: {}, and they belong together: nothing was begun; wait for it, or name those "
+            "that are to go with --vms",
+            all_left_out(fleet.left_out)));
+    if (count > kMostAtATime)
         return absl::InvalidArgumentError(fmt::format(
-            "--gang: {} VMs; an agent moves at most {} at a time: name fewer with --vms",
-            vms.size(), kMostAtATime));
-    return FleetOrder{.vms = vms,
-                      .at_a_time = static_cast<uint32_t>(vms.size()),
-                      .reason = fmt::format("{} at once, or none", vms.size()),
+            "--gang: {} VMs; an agent moves at most {} at a time: name fewer with --vms", count,
+            kMostAtATime));
+    return FleetOrder{.vms = fleet.names,
+                      .at_a_time = static_cast<uint32_t>(count),
+                      .reason = fmt::format("{} at once, or none", count),
                       .is_gang = true};
 }
 

@@ -19,15 +19,23 @@ namespace godwit {
 inline constexpr uint32_t kMostAtATime = 32;
 inline constexpr size_t kMostOfFleet = 1000;  // VMs of one group
 
-// "a,b,c". Errors: InvalidArgument for an empty name, or one that is there twice.
+// "a,b,c": names or UUIDs. Errors: InvalidArgument for an empty one, or one that is there twice.
 absl::StatusOr<std::vector<std::string>> parse_vm_names(const std::string& text);
 
+// A VM of the agent that stays because something holds it.
+struct LeftOut {
+    std::string vm;
+    std::string holder;  // as the agent says it: a migration's id, or what is done with it
+};
 struct FleetVms {
     std::vector<std::string> names;
-    std::vector<std::string> left_out;  // each with why, for people
+    std::vector<LeftOut> left_out;
 };
-// `asked` as they are; or all (where it is empty) but those that something holds. Errors: NotFound
-// for a VM that is not among `vms`, or where none is left.
+// For people: "web is in use by m-1".
+std::string left_out_text(const LeftOut& one);
+// Those of `asked`, by name or else by UUID, in that order; or all (where it is empty) but those
+// that something holds. Errors: NotFound for a VM that is not among `vms`, or where none is left;
+// InvalidArgument where two of `asked` are one VM.
 absl::StatusOr<FleetVms> choose_fleet(const std::vector<std::string>& asked,
                                       const v1::ListVmsResponse& vms);
 
@@ -58,8 +66,9 @@ struct FleetOrder {
 };
 // In the order given. `parallel` 0: as many as the schedule has.
 FleetOrder plain_order(const std::vector<std::string>& vms, bool serial, uint32_t parallel);
-// All at once. Errors: InvalidArgument for more than an agent runs at a time.
-absl::StatusOr<FleetOrder> gang_order(const std::vector<std::string>& vms);
+// All at once. Errors: InvalidArgument for more than an agent runs at a time; FailedPrecondition
+// where one was left out.
+absl::StatusOr<FleetOrder> gang_order(const FleetVms& fleet);
 // As the model has it (engine/model/schedule.h), at most `parallel` at a time (0: kMostAtATime).
 // Errors: the model's.
 absl::StatusOr<FleetOrder> auto_order(std::span<const FleetSample> samples,

@@ -54,6 +54,30 @@ std::string split_text(const FleetBoard& board) {
     return fmt::format("the gang is split: {} at the destination, {} not\n", there, others);
 }
 
+bool has_moved(const FleetGuest& guest) {
+    return guest.end.report && guest.end.report->outcome() == v1::OUTCOME_DONE;
+}
+
+std::string summary_line(const FleetGuest& guest) {
+    const FleetEnd& end = guest.end;
+    std::string text = fmt::format("{:<20} {:<20} {:<10} {:<14} ", guest.vm, guest.migration_id,
+                                   end.outcome, place(end));
+    text += end.report ? fmt::format("{:>10.1f} ", end.report->total_ms()) : "         - ";
+    return text + (has_moved(guest) ? fmt::format("{:>12.2f} {:>12}\n", downtime_ms(end),
+                                                  format_bytes(end.report->wire_bytes()))
+                                    : "           -            -\n");
+}
+
+// Empty: each kept it.
+std::string over_limit_text(const FleetBoard& board, double limit_ms) {
+    std::string names;
+    for (const FleetGuest& guest : board.guests())
+        if (has_moved(guest) && limit_ms > 0 && downtime_ms(guest.end) > limit_ms)
+            names += (names.empty() ? "" : ", ") + guest.vm;
+    return names.empty() ? names
+                         : fmt::format("over the downtime limit of {:g} ms: {}\n", limit_ms, names);
+}
+
 nlohmann::ordered_json guest_json(const FleetGuest& guest) {
     const FleetEnd& end = guest.end;
     nlohmann::ordered_json json{{"vm", guest.vm},
@@ -68,7 +92,7 @@ nlohmann::ordered_json guest_json(const FleetGuest& guest) {
                                 {"report", nullptr}};
     if (end.guest_at) json["guest_at"] = enum_word(*end.guest_at);
     if (!end.report) return json;
-    if (end.report->outcome() == v1::OUTCOME_DONE) json["downtime_ms"] = end.report->downtime_ms();
+    if (has_moved(guest)) json["downtime_ms"] = end.report->downtime_ms();
     json["total_ms"] = end.report->total_ms();
     json["report"] = to_json(*end.report);
     return json;
@@ -117,42 +141,43 @@ std::string fleet_verdict(const FleetGuest& guest) {
     return text + fmt::format("; a retry is {}", retry(end));
 }
 
-std::string fleet_summary(const FleetBoard& board, const FleetOrder& order, FleetTimes times) {
+std::string fleet_summary(const FleetBoard& board, const FleetFrame& frame) {
     std::string text = fmt::format("{:<20} {:<20} {:<10} {:<14} {:>10} {:>12} {:>12}\n", "VM", "ID",
                                    "OUTCOME", "GUEST AT", "TOTAL ms", "DOWNTIME ms", "SENT");
-    for (const FleetGuest& guest : board.guests()) {
-        const FleetEnd& end = guest.end;
-        text += fmt::format("{:<20} {:<20} {:<10} {:<14} ", guest.vm, guest.migration_id,
-                            end.outcome, place(end));
-        const bool is_done = end.report && end.report->outcome() == v1::OUTCOME_DONE;
-        text += end.report ? fmt::format("{:>10.1f} ", end.report->total_ms()) : "         - ";
-        text += is_done ? fmt::format("{:>12.2f} {:>12}\n", downtime_ms(end),
-                                      format_bytes(end.report->wire_bytes()))
-                        : "           -            -\n";
-    }
-    text += fmt::format("{} in {:.2f} s, {}\n", counts(board), seconds(times.total), order.reason);
+    for (const FleetGuest& guest : board.guests()) text += summary_line(guest);
+    const FleetTimes& times = frame.times;
+    text += fmt::format("{} in {:.2f} s, {}\n", counts(board), seconds(times.total),
+                        frame.order.reason);
+    if (times.sampling > Duration::zero())
+        text +=
+            fmt::format("before that, {:.2f} s to see what they write\n", seconds(times.sampling));
     if (const std::optional<double> outage = board.outage_ms())
         text += fmt::format("from the first pause to the last resume: {:.1f} ms\n", *outage);
-    if (order.is_gang && board.is_split()) text += split_text(board);
+    text += over_limit_text(board, frame.downtime_limit_ms);
+    if (frame.order.is_gang && board.is_split()) text += split_text(board);
     return text;
 }
 
-nlohmann::ordered_json fleet_json(const FleetBoard& board, const FleetOrder& order,
-                                  const std::string& schedule, FleetTimes times) {
-    nlohmann::ordered_json json{{"schedule", schedule},
+nlohmann::ordered_json fleet_json(const FleetBoard& board, const FleetFrame& frame) {
+    const FleetOrder& order = frame.order;
+    nlohmann::ordered_json json{{"schedule", frame.schedule},
                                 {"at_a_time", order.at_a_time},
                                 {"order", order.vms},
                                 {"reason", order.reason},
                                 {"expected_ms", nullptr},
-                                {"sampling_ms", to_ms(times.sampling)},
-                                {"total_ms", to_ms(times.total)},
+                                {"sampling_ms", to_ms(frame.times.sampling)},
+                                {"total_ms", to_ms(frame.times.total)},
                                 {"outage_ms", nullptr},
+                                {"downtime_limit_ms", frame.downtime_limit_ms},
                                 {"split", order.is_gang && board.is_split()},
                                 {"done", board.done()},
                                 {"not_done", board.guests().size() - board.done()},
+                                {"left_out", nlohmann::ordered_json::array()},
                                 {"guests", nlohmann::ordered_json::array()}};
     if (order.expected_s) json["expected_ms"] = *order.expected_s * 1e3;
     if (const std::optional<double> outage = board.outage_ms()) json["outage_ms"] = *outage;
+    for (const LeftOut& one : frame.left_out)
+        json["left_out"].push_back({{"vm", one.vm}, {"in_use_by", one.holder}});
     for (const FleetGuest& guest : board.guests()) json["guests"].push_back(guest_json(guest));
     return json;
 }

@@ -30,9 +30,16 @@ struct FleetTimes {
     Duration sampling{};
     Duration total{};  // from the first begin to the last end
 };
-// A line for each VM, then one for the group.
-std::string fleet_summary(const FleetBoard& board, const FleetOrder& order, FleetTimes times);
-nlohmann::ordered_json fleet_json(const FleetBoard& board, const FleetOrder& order,
-                                  const std::string& schedule, FleetTimes times);
+// What there is to say of a group beside its VMs.
+struct FleetFrame {
+    FleetOrder order;
+    std::string schedule;
+    std::vector<LeftOut> left_out;
+    double downtime_limit_ms = 0;  // of each VM; 0: none is known
+    FleetTimes times;
+};
+// A line for each VM, then those of the group.
+std::string fleet_summary(const FleetBoard& board, const FleetFrame& frame);
+nlohmann::ordered_json fleet_json(const FleetBoard& board, const FleetFrame& frame);
 
 }  // namespace godwit

@@ -9,7 +9,7 @@ namespace {
 
 void add_fleet_options(CLI::App& migrate, Words& words) {
     migrate.add_flag("--all", words.all, "Every VM of the agent that nothing else holds");
-    migrate.add_option("--vms", words.vms, "These VMs: web,db,mail");
+    migrate.add_option("--vms", words.vms, "These VMs, by name or UUID: web,db,mail");
     migrate
         .add_option(
             "--schedule", words.schedule,
@@ -22,7 +22,7 @@ void add_fleet_options(CLI::App& migrate, Words& words) {
         ->check(CLI::Range(1U, kMostAtATime));
     migrate.add_flag("--gang", words.gang,
                      "VMs that belong together: they wait until all are ready, then switch over\n"
-                     "at one moment; if one can't come, all stay");
+                     "at one moment; if one can't come, or --all finds one in use, all stay");
     migrate.add_option("--hold", words.hold,
                        "Ready to switch over, wait so long for `godwit proceed`, then give up: 5m\n"
                        "(at most 60m; with --gang, for the others: 10m)");
@@ -57,7 +57,7 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
         "one; 3 if all were refused; else 1. One that fails does not stop the rest; Ctrl-C "
         "cancels\n"
         "all that have not committed.");
-    migrate->add_option("NAME", words.name, "The VM");
+    migrate->add_option("NAME", words.name, "The VM, by name or a domain's UUID");
     add_fleet_options(*migrate, words);
     migrate->add_option("--to", words.to, "HOST:PORT of the destination's agent")->required();
     migrate->add_option("--id", words.id,
@@ -91,7 +91,8 @@ void add_migrate_command(CLI::App& app, Words& words, Action& action) {
         ->check(CLI::IsMember({"default", "postcopy", "stop-and-copy", "throttle", "fail"}))
         ->capture_default_str();
     migrate->add_option("--finish-by", words.finish_by,
-                        "Resume before the last pages are there, so that all is over by then: 30s");
+                        "Resume before the last pages are there, so that all is over by then: 30s\n"
+                        "(of several VMs each has so long from its own beginning)");
     add_bandwidth_option(*migrate, words)->capture_default_str();
     migrate
         ->add_option("--streams", words.streams,

@@ -7,6 +7,7 @@
 #include "engine/base/hash.h"
 #include "engine/base/log.h"
 #include "engine/base/wait.h"
+#include "engine/guest/vm_file/uuid.h"
 #include "tools/godwitd/migrate_settings.h"
 #include "tools/godwitd/tracker_choice.h"
 

@@ -5,6 +5,7 @@
 
 #include "engine/base/log.h"
 #include "engine/base/wait.h"
+#include "engine/guest/vm_file/uuid.h"
 #include "engine/handover/decision_word.h"
 #include "engine/handover/guard.h"
 #include "engine/source/arrival.h"

@@ -3,9 +3,8 @@
 #include <fmt/format.h>
 #include <poll.h>
 
-#include <cctype>
-
 #include "engine/base/log.h"
+#include "engine/guest/vm_file/uuid.h"
 
 namespace godwit {
 namespace {
@@ -24,17 +23,6 @@ absl::Status name_taken(const std::string& name) {
 }
 
 }  // namespace
-
-std::string uuid_digits(const std::string& text) {
-    std::string digits;
-    for (const char c : text) {
-        if (c == '-') continue;
-        const auto letter = static_cast<unsigned char>(c);
-        if (std::isxdigit(letter) == 0) return {};
-        digits += static_cast<char>(std::tolower(letter));
-    }
-    return digits.size() == 32 ? digits : std::string();
-}
 
 absl::Status VmRegistry::adopt() {
     GODWIT_ASSIGN_OR_RETURN(const auto vms, hypervisor_.adopt());

@@ -13,10 +13,6 @@
 
 namespace godwit {
 
-// What two ways of writing one UUID have in common, as libvirt reads them: case and hyphens are as
-// they please. Empty: it is none.
-std::string uuid_digits(const std::string& text);
-
 // Thread-safe. A VM whose process has ended by itself is forgotten at the next sweep(), unless a
 // migration holds it.
 class VmRegistry {

@@ -38,13 +38,56 @@ TEST(ChooseFleet, AllAreThoseThatNothingHolds) {
     const auto fleet = choose_fleet({}, vms_of({{"a", ""}, {"b", "m-1"}, {"c", ""}}));
     ASSERT_TRUE(fleet.ok());
     EXPECT_THAT(fleet->names, ElementsAre("a", "c"));
-    EXPECT_THAT(fleet->left_out, ElementsAre("b is in use by m-1"));
+    ASSERT_EQ(fleet->left_out.size(), 1U);
+    EXPECT_EQ(left_out_text(fleet->left_out[0]), "b is in use by m-1");
 }
 
 TEST(ChooseFleet, NamedOnesAreTakenInTheirOrderThoughSomethingHoldsThem) {
     const auto fleet = choose_fleet({"b", "a"}, vms_of({{"a", ""}, {"b", "m-1"}, {"c", ""}}));
     ASSERT_TRUE(fleet.ok());
     EXPECT_THAT(fleet->names, ElementsAre("b", "a"));
+}
+
+constexpr const char* kUuidOfA = "6f6b1d2e-0000-4000-8000-00000000000a";
+constexpr const char* kUuidOfB = "6f6b1d2e-0000-4000-8000-00000000000b";
+
+v1::ListVmsResponse two_with_uuids() {
+    v1::ListVmsResponse vms = vms_of({{"a", ""}, {"b", ""}});
+    vms.mutable_vms(0)->mutable_spec()->set_uuid(kUuidOfA);
+    vms.mutable_vms(1)->mutable_spec()->set_uuid(kUuidOfB);
+    return vms;
+}
+
+TEST(ChooseFleet, AUuidNamesAVmHoweverItIsWritten) {
+    for (const char* uuid :
+         {kUuidOfB, "6F6B1D2E-0000-4000-8000-00000000000B", "6f6b1d2e00004000800000000000000b"}) {
+        const auto fleet = choose_fleet({uuid, "a"}, two_with_uuids());
+        ASSERT_TRUE(fleet.ok()) << fleet.status();
+        EXPECT_THAT(fleet->names, ElementsAre("b", "a"));
+    }
+}
+
+TEST(ChooseFleet, ANameThatIsAnothersUuidIsTheNamedVm) {
+    v1::ListVmsResponse vms = two_with_uuids();
+    vms.mutable_vms(0)->mutable_spec()->set_name(kUuidOfB);
+    EXPECT_THAT(choose_fleet({kUuidOfB}, vms)->names, ElementsAre(kUuidOfB));
+    EXPECT_THAT(choose_fleet({kUuidOfA, "b"}, vms)->names, ElementsAre(kUuidOfB, "b"));
+}
+
+TEST(ChooseFleet, OneVmByTwoOfItsNamesIsAnErrorThatHasBoth) {
+    const absl::Status twice = choose_fleet({"b", "a", kUuidOfB}, two_with_uuids()).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(twice)) << twice;
+    EXPECT_THAT(std::string(twice.message()),
+                HasSubstr(std::string("b and ") + kUuidOfB + " are one VM, b; nothing was begun"));
+    EXPECT_FALSE(
+        choose_fleet({kUuidOfA, "6F6B1D2E00004000800000000000000A"}, two_with_uuids()).ok());
+}
+
+TEST(ChooseFleet, AUuidOfNobodyAndAnEmptyOneAreUnknown) {
+    const std::string nobody = "6f6b1d2e-0000-4000-8000-00000000000c";
+    EXPECT_TRUE(absl::IsNotFound(choose_fleet({nobody}, two_with_uuids()).status()));
+    // A VM without a UUID is not meant by a word that is none.
+    EXPECT_TRUE(absl::IsNotFound(choose_fleet({"-"}, vms_of({{"a", ""}})).status()));
 }
 
 TEST(ChooseFleet, UnknownNamesAndNothingAtAllAreErrors) {
@@ -150,6 +193,23 @@ TEST(PlainOrder, IsTheOrderGivenWithAsManyAtATimeAsAsked) {
     EXPECT_EQ(plain_order(vms, false, 9).at_a_time, 3U);
     EXPECT_THAT(plain_order(vms, true, 0).vms, ElementsAre("c", "a", "b"));
     EXPECT_EQ(plain_order(std::vector<std::string>(100, "x"), false, 0).at_a_time, kMostAtATime);
+}
+
+TEST(GangOrder, IsAllAtOnce) {
+    const auto order = gang_order({.names = {"c", "a", "b"}});
+    ASSERT_TRUE(order.ok());
+    EXPECT_EQ(order->at_a_time, 3U);
+    EXPECT_TRUE(order->is_gang);
+    EXPECT_THAT(order->vms, ElementsAre("c", "a", "b"));
+    const FleetVms many{.names = std::vector<std::string>(kMostAtATime + 1, "x")};
+    EXPECT_TRUE(absl::IsInvalidArgument(gang_order(many).status()));
+}
+
+TEST(GangOrder, GoesWithoutNobody) {
+    const absl::Status left =
+        gang_order({.names = {"a", "c"}, .left_out = {{.vm = "b", .holder = "m-1"}}}).status();
+    EXPECT_TRUE(absl::IsFailedPrecondition(left));
+    EXPECT_THAT(std::string(left.message()), HasSubstr("b is in use by m-1"));
 }
 
 TEST(AutoOrder, HasIdleVmsAtOnceAndBusyOnesOneByOne) {

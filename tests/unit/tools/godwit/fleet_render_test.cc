@@ -84,12 +84,24 @@ TEST(FleetSummary, HasEachDowntimeAndTheGroupsTotal) {
     FleetBoard board = board_of_four();
     board.stop("x", ExitCode::kCancelled);
     board.end(0, end_of(report(v1::OUTCOME_DONE, v1::GUEST_AT_DESTINATION)));
-    const FleetOrder order{.vms = {"web", "db", "mail", "git"}, .at_a_time = 3, .reason = "why"};
-    const FleetTimes times{.total = std::chrono::milliseconds(2310)};
-    const std::string text = fleet_summary(board, order, times);
+    FleetFrame frame{
+        .order = {.vms = {"web", "db", "mail", "git"}, .at_a_time = 3, .reason = "why"},
+        .schedule = "auto",
+        .left_out = {{.vm = "ftp", .holder = "m-9"}},
+        .downtime_limit_ms = 8,
+        .times = {.sampling = std::chrono::milliseconds(1050),
+                  .total = std::chrono::milliseconds(2310)}};
+    const std::string text = fleet_summary(board, frame);
     EXPECT_THAT(text, HasSubstr("8.25"));
     EXPECT_THAT(text, HasSubstr("2 of 4 done, 2 not in 2.31 s, why\n"));
-    const auto json = fleet_json(board, order, "auto", times);
+    EXPECT_THAT(text, HasSubstr("before that, 1.05 s to see what they write\n"));
+    EXPECT_THAT(text, HasSubstr("over the downtime limit of 8 ms: web, db\n"));
+    const auto json = fleet_json(board, frame);
+    EXPECT_EQ(json["schedule"], "auto");
+    EXPECT_EQ(json["downtime_limit_ms"], 8.0);
+    EXPECT_EQ(json["left_out"].size(), 1U);
+    EXPECT_EQ(json["left_out"][0]["vm"], "ftp");
+    EXPECT_EQ(json["left_out"][0]["in_use_by"], "m-9");
     EXPECT_EQ(json["total_ms"], 2310.0);
     EXPECT_EQ(json["done"], 2);
     EXPECT_EQ(json["guests"][0]["downtime_ms"], 8.25);
@@ -97,19 +109,24 @@ TEST(FleetSummary, HasEachDowntimeAndTheGroupsTotal) {
     EXPECT_TRUE(json["guests"][3]["report"].is_null());
     EXPECT_EQ(json["guests"][3]["guest_at"], "source");
     EXPECT_THAT(json.dump(), Not(HasSubstr("nan")));
+    frame.downtime_limit_ms = 8.25;
+    frame.times.sampling = Duration::zero();
+    EXPECT_THAT(fleet_summary(board, frame), Not(HasSubstr("over the downtime limit")));
+    EXPECT_THAT(fleet_summary(board, frame), Not(HasSubstr("before that")));
 }
 
 TEST(FleetSummary, SaysWhereAGangIsSplitAndOnlyOfAGang) {
     FleetBoard board = board_of_four();
     board.stop("x", ExitCode::kCancelled);
     board.end(0, end_of(report(v1::OUTCOME_DONE, v1::GUEST_AT_DESTINATION)));
-    FleetOrder order{.vms = {"web", "db", "mail", "git"}, .at_a_time = 4, .is_gang = true};
-    EXPECT_THAT(fleet_summary(board, order, {}),
+    FleetFrame frame{
+        .order = {.vms = {"web", "db", "mail", "git"}, .at_a_time = 4, .is_gang = true}};
+    EXPECT_THAT(fleet_summary(board, frame),
                 HasSubstr("the gang is split: web, db at the destination, mail, git not\n"));
-    EXPECT_EQ(fleet_json(board, order, "gang", {})["split"], true);
-    order.is_gang = false;
-    EXPECT_THAT(fleet_summary(board, order, {}), Not(HasSubstr("split")));
-    EXPECT_EQ(fleet_json(board, order, "parallel", {})["split"], false);
+    EXPECT_EQ(fleet_json(board, frame)["split"], true);
+    frame.order.is_gang = false;
+    EXPECT_THAT(fleet_summary(board, frame), Not(HasSubstr("split")));
+    EXPECT_EQ(fleet_json(board, frame)["split"], false);
 }
 
 }  // namespace
