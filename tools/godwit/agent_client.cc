@@ -111,11 +111,12 @@ absl::Status AgentClient::read_log(const std::string& name, bool follow,
 }
 
 absl::StatusOr<v1::DirtyRate> AgentClient::measure_dirty_rate(
-    const v1::MeasureDirtyRateRequest& request) {
+    const v1::MeasureDirtyRateRequest& request, const std::stop_token& stop) {
     Duration longest{};
     for (const uint64_t window_us : request.windows_us())
         longest = std::max<Duration>(longest, std::chrono::microseconds(window_us));
-    return call<v1::DirtyRate>(&v1::Agent::Stub::MeasureDirtyRate, request, longest + kCallLimit);
+    return call<v1::DirtyRate>(&v1::Agent::Stub::MeasureDirtyRate, request, longest + kCallLimit,
+                               stop);
 }
 
 absl::StatusOr<v1::Plan> AgentClient::plan(const v1::PlanRequest& request) {
@@ -123,10 +124,11 @@ absl::StatusOr<v1::Plan> AgentClient::plan(const v1::PlanRequest& request) {
                           std::chrono::microseconds(request.sample_us()) + kCallLimit);
 }
 
-absl::StatusOr<v1::Calibration> AgentClient::calibration(const std::string& destination) {
+absl::StatusOr<v1::Calibration> AgentClient::calibration(const std::string& destination,
+                                                         const std::stop_token& stop) {
     v1::GetCalibrationRequest request;
     request.set_destination(destination);
-    return call<v1::Calibration>(&v1::Agent::Stub::GetCalibration, request, kCallLimit);
+    return call<v1::Calibration>(&v1::Agent::Stub::GetCalibration, request, kCallLimit, stop);
 }
 
 absl::StatusOr<std::string> AgentClient::migrate(const v1::MigrateRequest& request,
@@ -177,11 +179,12 @@ absl::Status AgentClient::proceed(const std::string& migration, const std::stop_
     return call<v1::ProceedResponse>(&v1::Agent::Stub::Proceed, request, kCallLimit, stop).status();
 }
 
-absl::Status AgentClient::limit(const std::string& migration, Bytes bandwidth_bytes_per_s) {
+absl::Status AgentClient::limit(const std::string& migration, Bytes bandwidth_bytes_per_s,
+                                const std::stop_token& stop) {
     v1::LimitRequest request;
     request.set_migration(migration);
     request.set_bandwidth_bytes_per_s(bandwidth_bytes_per_s);
-    return call<v1::LimitResponse>(&v1::Agent::Stub::Limit, request, kCallLimit).status();
+    return call<v1::LimitResponse>(&v1::Agent::Stub::Limit, request, kCallLimit, stop).status();
 }
 
 absl::Status AgentClient::resume(const std::string& migration) {
@@ -200,9 +203,10 @@ absl::StatusOr<v1::MigrationReport> AgentClient::report(const std::string& migra
     return call<v1::MigrationReport>(&v1::Agent::Stub::GetReport, request, kCallLimit);
 }
 
-absl::StatusOr<v1::ListMigrationsResponse> AgentClient::list_migrations() {
+absl::StatusOr<v1::ListMigrationsResponse> AgentClient::list_migrations(
+    const std::stop_token& stop) {
     return call<v1::ListMigrationsResponse>(&v1::Agent::Stub::ListMigrations,
-                                            v1::ListMigrationsRequest(), kCallLimit);
+                                            v1::ListMigrationsRequest(), kCallLimit, stop);
 }
 
 }  // namespace godwit

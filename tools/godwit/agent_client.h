@@ -27,11 +27,13 @@ class AgentClient {
     absl::StatusOr<v1::VmInfo> get_vm(const std::string& name);
     absl::Status read_log(const std::string& name, bool follow,
                           const std::function<void(const std::string&)>& write);
-    // Waits for the longest window.
-    absl::StatusOr<v1::DirtyRate> measure_dirty_rate(const v1::MeasureDirtyRateRequest& request);
+    // Waits for the longest window. Cancelled as cancel().
+    absl::StatusOr<v1::DirtyRate> measure_dirty_rate(const v1::MeasureDirtyRateRequest& request,
+                                                     const std::stop_token& stop = {});
     // Waits for as long as the guest is watched.
     absl::StatusOr<v1::Plan> plan(const v1::PlanRequest& request);
-    absl::StatusOr<v1::Calibration> calibration(const std::string& destination);
+    absl::StatusOr<v1::Calibration> calibration(const std::string& destination,
+                                                const std::stop_token& stop = {});
     // As watch(), until the recording is over.
     absl::Status record_dirty(const v1::RecordDirtyRequest& request,
                               const std::function<bool(const v1::DirtyRecording&)>& visit,
@@ -48,11 +50,12 @@ class AgentClient {
     absl::Status cancel(const std::string& migration, const std::stop_token& stop = {});
     absl::Status switch_to_postcopy(const std::string& migration);
     absl::Status proceed(const std::string& migration, const std::stop_token& stop = {});
-    absl::Status limit(const std::string& migration, Bytes bandwidth_bytes_per_s);
+    absl::Status limit(const std::string& migration, Bytes bandwidth_bytes_per_s,
+                       const std::stop_token& stop = {});
     absl::Status resume(const std::string& migration);
     absl::Status resolve(const v1::ResolveRequest& request);
     absl::StatusOr<v1::MigrationReport> report(const std::string& migration);
-    absl::StatusOr<v1::ListMigrationsResponse> list_migrations();
+    absl::StatusOr<v1::ListMigrationsResponse> list_migrations(const std::stop_token& stop = {});
 
     [[nodiscard]] const HostPort& address() const { return address_; }
 

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <iostream>
+#include <optional>
+#include <stop_token>
 #include <thread>
 
 #include "tools/godwit/fleet_plan.h"
@@ -18,14 +20,18 @@ namespace {
 // Long enough to see whether pages are written again and again; a second before anything moves.
 constexpr uint64_t kSampleWindowsUs[] = {100'000, 300'000, 1'000'000};
 
-bool is_interrupted(const Interrupts& interrupts) {
-    return wait_readable(interrupts.fd(), -1, Clock::system().now()).ok();
-}
+// What was asked of the agent before anything begins.
+struct FleetPast {
+    std::vector<FleetSample> samples;
+    // What can't be had of these is assumed.
+    v1::ListMigrationsResponse migrations;
+    v1::Calibration calibration;
+};
 
-// Goes no further once it is interrupted.
+// Goes no further once it is stopped.
 std::vector<FleetSample> sample_fleet(AgentClient& agent, const std::vector<std::string>& names,
                                       const v1::ListVmsResponse& vms, const std::string& tracker,
-                                      const Interrupts& interrupts) {
+                                      const std::stop_token& stop) {
     std::vector<FleetSample> samples;
     for (const std::string& name : names) {
         FleetSample sample{.vm = name, .rate = absl::UnknownError("not measured")};
@@ -33,7 +39,7 @@ std::vector<FleetSample> sample_fleet(AgentClient& agent, const std::vector<std:
             if (vm.spec().name() == name) sample.memory_bytes = vm.spec().memory_bytes();
         samples.push_back(std::move(sample));
     }
-    for (size_t begin = 0; begin < samples.size() && !is_interrupted(interrupts);
+    for (size_t begin = 0; begin < samples.size() && !stop.stop_requested();
          begin += kMostAtATime) {
         std::vector<std::jthread> threads;
         for (size_t i = begin; i < std::min(begin + kMostAtATime, samples.size()); ++i)
@@ -42,34 +48,51 @@ std::vector<FleetSample> sample_fleet(AgentClient& agent, const std::vector<std:
                 request.set_name(samples[i].vm);
                 request.set_tracker(tracker);
                 for (const uint64_t window_us : kSampleWindowsUs) request.add_windows_us(window_us);
-                samples[i].rate = agent.measure_dirty_rate(request);
+                samples[i].rate = agent.measure_dirty_rate(request, stop);
             });
     }
     return samples;
 }
 
+// By a thread that Ctrl-C stops, so that an agent that hangs holds nobody up. None: it was stopped.
+std::optional<FleetPast> ask_agent(AgentClient& agent, const FleetOptions& options,
+                                   const std::vector<std::string>& names,
+                                   const v1::ListVmsResponse& vms, const Interrupts& interrupts,
+                                   const Wakeup& asked) {
+    FleetPast past;
+    {
+        const std::jthread asking([&](const std::stop_token& stop) {
+            set_thread_name("fleet-ask");
+            past.samples = sample_fleet(agent, names, vms, options.request.tracker(), stop);
+            if (auto migrations = agent.list_migrations(stop); migrations.ok())
+                past.migrations = *std::move(migrations);
+            if (auto all = agent.calibration(options.request.destination(), stop); all.ok())
+                past.calibration = *std::move(all);
+            asked.notify();
+        });
+        wait_readable(interrupts.fd(), asked.fd(), std::nullopt).IgnoreError();
+    }
+    asked.drain();
+    if (wait_readable(interrupts.fd(), -1, Clock::system().now()).ok()) return std::nullopt;
+    return past;
+}
+
 absl::StatusOr<FleetOrder> order_by_model(AgentClient& agent, const FleetOptions& options,
                                           const std::vector<std::string>& names,
                                           const v1::ListVmsResponse& vms,
-                                          const Interrupts& interrupts) {
+                                          const Interrupts& interrupts, const Wakeup& asked) {
     if (!options.json)
         std::cerr << fmt::format("seeing for 1 s what {} VMs write", names.size()) << std::endl;
-    const std::vector<FleetSample> samples =
-        sample_fleet(agent, names, vms, options.request.tracker(), interrupts);
+    const std::optional<FleetPast> past = ask_agent(agent, options, names, vms, interrupts, asked);
     // Nothing will begin: FleetRun sees the interrupt first.
-    if (is_interrupted(interrupts)) return plain_order(names, false, options.parallel);
-    for (const FleetSample& sample : samples)
+    if (!past) return plain_order(names, false, options.parallel);
+    for (const FleetSample& sample : past->samples)
         if (!sample.rate.ok() && !options.json)
             std::cerr << fmt::format("{} counts as full and idle: {}", sample.vm,
                                      std::string(sample.rate.status().message()))
                       << std::endl;
-    // What can't be had of the past is assumed.
-    const auto past = agent.list_migrations();
-    const auto calibration = agent.calibration(options.request.destination());
-    return auto_order(samples, options.request,
-                      guess_link(options.request, past.ok() ? *past : v1::ListMigrationsResponse()),
-                      usual_costs(calibration.ok() ? *calibration : v1::Calibration()),
-                      options.parallel);
+    return auto_order(past->samples, options.request, guess_link(options.request, past->migrations),
+                      usual_costs(past->calibration), options.parallel);
 }
 
 // An error of ours, before anything was touched.
@@ -112,7 +135,7 @@ ExitCode run_fleet(AgentClient& agent, const FleetOptions& options) {
     for (const LeftOut& one : fleet->left_out)
         std::cerr << "left out: " << left_out_text(one) << std::endl;
     if (frame.schedule == "auto") {
-        order = order_by_model(agent, options, fleet->names, *vms, interrupts);
+        order = order_by_model(agent, options, fleet->names, *vms, interrupts, *changed);
         frame.times.sampling = Clock::system().now() - before;
         if (!order.ok()) return refuse_fleet(order.status(), options.json);
     }

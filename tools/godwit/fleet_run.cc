@@ -4,7 +4,9 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <iostream>
+#include <memory>
 
 #include "transport/control/error_detail.h"
 
@@ -113,20 +115,41 @@ void FleetRun::begin_what_may() {
         });
 }
 
+// By a thread that is waited for, so that those that give way do so first, but only until Ctrl-C:
+// an agent may hang.
 void FleetRun::share_link() {
-    std::vector<std::pair<std::string, Bytes>> changes;
+    std::vector<Share> shares;
     {
         const std::lock_guard lock(mutex_);
+        // What ends needs no share.
+        if (interrupted_) return;
         for (const size_t guest : board_.take_unequal())
-            changes.emplace_back(board_.guest(guest).migration_id, board_.guest(guest).bandwidth);
+            shares.push_back(
+                {guest, board_.guest(guest).migration_id, board_.guest(guest).bandwidth});
     }
-    for (const auto& [id, bandwidth] : changes) {
-        const absl::Status status = agent_.limit(id, bandwidth);
-        // One that has ended meanwhile needs no share.
-        if (status.ok() || absl::IsFailedPrecondition(status)) continue;
-        const std::lock_guard lock(mutex_);
-        say(fmt::format("migration {} keeps its bandwidth: {}", id, std::string(status.message())));
-    }
+    if (shares.empty()) return;
+    const auto told = std::make_shared<std::atomic<bool>>(false);
+    tellers_.emplace_back([this, shares = std::move(shares), told] {
+        for (const Share& share : shares) tell_share(share);
+        *told = true;
+        changed_.notify();
+    });
+    while (!*told &&
+           absl::IsCancelled(wait_readable(interrupts_.fd(), changed_.fd(), std::nullopt)))
+        changed_.drain();
+    if (*told) tellers_.pop_back();
+    changed_.notify();  // what else has changed meanwhile is looked at
+}
+
+void FleetRun::tell_share(const Share& share) {
+    const std::stop_token stop = leaving_[share.guest].get_token();
+    if (stop.stop_requested()) return;
+    const absl::Status status = agent_.limit(share.id, share.bandwidth, stop);
+    // One that has ended meanwhile needs no share.
+    if (status.ok() || absl::IsFailedPrecondition(status) || stop.stop_requested()) return;
+    const std::lock_guard lock(mutex_);
+    say(fmt::format("migration {} keeps its bandwidth: {}", share.id,
+                    std::string(status.message())));
 }
 
 void FleetRun::follow(size_t guest) {

@@ -44,9 +44,17 @@ class FleetRun {
         std::optional<v1::GuestAt> guest_at;
     };
 
+    // What an agent is to be told of a bandwidth.
+    struct Share {
+        size_t guest = 0;
+        std::string id;
+        Bytes bandwidth = 0;
+    };
+
     [[nodiscard]] std::optional<MonotonicTime> wakes_at();
     void begin_what_may();
     void share_link();
+    void tell_share(const Share& share);
     void follow(size_t guest);
     void end(size_t guest, FleetEnd end, bool agent_is_away = false);
     void interrupt();
@@ -81,7 +89,8 @@ class FleetRun {
     std::vector<std::stop_source> leaving_;
     std::vector<NotCancelled> not_cancelled_ GODWIT_GUARDED_BY(mutex_);
     // Who follows it, by VM; and who tells its agent something, so that the thread that hears
-    // signals does not wait for an agent that hangs. At most three for each VM.
+    // signals does not wait for an agent that hangs. At most three for each VM and one for each
+    // Ctrl-C.
     std::vector<std::jthread> followers_;
     std::vector<std::jthread> tellers_;
 };
