@@ -12,6 +12,7 @@
 #include "engine/postcopy/postcopy_problems.h"
 #include "engine/source/settings.h"
 #include "tools/godwitd/host_memory.h"
+#include "tools/godwitd/incoming_load.h"
 #include "transport/frame/frame_header.h"
 
 namespace godwit {
@@ -85,7 +86,7 @@ PrepareRefusal IncomingRegistry::check(const v1::PrepareRequest& request,
             return refuse("MIGRATION_EXISTS",
                           absl::AlreadyExistsError(
                               fmt::format("Migration {} was here before", request.migration_id())));
-        if (is_full())
+        if (is_full(request.migration_id()))
             return refuse("BUSY", absl::ResourceExhaustedError("Too many incoming migrations"));
     }
     if (const absl::Status status = hypervisor_.check(request.spec()); !status.ok())
@@ -111,17 +112,13 @@ PrepareRefusal IncomingRegistry::check(const v1::PrepareRequest& request,
     return {};
 }
 
-// A source begins its next migration when it has heard RESUMED: what is over there must not count
-// here until somebody sweeps.
-bool IncomingRegistry::is_full() const {
-    size_t waiting = 0;
-    size_t all = 0;
-    for (const auto& [id, incoming] : incoming_) {
-        if (incoming->ended()) continue;
-        ++all;
-        waiting += incoming->state().state() == v1::INCOMING_STATE_WAITING ? 1 : 0;
-    }
-    return waiting >= kMaxWaiting || all >= kMaxIncoming;
+bool IncomingRegistry::is_full(const std::string& but_for) const {
+    IncomingLoad load;
+    for (const auto& [id, incoming] : incoming_)
+        load.add(incoming->state().state(), incoming->ended());
+    for (const std::string& id : preparing_)
+        if (id != but_for && !incoming_.contains(id)) load.add_prepared();
+    return load.is_full();
 }
 
 PrepareRefusal IncomingRegistry::prepare(const v1::PrepareRequest& request,

@@ -57,10 +57,6 @@ class IncomingRegistry {
 
     // Answers that are kept for sources that still ask; the oldest go first.
     static constexpr size_t kMaxEnded = 10'000;
-    // Waiting for COMMIT at once: each has a QEMU, threads and buffers.
-    static constexpr size_t kMaxWaiting = 32;
-    // The same, with those whose last pages follow.
-    static constexpr size_t kMaxIncoming = 128;
 
   private:
     // Fills response.disks() in.
@@ -81,7 +77,8 @@ class IncomingRegistry {
     IncomingMigration::Dependencies dependencies_of(const std::string& id);
     void note_arrival(v1::JournalRecord record, Vm& vm);
     void resume_committed(v1::JournalRecord record, Vm& vm, const std::stop_token& stop);
-    [[nodiscard]] bool is_full() const;  // under mutex_
+    // Whether nobody may come beside those that are here or being prepared, but for that one.
+    [[nodiscard]] bool is_full(const std::string& but_for) const;  // under mutex_
     void settle(v1::JournalRecord record, v1::JournalPhase phase, const std::string& detail);
     void keep_answer(const std::string& id, const v1::QueryResponse& answer);  // under mutex_
 
