@@ -49,6 +49,8 @@ absl::StatusOr<Forecast> forecast_for(const PlanInput& input, const DirtyCurves&
                         .zero_share = input.zero_share,
                         .read_ahead_pages = input.read_ahead_pages * std::max(streams, kLeastUsed),
                         .first_write_s = input.first_write_s,
+                        .backing = input.backing,
+                        .spread = spread_of(input.samples),
                         .costs = input.costs,
                         .limits = input.limits};
     one.costs.cpu_s_per_page_byte += codec.cpu_s_per_page_byte;

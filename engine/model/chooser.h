@@ -56,6 +56,7 @@ struct PlanInput {
     // (engine/source has it so).
     double read_ahead_pages = 0;
     double first_write_s = 0;  // as WorkingSetInput has it
+    Backing backing = Backing::kTmpfs4k;
     MigrationCosts costs;
     ConvergenceLimits limits;  // strategy is overwritten; downtime_limit is the one to hold
     double finish_by_s = 0;    // 0: no limit

@@ -19,6 +19,9 @@ namespace godwit {
 struct DirtySample {
     double window_s = 0;
     double pages = 0;  // distinct pages written within it
+    // How these lie: in so many runs, in so many chunks; 0: not known.
+    double runs = 0;
+    double chunks = 0;
 };
 
 class DirtyCurve {

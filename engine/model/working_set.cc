@@ -61,6 +61,10 @@ absl::Status check_working_set(const WorkingSetInput& input) {
         check_range("number of pages read ahead", input.read_ahead_pages, 0, kMostPages));
     GODWIT_RETURN_IF_ERROR(
         check_range("cost of a first write in seconds", input.first_write_s, 0, kLongestTime_s));
+    GODWIT_RETURN_IF_ERROR(
+        check_range("number of pages written to", input.spread.span_pages, 0, kMostPages));
+    GODWIT_RETURN_IF_ERROR(
+        check_range("number of pages in a clump", input.spread.clump_pages, 1, kMostPages));
     const MigrationCosts& costs = input.costs;
     for (const double cost : {costs.setup_s, costs.per_round_s, costs.pause_s, costs.fault_s})
         GODWIT_RETURN_IF_ERROR(check_range("fixed cost in seconds", cost, 0, kLongestTime_s));
@@ -201,6 +205,12 @@ bool last_set_follows(const WorkingSetInput& input, const ModelRun& run) {
            run.rest * kPage > to_seconds(input.limits.last_set_limit) * run.fastest;
 }
 
+// Of pages that the destination has and that are not stale, those that it drops all the same.
+double dropped_beside(const WorkingSetInput& input, const ModelRun& run, double stale) {
+    if (!run.as_engine || run.rounds == 0) return 0;
+    return dropped_pages(stale, input.touched_pages, input.spread, input.backing) - stale;
+}
+
 // The pause and what comes after it, with `rest` pages left.
 void model_end(const DirtyCurve& curve, double rate, const WorkingSetInput& input, double rest,
                ModelRun& run) {
@@ -214,14 +224,18 @@ void model_end(const DirtyCurve& curve, double rate, const WorkingSetInput& inpu
     const double weight = run.rounds > 0 ? written_weight(input, run) : 1;
     const double rest_s = rest * weight * kPage / rate;
     const bool follows = run.decision.step == NextStep::kPostcopy || last_set_follows(input, run);
+    // Good pages that are dropped with their chunk are like any other.
+    const double good = follows ? dropped_beside(input, run, rest) : 0;
+    const double follow_s = rest_s + good * kPage / rate;
     run.downtime_s = input.costs.pause_s + (follows ? 0 : rest_s);
     if (follows && input.touched_pages > 0)
-        run.faults = std::min(
-            rest, input.fault_share * (rest / input.touched_pages) * curve.mean_pages(rest_s));
+        run.faults =
+            std::min(rest + good, input.fault_share * ((rest + good) / input.touched_pages) *
+                                      curve.mean_pages(follow_s));
     if (run.decision.step == NextStep::kGiveUp) return;
-    run.pages += rest;
-    run.sent += rest * weight;
-    run.total_s += input.costs.pause_s + rest_s;
+    run.pages += rest + good;
+    run.sent += rest * weight + good;
+    run.total_s += input.costs.pause_s + follow_s;
     if (!run.as_engine) run.total_s += run.faults * input.costs.fault_s;
 }
 

@@ -17,6 +17,7 @@
 #pragma once
 
 #include "engine/model/dirty_curve.h"
+#include "engine/model/dropped_pages.h"
 #include "engine/model/forecast.h"
 
 namespace godwit {
@@ -43,6 +44,8 @@ struct WorkingSetInput {
     // What the first write to an armed page costs a guest that never rests; 0: it has time to
     // spare.
     double first_write_s = 0;
+    Backing backing = Backing::kTmpfs4k;
+    WriteSpread spread;
     MigrationCosts costs;
     ConvergenceLimits limits;  // the strategy among them
 };
@@ -72,8 +75,9 @@ absl::StatusOr<Forecast> working_set_forecast(const DirtyCurves& curves,
 //   written by then is sent before the pause in up to three catch-up rounds, where that takes 20 ms
 //   at most at the rate of the fastest round (pages looked at, as the engine has it); a larger
 //   rest, and what was written since, is sent in the pause. In post-copy it is missing,
-//   and after a hybrid's rounds that converged as well, where last_set_limit does not allow it. The
-//   pause of one that gives up is what it would be.
+//   and after a hybrid's rounds that converged as well, where last_set_limit does not allow it;
+//   what is missing beside it, because chunks of huge pages are dropped whole, is
+//   dropped_pages.h's. The pause of one that gives up is what it would be.
 // * A fault is answered beside the push, with a page that need not be pushed any more: the guest
 //   waits for f, the migration does not.
 absl::StatusOr<Forecast> engine_forecast(const DirtyCurves& curves, const WorkingSetInput& input);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "engine/model/dropped_pages.h"
 #include "engine/source/handover.h"
 #include "engine/source/stale_chunks.h"
 
@@ -31,9 +32,6 @@ constexpr Duration kCatchUpDeadline = std::chrono::seconds(10);
 // Each pass leaves what the guest wrote meanwhile to pages that were not stale yet; there are only
 // so many of these.
 constexpr int kMaxEarlyPasses = 8;
-// In the pause, and where its pages are huge and a hole takes one apart, a chunk with more stale
-// runs than this is dropped whole: what was good of it is sent again.
-constexpr uint64_t kMaxRunsOfChunk = 16;
 
 // Calls visit(block, chunk, mask) for each chunk that has pages in the set.
 template <typename Visit>
@@ -122,6 +120,8 @@ uint64_t Handover::punch_count(const PageSet& stale) const {
 
 void Handover::widen(PageSet& stale, GuestState guest) const {
     const std::span<const RamBlock> blocks = context_.vm.ram_blocks();
+    // In the pause, and where its pages are huge and a hole takes one apart, a chunk with many
+    // stale runs is dropped whole: what was good of it is sent again. Plans foresee it.
     for_each_chunk(stale, [&](BlockIndex block, ChunkIndex chunk, const ChunkMask& mask) {
         const Backing backing = blocks[block].backing;
         // Huge pages are stale as a whole.
@@ -129,7 +129,7 @@ void Handover::widen(PageSet& stale, GuestState guest) const {
         if (!whole && context_.sender->was_sent(block, chunk))
             whole = guest == GuestState::kRuns && backing == Backing::kTmpfs4k
                         ? is_sooner_sent_again(mask, sent_rate_)
-                        : run_count(mask) > kMaxRunsOfChunk;
+                        : run_count(mask) > kMostRunsOfChunk;
         if (whole) stale[block].set_range({chunk * kPagesPerChunk, (chunk + 1) * kPagesPerChunk});
     });
 }

@@ -29,7 +29,18 @@ absl::Status arm_again(DirtyTracker& tracker, const PageSet& written) {
 }
 
 DirtySample sample_of(MonotonicTime from, MonotonicTime to, const PageSet& written) {
-    return {.window_s = to_seconds(to - from), .pages = static_cast<double>(count_pages(written))};
+    DirtySample sample{.window_s = to_seconds(to - from),
+                       .pages = static_cast<double>(count_pages(written))};
+    for (const PageBitmap& pages : written) {
+        ChunkIndex counted = 0;  // chunks before it
+        pages.for_each_run([&](PageRange run) {
+            ++sample.runs;
+            const ChunkIndex first = std::max(run.begin / kPagesPerChunk, counted);
+            counted = (run.end - 1) / kPagesPerChunk + 1;
+            sample.chunks += static_cast<double>(counted - first);
+        });
+    }
+    return sample;
 }
 
 }  // namespace

@@ -218,6 +218,14 @@ class VcpuWatch {
     const MonotonicTime began_ = Clock::system().now();
 };
 
+// That of the largest block.
+Backing backing_of(std::span<const RamBlock> blocks) {
+    const auto largest =
+        std::max_element(blocks.begin(), blocks.end(),
+                         [](const RamBlock& a, const RamBlock& b) { return a.size < b.size; });
+    return largest == blocks.end() ? Backing::kTmpfs4k : largest->backing;
+}
+
 absl::StatusOr<RunState> check_vm(Vm& vm) {
     GODWIT_ASSIGN_OR_RETURN(const RunState state, vm.run_state());
     if (state != RunState::kRunning && state != RunState::kPaused)
@@ -257,6 +265,7 @@ PlanInput plan_input(const PlanFacts& facts, const PairKnowledge& knowledge,
         .zero_share = std::clamp(facts.ram.zero_share, 0.0, 1.0),
         .read_ahead_pages = kReadAheadPages,
         .first_write_s = facts.vcpu_busy_share >= kNeverRests ? kFirstWrite_s : 0,
+        .backing = facts.backing,
         .costs = knowledge.costs,
         .limits = settings.limits,
         .finish_by_s = to_seconds(settings.finish_by),
@@ -286,7 +295,8 @@ absl::StatusOr<v1::Plan> plan_migration(Vm& vm, const PlanSettings& settings,
     answer.set_limits_given(settings.limits_given);
     if (state == RunState::kPaused)
         answer.add_notes("the VM is paused: it writes nothing, and would after it was resumed");
-    PlanFacts facts{.source_cpus = std::thread::hardware_concurrency()};
+    PlanFacts facts{.backing = backing_of(vm.ram_blocks()),
+                    .source_cpus = std::thread::hardware_concurrency()};
     // First what fails at once where it fails, and what would disturb the rest.
     GODWIT_ASSIGN_OR_RETURN(
         facts.link,

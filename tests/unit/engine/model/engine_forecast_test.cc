@@ -161,6 +161,46 @@ TEST(EngineForecast, WhatFollowsInPostCopyIsAllThatWasWritten) {
     EXPECT_NEAR(forecast->downtime_s.mid, 0.01, 1e-9);
 }
 
+TEST(EngineForecast, ChunksOfHugePagesThatAreDroppedWholeFollowToo) {
+    // The first round leaves a tenth, and may be the only one.
+    WorkingSetInput hybrid = input(Strategy::kHybrid, 0.02);
+    hybrid.limits.max_rounds = 1;
+    const auto small = engine_forecast(steady(10'000), hybrid);
+    hybrid.backing = Backing::kTmpfsHuge;
+    const auto huge = engine_forecast(steady(10'000), hybrid);
+    ASSERT_TRUE(small.ok() && huge.ok());
+    ASSERT_EQ(huge->end, NextStep::kPostcopy);
+    EXPECT_EQ(huge->rest_pages, small->rest_pages);
+    EXPECT_EQ(huge->downtime_s, small->downtime_s);
+    // Nearly all are dropped, and come at 100,000 a second.
+    const double good = kTouched - small->rest_pages.mid;
+    EXPECT_NEAR(huge->total_s.mid - small->total_s.mid, good / kPagesPerS, 0.01);
+    EXPECT_NEAR(huge->page_bytes.mid - small->page_bytes.mid, good * kPageBytes,
+                0.01 * kTouched * kPageBytes);
+    EXPECT_NEAR(huge->wire_bytes.mid - small->wire_bytes.mid, good * kPageBytes,
+                0.01 * kTouched * kPageBytes);
+    EXPECT_GT(huge->faults.mid, small->faults.mid);
+    EXPECT_LE(huge->faults.mid, kTouched);
+    // A guest that writes page after page has few runs.
+    hybrid.spread.clump_pages = 5'000;
+    const auto in_order = engine_forecast(steady(10'000), hybrid);
+    ASSERT_TRUE(in_order.ok());
+    EXPECT_NEAR(in_order->total_s.mid, small->total_s.mid, 0.005);
+}
+
+TEST(EngineForecast, NothingIsDroppedWhereNothingFollowsOrNothingHasCome) {
+    for (const Strategy strategy :
+         {Strategy::kPrecopy, Strategy::kPostcopy, Strategy::kStopAndCopy}) {
+        WorkingSetInput of = input(strategy, 0.4);
+        const auto small = engine_forecast(steady(20'000), of);
+        of.backing = Backing::kTmpfsHuge;
+        const auto huge = engine_forecast(steady(20'000), of);
+        ASSERT_TRUE(small.ok() && huge.ok());
+        EXPECT_EQ(huge->total_s, small->total_s);
+        EXPECT_EQ(huge->page_bytes, small->page_bytes);
+    }
+}
+
 TEST(EngineForecast, WhatAHybridWritesInItsLastMomentFollowsIfItIsMuch) {
     // Its rounds converge. Of 3,480 pages until the look 35 ms are sent before the pause, in which
     // 2,088 are written, and 180 until the stop.
@@ -214,6 +254,11 @@ TEST(EngineForecast, ThePauseOfOneThatGivesUpIsWhatItWouldBe) {
 }
 
 TEST(EngineForecast, RefusesAbsurdNumbers) {
+    WorkingSetInput odd = input(Strategy::kHybrid, 0.05);
+    odd.spread.clump_pages = 0;
+    EXPECT_TRUE(absl::IsInvalidArgument(engine_forecast(steady(10), odd).status()));
+    odd.spread = {.span_pages = -1};
+    EXPECT_TRUE(absl::IsInvalidArgument(engine_forecast(steady(10), odd).status()));
     WorkingSetInput absurd = input(Strategy::kPrecopy, 0.05);
     absurd.page_rate = exactly(0);
     EXPECT_TRUE(absl::IsInvalidArgument(engine_forecast(steady(1), absurd).status()));

@@ -72,6 +72,10 @@ TEST(DirtyWindows, CountEachPageOncePerWindowAndHaveManyShortOnes) {
     for (const DirtySample& sample : *samples) {
         EXPECT_EQ(sample.pages, std::min(700.0, std::round(sample.window_s * 1e3)))
             << sample.window_s;
+        // Every second page, of 1,024 the most.
+        EXPECT_EQ(sample.runs, sample.pages);
+        EXPECT_LE(sample.chunks, 3.0);
+        EXPECT_GE(sample.chunks * kPagesPerChunk, 2 * sample.pages - 1);
         short_ones += sample.window_s < 0.101 ? 1 : 0;
     }
     EXPECT_EQ(short_ones, 8);

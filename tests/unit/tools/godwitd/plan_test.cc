@@ -54,6 +54,26 @@ v1::Plan plan_for(const PlanFacts& facts, const PlanSettings& settings,
     return plan;
 }
 
+TEST(Plan, OfAGuestOnHugePagesThatWritesHereAndThereHasTheLongerDrain) {
+    // A twentieth of its memory, in each window; at random in a window of 80 ms.
+    PlanFacts facts = facts_for(1 << 16);
+    facts.samples = {{.window_s = 0.08, .pages = 1 << 16, .runs = 61'000, .chunks = 2'048},
+                     {.window_s = 10, .pages = 1 << 16, .runs = 61'000, .chunks = 2'048}};
+    const auto hybrid = [&] {
+        const v1::Plan plan = plan_for(facts, settings_for());
+        for (const v1::PlanRow& row : plan.rows())
+            if (row.strategy() == "hybrid") return row;
+        ADD_FAILURE() << "no row for hybrid";
+        return v1::PlanRow();
+    };
+    const v1::PlanRow small = hybrid();
+    facts.backing = Backing::kTmpfsHuge;
+    const v1::PlanRow huge = hybrid();
+    EXPECT_EQ(huge.downtime_ms().mid(), small.downtime_ms().mid());
+    EXPECT_GT(huge.page_bytes().mid(), 1.5 * small.page_bytes().mid());
+    EXPECT_GT(huge.total_ms().mid(), 1.3 * small.total_ms().mid());
+}
+
 TEST(Plan, HasARowForEachStrategyAndAnAnswer) {
     const v1::Plan plan = plan_for(facts_for(1000), settings_for());
     ASSERT_EQ(plan.rows_size(), 4);
