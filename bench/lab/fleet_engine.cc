@@ -10,8 +10,8 @@
 namespace godwit {
 namespace {
 
-constexpr int kSource = 0;
-constexpr int kDestination = 1;
+constexpr int kFromHere = 0;
+constexpr int kToThere = 1;
 constexpr uint64_t kTurns = 5;
 
 }  // namespace
@@ -39,7 +39,7 @@ std::vector<std::string> FleetEngine::migrate_words() const {
                                    "--vms",
                                    absl::StrJoin(names, ","),
                                    "--to",
-                                   setup_.agents->address(kDestination),
+                                   setup_.agents->address(kToThere),
                                    "--schedule",
                                    name_.schedule,
                                    "--strategy",
@@ -58,7 +58,7 @@ std::vector<std::string> FleetEngine::migrate_words() const {
 absl::StatusOr<Metrics> FleetEngine::move() {
     const MonotonicTime begun = Clock::system().now();
     GODWIT_ASSIGN_OR_RETURN(const CommandOutcome moved,
-                            setup_.agents->run(kSource, migrate_words(), setup_.limit));
+                            setup_.agents->run(kFromHere, migrate_words(), setup_.limit));
     const double command_ms = to_ms(Clock::system().now() - begun);
     told_ = nlohmann::json::parse(moved.out, nullptr, false);
     if (moved.exit_code != 0 || !told_.is_object()) return failed_command("migrate --vms", moved);

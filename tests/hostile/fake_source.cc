@@ -12,7 +12,7 @@
 namespace godwit::testing {
 namespace {
 
-constexpr Duration kLimit = std::chrono::seconds(10);
+constexpr Duration kPatience = std::chrono::seconds(10);
 
 }  // namespace
 
@@ -50,7 +50,7 @@ grpc::Status FakeSource::prepare() {
 
 std::unique_ptr<TcpChannel> FakeSource::connect() {
     auto channel = connect_tcp(host_, static_cast<uint16_t>(response_.data_port()),
-                               Clock::system().now() + kLimit);
+                               Clock::system().now() + kPatience);
     if (channel.ok()) return *std::move(channel);
     ADD_FAILURE() << channel.status();
     return nullptr;
@@ -72,7 +72,7 @@ FakeStream FakeSource::open(uint16_t stream) {
     FakeStream opened{.channel = connect()};
     if (!opened.channel) return opened;
     const absl::Status greeted =
-        client_hello(*opened.channel, route(stream), token(), Clock::system().now() + kLimit);
+        client_hello(*opened.channel, route(stream), token(), Clock::system().now() + kPatience);
     EXPECT_TRUE(greeted.ok()) << greeted;
     opened.writer = std::make_unique<FrameWriter>(*opened.channel, route(stream));
     opened.reader = std::make_unique<FrameReader>(*opened.channel, route(stream));

@@ -41,7 +41,7 @@ class LyingDestination : public ::testing::Test {
     TestAgent source_;
 };
 
-std::vector<std::byte> garbage(size_t size) {
+std::vector<std::byte> noise(size_t size) {
     std::vector<std::byte> bytes(size);
     for (size_t i = 0; i < size; ++i) bytes[i] = static_cast<std::byte>(i * 167 + 13);
     return bytes;
@@ -133,7 +133,7 @@ TEST_F(LyingDestination, ThatGreetsWithGarbageIsGivenUp) {
     std::vector<UniqueFd> held;
     expect_failure({.connection =
                         [&](UniqueFd socket) {
-                            const std::vector<std::byte> bytes = garbage(4096);
+                            const std::vector<std::byte> bytes = noise(4096);
                             EXPECT_GT(::write(socket.get(), bytes.data(), bytes.size()), 0);
                             held.push_back(std::move(socket));
                         }},
@@ -144,7 +144,7 @@ TEST_F(LyingDestination, ThatGreetsWithGarbageIsGivenUp) {
 
 TEST_F(LyingDestination, ThatSendsGarbageIsGivenUp) {
     expect_failure(
-        {.greeted = [](UrgentStream& urgent) { urgent.bytes.send(garbage(4096)).IgnoreError(); }},
+        {.greeted = [](UrgentStream& urgent) { urgent.bytes.send(noise(4096)).IgnoreError(); }},
         {"connection to the destination was lost", "magic"});
 }
 
@@ -318,7 +318,7 @@ TEST_F(LyingDestination, ThatRefusesAfterCommitLeavesTheGuestAtTheSource) {
 TEST_F(LyingDestination, ThatAnswersCommitWithGarbageIsAskedUntilItSaysWhatBecameOfIt) {
     const FakeDestination liar(
         {.frame = on(FrameKind::kCommit,
-                     [](UrgentStream& urgent) { urgent.bytes.send(garbage(4096)).IgnoreError(); }),
+                     [](UrgentStream& urgent) { urgent.bytes.send(noise(4096)).IgnoreError(); }),
          .fate = v1::INCOMING_STATE_REFUSED,
          .detail = "never\n\x1b[2Jran here"});
     expect_at_source(source_, migrate_to(liar),

@@ -16,8 +16,8 @@
 namespace godwit {
 namespace {
 
-constexpr Bytes kSize = 16 * kChunkBytes;  // four of the smallest windows
-constexpr PageIndex kPageCount = kSize / kPageBytes;
+constexpr Bytes kScheduleBytes = 16 * kChunkBytes;  // four of the smallest windows
+constexpr PageIndex kSchedulePages = kScheduleBytes / kPageBytes;
 constexpr uint64_t kSchedules = GODWIT_KVM_SCHEDULES;  // a case
 
 class KvmDirtyLogProperty : public TrackedVm {
@@ -36,7 +36,7 @@ class KvmDirtyLogProperty : public TrackedVm {
 
     std::string guest_command(uint64_t seed, std::mt19937_64& random) {
         const PageIndex pages = PageIndex{16} << random() % 9;
-        const PageIndex first = kGuestPage + random() % (kPageCount - pages + 1);
+        const PageIndex first = kGuestPage + random() % (kSchedulePages - pages + 1);
         return "run 0 " + std::to_string(seed) + " " + std::to_string(first * kPageBytes) + " " +
                std::to_string(pages);
     }
@@ -46,8 +46,8 @@ class KvmDirtyLogProperty : public TrackedVm {
         std::mt19937_64 random(seed);
         Copier copier(vm_->blocks[0]);
         EXPECT_EQ(vm_->tell(guest_command(seed, random)), "fine");
-        const PageIndex first = random() % (kPageCount - 64);
-        const PageRange qemu_pages{first, first + 1 + random() % (kPageCount - first)};
+        const PageIndex first = random() % (kSchedulePages - 64);
+        const PageRange qemu_pages{first, first + 1 + random() % (kSchedulePages - first)};
         std::jthread qemu = let_qemu_write(seed, qemu_pages);
         EXPECT_TRUE(tracker_->start().ok());
         EXPECT_TRUE(copier.copy_all());
@@ -62,7 +62,7 @@ class KvmDirtyLogProperty : public TrackedVm {
     }
 
     void expect_no_loss(const std::string& huge, const std::string& manual, uint64_t first_seed) {
-        ASSERT_NO_FATAL_FAILURE(make_vm(kSize, huge, manual));
+        ASSERT_NO_FATAL_FAILURE(make_vm(kScheduleBytes, huge, manual));
         ASSERT_NO_FATAL_FAILURE(make_tracker());
         for (uint64_t seed = first_seed; seed < first_seed + kSchedules; ++seed) {
             const auto lost = run(seed, Order::kRightArmThenRead);
@@ -80,7 +80,7 @@ TEST_F(KvmDirtyLogProperty, LosesNoWriteWithoutInitiallySet) {
 
 // The check itself: it must see the loss when pages are read before they are armed again.
 TEST_F(KvmDirtyLogProperty, IsViolatedByReadingBeforeRearming) {
-    ASSERT_NO_FATAL_FAILURE(make_vm(kSize, "never"));
+    ASSERT_NO_FATAL_FAILURE(make_vm(kScheduleBytes, "never"));
     ASSERT_NO_FATAL_FAILURE(make_tracker());
     bool caught = false;
     for (uint64_t seed = 1; seed < 100 && !caught; ++seed)

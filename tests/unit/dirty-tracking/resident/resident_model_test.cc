@@ -15,7 +15,7 @@
 namespace godwit {
 namespace {
 
-constexpr PageIndex kPageCount = 1024;
+constexpr PageIndex kModelPages = 1024;
 constexpr int kSteps = 25;
 
 Pages parse_pages(const std::string& answer) {
@@ -119,8 +119,8 @@ class ResidentModel : public ResidentTest {
     }
     void rearm() {
         if (!logging_) return;
-        const PageIndex first = below(kPageCount);
-        const PageRange range{first, first + 1 + below(kPageCount - first)};
+        const PageIndex first = below(kModelPages);
+        const PageRange range{first, first + 1 + below(kModelPages - first)};
         ASSERT_TRUE(client_->rearm(0, range).ok());
         LogModel::rearm(slots_, range);
     }

@@ -7,12 +7,12 @@
 namespace godwit {
 namespace {
 
-constexpr Bytes kSize = 4 * kChunkBytes;
+constexpr Bytes kMappedBytes = 4 * kChunkBytes;
 
 class RamMappings : public testing::Test {
   protected:
     void SetUp() override {
-        auto ram = TrackedRam::create("tmpfs", "size=64M", {kSize});
+        auto ram = TrackedRam::create("tmpfs", "size=64M", {kMappedBytes});
         if (!ram.ok()) GTEST_SKIP() << ram.status();
         ram_ = *std::move(ram);
     }
@@ -35,7 +35,7 @@ TEST_F(RamMappings, FindsEveryViewWithItsOffset) {
 }
 
 TEST_F(RamMappings, RefusesAPrivateMappingAndNamesTheRemedy) {
-    ASSERT_EQ(ram_->map_again(0, 0, kSize, "private"), "fine");
+    ASSERT_EQ(ram_->map_again(0, 0, kMappedBytes, "private"), "fine");
     const auto mappings = find();
     ASSERT_TRUE(absl::IsFailedPrecondition(mappings.status()));
     EXPECT_NE(mappings.status().message().find("ram0"), std::string::npos);
@@ -52,7 +52,8 @@ TEST_F(RamMappings, RefusesAFileThatIsMappedInPart) {
 }
 
 TEST_F(RamMappings, OfAProcessThatIsGoneAreNotFound) {
-    EXPECT_TRUE(absl::IsNotFound(find_ram_mappings(0x3fffffff, {"ram", 1, 1, kSize}).status()));
+    EXPECT_TRUE(
+        absl::IsNotFound(find_ram_mappings(0x3fffffff, {"ram", 1, 1, kMappedBytes}).status()));
 }
 
 }  // namespace

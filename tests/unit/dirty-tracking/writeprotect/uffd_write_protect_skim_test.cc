@@ -13,8 +13,8 @@
 namespace godwit {
 namespace {
 
-constexpr Bytes kSize = 8 * kChunkBytes;
-constexpr PageIndex kPageCount = kSize / kPageBytes;
+constexpr Bytes kSkimBytes = 8 * kChunkBytes;
+constexpr PageIndex kPageCount = kSkimBytes / kPageBytes;
 constexpr int kGuest = 0;  // the view that is not tracked
 constexpr int kQemu = 1;   // the view that is
 
@@ -26,10 +26,10 @@ class UffdWriteProtectSkim : public testing::TestWithParam<const char*> {
     }
     void make_ram(const std::string& options) {
         auto ram = TrackedRam::create("tmpfs", std::string("size=64M,huge=") + GetParam() + options,
-                                      {kSize});
+                                      {kSkimBytes});
         if (!ram.ok()) GTEST_SKIP() << ram.status();
         ram_ = *std::move(ram);
-        ASSERT_EQ(ram_->map_again(0, 0, kSize), "fine");
+        ASSERT_EQ(ram_->map_again(0, 0, kSkimBytes), "fine");
         Pages all;
         for (PageIndex page = 0; page < kPageCount; ++page) all.insert(all.end(), page);
         write(all, kGuest);

@@ -15,14 +15,14 @@
 namespace godwit {
 namespace {
 
-constexpr Bytes kSize = 20 * kChunkBytes;  // more than one piece of every kind of call
+constexpr Bytes kPiecesBytes = 20 * kChunkBytes;  // more than one piece of every kind of call
 
 // With each kind of tmpfs that RAM files live on.
 class UffdWriteProtect : public testing::TestWithParam<const char*> {
   protected:
     void SetUp() override {
         if (const std::string reason = why_no_tracking(); !reason.empty()) GTEST_SKIP() << reason;
-        make_ram({kSize});
+        make_ram({kPiecesBytes});
     }
     void make_ram(const std::vector<Bytes>& sizes) {
         auto ram = TrackedRam::create("tmpfs", std::string("size=128M,huge=") + GetParam(), sizes);
@@ -70,13 +70,13 @@ TEST_P(UffdWriteProtect, ReportsAPageWrittenBetweenTwoCollectsOnce) {
 }
 
 TEST_P(UffdWriteProtect, ReportsExactlyTheWrittenPagesOfRandomSets) {
-    fill(0, kSize / kPageBytes);
+    fill(0, kPiecesBytes / kPageBytes);
     start();
     std::mt19937_64 random(1);
     for (int round = 0; round < 200; ++round) {
         Pages written;
         const size_t count = random() % 300;
-        while (written.size() < count) written.insert(random() % (kSize / kPageBytes));
+        while (written.size() < count) written.insert(random() % (kPiecesBytes / kPageBytes));
         write(written);
         ASSERT_EQ(collect(), written) << "round " << round;
     }
@@ -143,7 +143,7 @@ TEST_P(UffdWriteProtect, DoesNotReportReads) {
 
 TEST_P(UffdWriteProtect, ReportsWritesThroughEveryView) {
     fill(0, 2048);
-    ASSERT_EQ(ram_->map_again(0, 0, kSize), "fine");
+    ASSERT_EQ(ram_->map_again(0, 0, kPiecesBytes), "fine");
     ASSERT_EQ(ram_->map_again(0, kChunkBytes, 2 * kChunkBytes), "fine");
     start();
     write({1}, 0);
@@ -154,7 +154,7 @@ TEST_P(UffdWriteProtect, ReportsWritesThroughEveryView) {
 }
 
 TEST_P(UffdWriteProtect, KeepsSeveralBlocksApart) {
-    make_ram({kSize, 2 * kChunkBytes});
+    make_ram({kPiecesBytes, 2 * kChunkBytes});
     fill(0, 512);
     write({0, 1, 1023}, 1);
     start();
@@ -257,7 +257,7 @@ TEST_P(UffdWriteProtect, ForgetsTheModesOfAnEarlierRegistration) {
 }
 
 TEST_P(UffdWriteProtect, LeavesTheMappingWholeAfterStop) {
-    fill(0, kSize / kPageBytes);
+    fill(0, kPiecesBytes / kPageBytes);
     for (int i = 0; i < 3; ++i) {
         start();
         ASSERT_TRUE(tracker_->stop().ok());

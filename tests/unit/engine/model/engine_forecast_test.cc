@@ -6,17 +6,17 @@
 namespace godwit {
 namespace {
 
-constexpr double kTouched = 100'000;
+constexpr double kForecastPages = 100'000;
 constexpr double kPagesPerS = 100'000;  // so that round 0 takes a second
 
 DirtyCurves steady(double pages_per_s) {
     const DirtyCurve curve =
-        *DirtyCurve::through({{.window_s = 1, .pages = pages_per_s}}, kTouched);
+        *DirtyCurve::through({{.window_s = 1, .pages = pages_per_s}}, kForecastPages);
     return {curve, curve, curve};
 }
 
 WorkingSetInput input(Strategy strategy, double limit_s) {
-    WorkingSetInput made{.touched_pages = kTouched,
+    WorkingSetInput made{.touched_pages = kForecastPages,
                          .page_rate = exactly(kPagesPerS * kPageBytes),
                          .costs = {.setup_s = 0.2, .pause_s = 0.01}};
     made.limits.strategy = strategy;
@@ -126,7 +126,7 @@ TEST(EngineForecast, AGuestThatNeverRestsWritesAgainAtOnceWhatItHasWritten) {
     // It comes by all of 40,000 pages in half a second, and by those that are dirty in a third of
     // it.
     const DirtyCurve curve = *DirtyCurve::through(
-        {{.window_s = 0.5, .pages = 40'000}, {.window_s = 5, .pages = 40'000}}, kTouched);
+        {{.window_s = 0.5, .pages = 40'000}, {.window_s = 5, .pages = 40'000}}, kForecastPages);
     WorkingSetInput restless = input(Strategy::kPrecopy, 0.4);
     const auto resting = engine_forecast({curve, curve, curve}, restless);
     restless.first_write_s = 1;
@@ -173,14 +173,14 @@ TEST(EngineForecast, ChunksOfHugePagesThatAreDroppedWholeFollowToo) {
     EXPECT_EQ(huge->rest_pages, small->rest_pages);
     EXPECT_EQ(huge->downtime_s, small->downtime_s);
     // Nearly all are dropped, and come at 100,000 a second.
-    const double good = kTouched - small->rest_pages.mid;
+    const double good = kForecastPages - small->rest_pages.mid;
     EXPECT_NEAR(huge->total_s.mid - small->total_s.mid, good / kPagesPerS, 0.01);
     EXPECT_NEAR(huge->page_bytes.mid - small->page_bytes.mid, good * kPageBytes,
-                0.01 * kTouched * kPageBytes);
+                0.01 * kForecastPages * kPageBytes);
     EXPECT_NEAR(huge->wire_bytes.mid - small->wire_bytes.mid, good * kPageBytes,
-                0.01 * kTouched * kPageBytes);
+                0.01 * kForecastPages * kPageBytes);
     EXPECT_GT(huge->faults.mid, small->faults.mid);
-    EXPECT_LE(huge->faults.mid, kTouched);
+    EXPECT_LE(huge->faults.mid, kForecastPages);
     // A guest that writes page after page has few runs.
     hybrid.spread.clump_pages = 5'000;
     const auto in_order = engine_forecast(steady(10'000), hybrid);

@@ -11,7 +11,7 @@
 namespace godwit {
 namespace {
 
-constexpr Bytes kSize = 4 * kChunkBytes;
+constexpr Bytes kCollapseBytes = 4 * kChunkBytes;
 
 // Kilobytes of shared memory that a process maps by 2 MiB.
 uint64_t huge_mapped_kb(pid_t pid) {
@@ -27,7 +27,7 @@ class CollapseHuge : public testing::Test {
   protected:
     void make_ram(const std::string& huge) {
         if (const std::string reason = why_no_faults(); !reason.empty()) GTEST_SKIP() << reason;
-        auto ram = FaultRam::create("tmpfs", "size=64M,huge=" + huge, kSize, 2);
+        auto ram = FaultRam::create("tmpfs", "size=64M,huge=" + huge, kCollapseBytes, 2);
         ASSERT_TRUE(ram.ok()) << ram.status();
         ram_ = *std::move(ram);
         // Page by page, as a drain leaves it: chunk 0 whole, 1 to three quarters, 2 to one quarter.

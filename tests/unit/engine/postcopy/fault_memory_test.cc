@@ -17,7 +17,7 @@
 namespace godwit {
 namespace {
 
-constexpr Bytes kSize = 4 * kChunkBytes;
+constexpr Bytes kMemoryBytes = 4 * kChunkBytes;
 
 class FaultMemoryTest : public testing::Test {
   protected:
@@ -25,7 +25,7 @@ class FaultMemoryTest : public testing::Test {
         if (const std::string reason = why_no_faults(); !reason.empty()) GTEST_SKIP() << reason;
     }
     void make_ram(const std::string& huge, int views) {
-        auto ram = FaultRam::create("tmpfs", "size=64M,huge=" + huge, kSize, views);
+        auto ram = FaultRam::create("tmpfs", "size=64M,huge=" + huge, kMemoryBytes, views);
         ASSERT_TRUE(ram.ok()) << ram.status();
         ram_ = *std::move(ram);
     }
@@ -150,7 +150,7 @@ TEST_F(FaultMemoryTest, AReadThroughAMappingMakesAZeroPageAndPreadDoesNot) {
     ASSERT_TRUE(
         read_fully(ram_->blocks[0].file.get(), page.data(), kPageBytes, 3 * kPageBytes).ok());
     EXPECT_FALSE(ram_->is_present(3));
-    const auto mapping = Mapping::map_shared(ram_->blocks[0].file.get(), kSize);
+    const auto mapping = Mapping::map_shared(ram_->blocks[0].file.get(), kMemoryBytes);
     ASSERT_TRUE(mapping.ok());
     const std::byte seen = *static_cast<volatile std::byte*>(mapping->data() + 4 * kPageBytes);
     EXPECT_EQ(seen, std::byte{0});
@@ -203,7 +203,7 @@ TEST_F(FaultMemoryTest, SaysWhenTheProcessIsGone) {
 TEST_F(FaultMemoryTest, SeesAViewThatCameTooLate) {
     ASSERT_NO_FATAL_FAILURE(make_ram("never", 1));
     EXPECT_TRUE(ram_->memory->check_mappings().ok());
-    ASSERT_EQ(ask("map " + ram_->blocks[0].path + " " + std::to_string(kSize)), "fine");
+    ASSERT_EQ(ask("map " + ram_->blocks[0].path + " " + std::to_string(kMemoryBytes)), "fine");
     EXPECT_TRUE(absl::IsFailedPrecondition(ram_->memory->check_mappings()));
     ram_->guest->kill_and_reap();
     EXPECT_TRUE(absl::IsNotFound(ram_->memory->check_mappings()));
@@ -212,7 +212,7 @@ TEST_F(FaultMemoryTest, SeesAViewThatCameTooLate) {
 TEST_F(FaultMemoryTest, RefusesWhatIsNotThere) {
     ASSERT_NO_FATAL_FAILURE(make_ram("never", 1));
     const std::vector<std::byte> bytes(2 * kPageBytes);
-    const PageIndex end = kSize / kPageBytes;
+    const PageIndex end = kMemoryBytes / kPageBytes;
     FaultMemory& memory = *ram_->memory;
     EXPECT_TRUE(absl::IsInvalidArgument(memory.fill(0, end - 1, bytes, 0, totals_)));
     EXPECT_TRUE(absl::IsInvalidArgument(memory.fill(1, 0, bytes, 0, totals_)));
@@ -224,9 +224,9 @@ TEST_F(FaultMemoryTest, RefusesWhatIsNotThere) {
 }
 
 TEST_F(FaultMemoryTest, SaysThatTheHostHasNoMemory) {
-    auto ram = FaultRam::create("tmpfs", "size=4M,huge=never", kSize, 1);
+    auto ram = FaultRam::create("tmpfs", "size=4M,huge=never", kMemoryBytes, 1);
     ASSERT_TRUE(ram.ok()) << ram.status();
-    const std::vector<std::byte> bytes(kSize);
+    const std::vector<std::byte> bytes(kMemoryBytes);
     const absl::Status status = (*ram)->memory->fill(0, 0, bytes, 0, totals_);
     EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
     EXPECT_EQ(totals_.filled_pages, 1024u);
@@ -235,7 +235,7 @@ TEST_F(FaultMemoryTest, SaysThatTheHostHasNoMemory) {
 TEST_F(FaultMemoryTest, HugePagesAreFilledWhole) {
     reserved_.emplace(4);
     if (!reserved_->enough()) GTEST_SKIP() << "no huge pages can be reserved here";
-    auto ram = FaultRam::create("hugetlbfs", "pagesize=2M", kSize, 2);
+    auto ram = FaultRam::create("hugetlbfs", "pagesize=2M", kMemoryBytes, 2);
     if (!ram.ok()) GTEST_SKIP() << ram.status();
     ram_ = *std::move(ram);
     ASSERT_EQ(ask("touch 0 700"), "fine");

@@ -9,7 +9,7 @@
 namespace godwit {
 namespace {
 
-class PendingPagesTest : public testing::Test {
+class PendingPagesTest : public ::testing::Test {
   protected:
     PendingPagesTest() {
         for (const uint64_t chunks : {2, 3})

@@ -11,7 +11,7 @@
 namespace godwit {
 namespace {
 
-class PunchStale : public testing::TestWithParam<const char*> {
+class PunchStale : public ::testing::TestWithParam<const char*> {
   protected:
     void SetUp() override {
         if (const std::string reason = why_no_faults(); !reason.empty()) GTEST_SKIP() << reason;
@@ -70,7 +70,7 @@ TEST_P(PunchStale, NoticesAPageThatStaysThough) {
     EXPECT_TRUE(ram_->is_present(10));
 }
 
-INSTANTIATE_TEST_SUITE_P(Tmpfs, PunchStale, testing::Values("never", "always"),
+INSTANTIATE_TEST_SUITE_P(Tmpfs, PunchStale, ::testing::Values("never", "always"),
                          [](const auto& test_case) { return std::string(test_case.param); });
 
 TEST(PunchStaleHugetlb, TakesWholeHugePages) {

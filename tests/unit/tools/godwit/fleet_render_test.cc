@@ -10,7 +10,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-v1::MigrationReport report(v1::Outcome outcome, v1::GuestAt at) {
+v1::MigrationReport report_of(v1::Outcome outcome, v1::GuestAt at) {
     v1::MigrationReport made;
     made.set_migration_id("m-1");
     made.set_outcome(outcome);
@@ -31,8 +31,8 @@ FleetBoard board_of_four() {
     event.mutable_progress()->set_total_pages(100);
     event.mutable_progress()->set_done_pages(45);
     board.event(0, event);
-    board.end(1, end_of(report(v1::OUTCOME_DONE, v1::GUEST_AT_DESTINATION)));
-    v1::MigrationReport failed = report(v1::OUTCOME_FAILED, v1::GUEST_AT_SOURCE);
+    board.end(1, end_of(report_of(v1::OUTCOME_DONE, v1::GUEST_AT_DESTINATION)));
+    v1::MigrationReport failed = report_of(v1::OUTCOME_FAILED, v1::GUEST_AT_SOURCE);
     failed.set_reason("the link was cut");
     board.end(2, end_of(failed));
     return board;
@@ -83,7 +83,7 @@ TEST(FleetVerdict, SaysOfEachWhereTheGuestIsAndWhetherARetryIsSafe) {
 TEST(FleetSummary, HasEachDowntimeAndTheGroupsTotal) {
     FleetBoard board = board_of_four();
     board.stop("x", ExitCode::kCancelled);
-    board.end(0, end_of(report(v1::OUTCOME_DONE, v1::GUEST_AT_DESTINATION)));
+    board.end(0, end_of(report_of(v1::OUTCOME_DONE, v1::GUEST_AT_DESTINATION)));
     FleetFrame frame{
         .order = {.vms = {"web", "db", "mail", "git"}, .at_a_time = 3, .reason = "why"},
         .schedule = "auto",
@@ -118,7 +118,7 @@ TEST(FleetSummary, HasEachDowntimeAndTheGroupsTotal) {
 TEST(FleetSummary, SaysWhereAGangIsSplitAndOnlyOfAGang) {
     FleetBoard board = board_of_four();
     board.stop("x", ExitCode::kCancelled);
-    board.end(0, end_of(report(v1::OUTCOME_DONE, v1::GUEST_AT_DESTINATION)));
+    board.end(0, end_of(report_of(v1::OUTCOME_DONE, v1::GUEST_AT_DESTINATION)));
     FleetFrame frame{
         .order = {.vms = {"web", "db", "mail", "git"}, .at_a_time = 4, .is_gang = true}};
     EXPECT_THAT(fleet_summary(board, frame),
