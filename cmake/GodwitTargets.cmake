@@ -35,6 +35,12 @@ set(godwit_timeout_model-long 7200)
 set(godwit_timeout_sim 300)
 set(godwit_timeout_sim-long 1200)
 set(godwit_timeout_bench-smoke 120)
+# What is watched is slower.
+if(GODWIT_SANITIZER)
+    foreach(label unit hostile sim)
+        math(EXPR godwit_timeout_${label} "${godwit_timeout_${label}} * 5")
+    endforeach()
+endif()
 
 # Where CTest knows no times of an earlier run it begins with what these say costs most. The searches of
 # the models go one at a time, so they begin first of all, beside the others; what is short ends the run.
@@ -53,6 +59,20 @@ set(godwit_cost_bench-smoke 0)
 # Tests that measure run alone; the others spend most of their time waiting.
 set(godwit_serial_labels bench-smoke)
 
+# What ./dev sanitize builds and runs. In a build with a sanitizer the tests of these sets have the label
+# `sanitized`, and no other.
+set(godwit_sanitized_asan unit hostile sim)
+add_custom_target(sanitizer_tests)
+
+# In `variable` the label of the tests of `target`, which are of the set `set`.
+function(godwit_test_label target set variable)
+    set(${variable} ${set} PARENT_SCOPE)
+    if(GODWIT_SANITIZER AND set IN_LIST godwit_sanitized_${GODWIT_SANITIZER})
+        set(${variable} sanitized PARENT_SCOPE)
+        add_dependencies(sanitizer_tests ${target})
+    endif()
+endfunction()
+
 function(godwit_test name)
     cmake_parse_arguments(arg "TRACKERS;SEPARATE" "LABEL" "SOURCES;LIBS" ${ARGN})
     if(NOT arg_LABEL)
@@ -64,7 +84,8 @@ function(godwit_test name)
     if(arg_SEPARATE)
         set_target_properties(${name} PROPERTIES UNITY_BUILD OFF)
     endif()
-    set(properties LABELS ${arg_LABEL} TIMEOUT ${godwit_timeout_${arg_LABEL}}
+    godwit_test_label(${name} ${arg_LABEL} label)
+    set(properties LABELS ${label} TIMEOUT ${godwit_timeout_${arg_LABEL}}
         SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]"
         COST ${godwit_cost_${arg_LABEL}})
     if(arg_LABEL IN_LIST godwit_serial_labels)

@@ -3,14 +3,8 @@
 #include <cstdint>
 #include <utility>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define GODWIT_FIBERS_ARE_WATCHED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define GODWIT_FIBERS_ARE_WATCHED 1
-#endif
-#endif
-#ifdef GODWIT_FIBERS_ARE_WATCHED
+#include "engine/base/sanitizers.h"
+#if GODWIT_ASAN
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -22,14 +16,14 @@ constexpr size_t kStackBytes = size_t{256} << 10;
 
 void begin_switch([[maybe_unused]] void** fake, [[maybe_unused]] const void* bottom,
                   [[maybe_unused]] size_t bytes) {
-#ifdef GODWIT_FIBERS_ARE_WATCHED
+#if GODWIT_ASAN
     __sanitizer_start_switch_fiber(fake, bottom, bytes);
 #endif
 }
 
 void end_switch([[maybe_unused]] void* fake, [[maybe_unused]] const void** bottom,
                 [[maybe_unused]] size_t* bytes) {
-#ifdef GODWIT_FIBERS_ARE_WATCHED
+#if GODWIT_ASAN
     __sanitizer_finish_switch_fiber(fake, bottom, bytes);
 #endif
 }

@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
-# count-tests.sh LOG [SECOND]: the closing line of a test run: how many passed, failed and were skipped.
-# SECOND is the log, where there is one, of a second run of what failed in the first: what passes there
-# has passed, and is named.
+# count-tests.sh LOG…: the closing line of test runs: how many passed, failed and were skipped.
+# Beside NAME.log there may be NAME-again.log, of a second run of what failed in the first: what passes
+# there has passed, and is named.
 set -euo pipefail
 of() { sed -nE "s/^ *[0-9]+\/[0-9]+ Test +#[0-9]+: (.*[^ .])[ .]+$2.*/\1/p" "$1"; }
-passed=$(of "$1" ' Passed ' | wc -l)
-skipped=$(of "$1" '\*\*\*Skipped' | wc -l)
-# Of what ended by a signal CTest says "Subprocess aborted***Exception", without a space.
-failed=$(of "$1" '[^*]*\*\*\*(Failed|Timeout|Exception|Not Run)' | wc -l)
-if [ -n "${2:-}" ] && [ -e "$2" ]; then
-    mapfile -t unsteady < <(of "$2" ' Passed ')
+passed=0 failed=0 skipped=0
+for log in "$@"; do
+    passed=$((passed + $(of "$log" ' Passed ' | wc -l)))
+    skipped=$((skipped + $(of "$log" '\*\*\*Skipped' | wc -l)))
+    # Of what ended by a signal CTest says "Subprocess aborted***Exception", without a space.
+    failed=$((failed + $(of "$log" '[^*]*\*\*\*(Failed|Timeout|Exception|Not Run)' | wc -l)))
+    second="${log%.log}-again.log"
+    [ -e "$second" ] || continue
+    mapfile -t unsteady < <(of "$second" ' Passed ')
     passed=$((passed + ${#unsteady[@]}))
     failed=$((failed - ${#unsteady[@]}))
     [ ${#unsteady[@]} = 0 ] || printf 'passed only when it ran again, alone: %s\n' "${unsteady[@]}"
-fi
+done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$passed" -gt 0 ] && [ "$failed" = 0 ]
