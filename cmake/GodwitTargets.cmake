@@ -1,7 +1,8 @@
 # godwit_library(NAME SOURCES … LIBS …): a static library of one room, alias godwit::NAME.
-# godwit_test(NAME LABEL unit [TRACKERS] [SEPARATE] SOURCES … LIBS …): a GoogleTest program; one CTest
-# test per case, and with TRACKERS each case of a KVM guest with either dirty tracker. SEPARATE: its
-# sources use the same names, so that no unity build joins them.
+# godwit_test(NAME LABEL unit [TRACKERS] [THREADS] [SEPARATE] SOURCES … LIBS …): a GoogleTest program; one
+# CTest test per case, and with TRACKERS each case of a KVM guest with either dirty tracker. THREADS: what
+# it tests has several threads, and it runs under tsan too. SEPARATE: its sources use the same names,
+# so that no unity build joins them.
 add_library(godwit_options INTERFACE)
 target_include_directories(godwit_options INTERFACE $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}>)
 target_compile_options(godwit_options INTERFACE
@@ -35,12 +36,6 @@ set(godwit_timeout_model-long 7200)
 set(godwit_timeout_sim 300)
 set(godwit_timeout_sim-long 1200)
 set(godwit_timeout_bench-smoke 120)
-# What is watched is slower.
-if(GODWIT_SANITIZER)
-    foreach(label unit hostile sim)
-        math(EXPR godwit_timeout_${label} "${godwit_timeout_${label}} * 5")
-    endforeach()
-endif()
 
 # Where CTest knows no times of an earlier run it begins with what these say costs most. The searches of
 # the models go one at a time, so they begin first of all, beside the others; what is short ends the run.
@@ -59,22 +54,10 @@ set(godwit_cost_bench-smoke 0)
 # Tests that measure run alone; the others spend most of their time waiting.
 set(godwit_serial_labels bench-smoke)
 
-# What ./dev sanitize builds and runs. In a build with a sanitizer the tests of these sets have the label
-# `sanitized`, and no other.
-set(godwit_sanitized_asan unit hostile sim)
-add_custom_target(sanitizer_tests)
-
-# In `variable` the label of the tests of `target`, which are of the set `set`.
-function(godwit_test_label target set variable)
-    set(${variable} ${set} PARENT_SCOPE)
-    if(GODWIT_SANITIZER AND set IN_LIST godwit_sanitized_${GODWIT_SANITIZER})
-        set(${variable} sanitized PARENT_SCOPE)
-        add_dependencies(sanitizer_tests ${target})
-    endif()
-endfunction()
+include(GodwitSanitizers)
 
 function(godwit_test name)
-    cmake_parse_arguments(arg "TRACKERS;SEPARATE" "LABEL" "SOURCES;LIBS" ${ARGN})
+    cmake_parse_arguments(arg "TRACKERS;THREADS;SEPARATE" "LABEL" "SOURCES;LIBS" ${ARGN})
     if(NOT arg_LABEL)
         set(arg_LABEL unit)
     endif()
@@ -85,6 +68,9 @@ function(godwit_test name)
         set_target_properties(${name} PROPERTIES UNITY_BUILD OFF)
     endif()
     godwit_test_label(${name} ${arg_LABEL} label)
+    if(arg_THREADS AND GODWIT_SANITIZER STREQUAL "tsan")
+        godwit_test_label(${name} threads label)
+    endif()
     set(properties LABELS ${label} TIMEOUT ${godwit_timeout_${arg_LABEL}}
         SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]"
         COST ${godwit_cost_${arg_LABEL}})

@@ -11,11 +11,12 @@
 #include <utility>
 
 #include "engine/base/check.h"
+#include "engine/base/sanitizers.h"
 #include "engine/base/unique_fd.h"
 
 // The kernel may map a new ring where an old one was. It orders the two, but liburing maps with
 // bare system calls that ThreadSanitizer does not see: so it is told.
-#ifdef __SANITIZE_THREAD__
+#if GODWIT_TSAN
 extern "C" void __tsan_acquire(void* address);
 extern "C" void __tsan_release(void* address);
 #endif
@@ -33,18 +34,18 @@ constexpr size_t kMostAtOnce = size_t{64} << 10;
 constexpr unsigned kSendZcReportUsage = 1U << 3;
 constexpr unsigned kNotificationCopied = 1U << 31;
 
-#ifdef __SANITIZE_THREAD__
+#if GODWIT_TSAN
 char ring_lifetimes = 0;  // only its address is used
 #endif
 
 void note_ring_mapped() {
-#ifdef __SANITIZE_THREAD__
+#if GODWIT_TSAN
     __tsan_acquire(&ring_lifetimes);
 #endif
 }
 
 void note_ring_unmapped() {
-#ifdef __SANITIZE_THREAD__
+#if GODWIT_TSAN
     __tsan_release(&ring_lifetimes);
 #endif
 }

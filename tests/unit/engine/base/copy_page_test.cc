@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/base/sanitizers.h"
 #include "engine/base/units.h"
 
 namespace godwit {
@@ -46,7 +47,7 @@ TEST(CopyPage, OneByteIsEnoughAndZerosAreNotWritten) {
 
 // A hash of anything but what was sent would make the next round take the page for unchanged.
 TEST(CopyPage, TheHashIsThatOfTheCopyWhileAnotherThreadWritesThePage) {
-#if defined(__SANITIZE_THREAD__)
+#if GODWIT_TSAN
     GTEST_SKIP() << "a race, and meant as one";
 #endif
     alignas(64) static std::atomic<uint64_t> words[kPageBytes / 8];
