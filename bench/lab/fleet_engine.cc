@@ -26,7 +26,10 @@ FleetEngine::FleetEngine(const EngineName& name, const LabSetup& setup)
 }
 
 absl::Status FleetEngine::start_guest() {
-    for (const auto& guest : guests_) GODWIT_RETURN_IF_ERROR(guest->start_guest());
+    for (const auto& guest : guests_) {
+        GODWIT_RETURN_IF_ERROR(guest->start_guest());
+        GODWIT_RETURN_IF_ERROR(well_before(*guest));
+    }
     return absl::OkStatus();
 }
 

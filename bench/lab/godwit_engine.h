@@ -44,8 +44,8 @@ class GodwitEngine : public Engine {
 std::string lab_vm_file(const std::string& name, const GuestConfig& guest);
 // Every number in a report by its path ("downtime.commit_ms", "rounds" counted), and the main ones
 // by the lab's own names as well; what a report does not have is absent. A report counts from when
-// the agent began, total_ms and prepare_ms here from the request, which was `lead_ms` before that;
-// reported_total_ms is the report's own.
+// the agent began, total_ms, prepare_ms and prediction.total_ms.mid here from the request, which
+// was `lead_ms` before that; reported_total_ms is the report's own.
 Metrics godwit_metrics(const nlohmann::json& report, double lead_ms);
 // Its rounds with when each began, what r was and what was decided; quantiles of fault latency.
 nlohmann::json godwit_series(const nlohmann::json& report, double lead_ms);

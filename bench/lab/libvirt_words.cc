@@ -83,13 +83,12 @@ std::string lab_domain_xml(const std::string& name, const std::string& qemu,
             "<model type='virtio'/><driver name='qemu'/><rom enabled='no'/></interface>",
             guest.mac, guest.bridge);
     return fmt::format(
-        "<domain type='{}'><name>{}</name><memory unit='KiB'>{}</memory><vcpu>{}</vcpu>"
+        "<domain type='{}'><name>{}</name><memory unit='KiB'>{}</memory><vcpu>1</vcpu>"
         "<os><type arch='x86_64' machine='q35'>hvm</type>{}<kernel>{}</kernel>{}"
         "<cmdline>{}</cmdline></os><features><acpi/></features>{}"
         "<devices><emulator>{}</emulator><serial type='null'/>"
         "<controller type='usb' model='none'/><memballoon model='none'/>{}</devices></domain>\n",
-        guest.kvm ? "kvm" : "qemu", name, guest.memory >> 10, guest.vcpus, loader,
-        in_xml(guest.kernel), initrd,
+        guest.kvm ? "kvm" : "qemu", name, guest.memory >> 10, loader, in_xml(guest.kernel), initrd,
         in_xml(guest.append.empty() ? guest_append(guest) : guest.append), cpu_xml(guest.cpu),
         in_xml(qemu), devices);
 }

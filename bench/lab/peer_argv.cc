@@ -2,18 +2,16 @@
 
 #include <fmt/format.h>
 
-#include "bench/guest/mailbox_layout.h"
 #include "engine/guest/qemu/qemu_argv.h"
 
 namespace godwit {
 
 std::string guest_append(const GuestConfig& guest) {
-    return fmt::format("ws={}K rate={}{}{}{} seed={}{}{}", guest.working_set >> 10,
+    return fmt::format("ws={}K rate={}{}{} seed={}{}{}", guest.working_set >> 10,
                        guest.idle ? "idle" : std::to_string(guest.writes_per_s),
                        guest.content.find("pattern=") == std::string::npos ? " pattern=random" : "",
-                       guest.idle ? "" : " sweep=0",
-                       guest.vcpus > 1 ? fmt::format(" vcpus={}", guest.vcpus) : "", guest.seed,
-                       guest.content.empty() ? "" : " ", guest.content);
+                       guest.idle ? "" : " sweep=0", guest.seed, guest.content.empty() ? "" : " ",
+                       guest.content);
 }
 
 v1::MemoryBacking memory_backing(const GuestConfig& guest) {
@@ -27,8 +25,6 @@ absl::Status check_guest(const GuestConfig& guest) {
         return absl::InvalidArgumentError("--guest-memory must be a multiple of 2 MiB");
     if (guest.working_set == 0 || guest.working_set % kPageBytes != 0)
         return absl::InvalidArgumentError("--ws must be whole pages");
-    if (guest.vcpus == 0 || guest.vcpus > kMaxVcpus)
-        return absl::InvalidArgumentError(fmt::format("a guest has 1 to {} vCPUs", kMaxVcpus));
     return absl::OkStatus();
 }
 
@@ -39,8 +35,7 @@ std::vector<std::string> peer_argv(const PeerSetup& setup) {
     argv.insert(argv.end(), {setup.program, "-name", "lab,debug-threads=on", "-machine",
                              fmt::format("q35,accel={}{}", guest.kvm ? "kvm" : "tcg",
                                          shared ? ",memory-backend=ram0" : ""),
-                             "-m", fmt::format("size={}M", guest.memory >> 20), "-smp",
-                             std::to_string(guest.vcpus)});
+                             "-m", fmt::format("size={}M", guest.memory >> 20), "-smp", "1"});
     const auto add = [&](const char* option, std::string value) {
         argv.emplace_back(option);
         argv.push_back(std::move(value));

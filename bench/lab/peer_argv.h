@@ -13,8 +13,7 @@ namespace godwit {
 struct GuestConfig {
     Bytes memory = 0;
     Bytes working_set = 0;
-    uint64_t writes_per_s = 0;    // of all vCPUs together; 0: flat out
-    uint32_t vcpus = 1;           // kMaxVcpus at most
+    uint64_t writes_per_s = 0;    // 0: flat out
     bool idle = false;            // writes nothing after the first fill
     std::string backing = "thp";  // of shared RAM: thp, 4k, hugetlb-2M
     std::string content;          // further words, as "fill=text change=64"; may be empty

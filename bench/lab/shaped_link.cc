@@ -64,7 +64,7 @@ absl::StatusOr<std::unique_ptr<ShapedLink>> ShapedLink::create(Bytes bytes_per_s
     }
     std::unique_ptr<ShapedLink> link(new ShapedLink(std::move(namespaces)));
     if (delay > Duration::zero())
-        GODWIT_RETURN_IF_ERROR(link->lay_relay(bytes_per_s, delay));
+        GODWIT_RETURN_IF_ERROR(link->lay_relay(bytes_per_s, delay, burst));
     else
         GODWIT_RETURN_IF_ERROR(link->lay_veth());
     GODWIT_RETURN_IF_ERROR(link->lay(bytes_per_s, burst > 0 ? burst : kBurst));
@@ -100,7 +100,7 @@ absl::Status ShapedLink::lay_veth() const {
         .status();
 }
 
-absl::Status ShapedLink::lay_relay(Bytes bytes_per_s, Duration delay) {
+absl::Status ShapedLink::lay_relay(Bytes bytes_per_s, Duration delay, Bytes burst) {
     std::array<UniqueFd, 2> ends;
     for (const size_t host : {size_t{0}, size_t{1}}) {
         GODWIT_ASSIGN_OR_RETURN(ends[host], open_tun_in(namespaces_[host].get()));
@@ -112,10 +112,10 @@ absl::Status ShapedLink::lay_relay(Bytes bytes_per_s, Duration delay) {
     const double seconds = to_ms(delay) / 1e3;
     const auto of_rate = static_cast<Bytes>(2 * seconds * static_cast<double>(bytes_per_s));
     GODWIT_ASSIGN_OR_RETURN(
-        relay_,
-        DelayRelay::start({.ends = std::move(ends),
-                           .delay = delay,
-                           .capacity = bytes_per_s > 0 ? kSlack + of_rate : kUnlimitedCapacity}));
+        relay_, DelayRelay::start(
+                    {.ends = std::move(ends),
+                     .delay = delay,
+                     .capacity = bytes_per_s > 0 ? kSlack + of_rate + burst : kUnlimitedCapacity}));
     return absl::OkStatus();
 }
 

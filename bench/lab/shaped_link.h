@@ -37,7 +37,7 @@ class ShapedLink {
     explicit ShapedLink(std::array<UniqueFd, 2> namespaces) : namespaces_(std::move(namespaces)) {}
     absl::Status lay(Bytes bytes_per_s, Bytes burst) const;
     [[nodiscard]] absl::Status lay_veth() const;
-    absl::Status lay_relay(Bytes bytes_per_s, Duration delay);
+    absl::Status lay_relay(Bytes bytes_per_s, Duration delay, Bytes burst);
     [[nodiscard]] std::string path(int host) const;
     // A program's output. Errors: as of run_and_capture().
     [[nodiscard]] absl::StatusOr<std::string> run(int host, std::vector<std::string> words) const;

@@ -1,8 +1,11 @@
 #include "engine/base/page_bitmap.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <bit>
 #include <new>
+#include <utility>
 
 #include "engine/base/check.h"
 
@@ -35,6 +38,9 @@ inline uint64_t count_bits(std::span<const uint64_t> words) {
     return total;
 }
 
+// malloc() keeps what it was given back, and would clear it whole.
+constexpr size_t kMappedBytes = size_t{128} << 10;
+
 }  // namespace
 
 template <typename Visit>
@@ -48,10 +54,25 @@ void PageBitmap::for_each_part(std::span<const uint64_t> summary, Visit visit) c
         }
 }
 
+void PageBitmap::Release::operator()(uint64_t* words) const {
+    if (bytes < kMappedBytes)
+        std::free(words);
+    else
+        ::munmap(words, bytes);
+}
+
 PageBitmap::PageBitmap(uint64_t page_count) : page_count_(page_count) {
     const size_t count = word_count(page_count);
-    words_.reset(static_cast<uint64_t*>(std::calloc(std::max<size_t>(count, 1), sizeof(uint64_t))));
-    if (words_ == nullptr) throw std::bad_alloc();
+    const size_t bytes = std::max<size_t>(count, 1) * sizeof(uint64_t);
+    void* words = nullptr;
+    if (bytes < kMappedBytes) {
+        words = std::calloc(1, bytes);
+    } else {
+        words = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (words == MAP_FAILED) words = nullptr;
+    }
+    if (words == nullptr) throw std::bad_alloc();
+    words_ = {static_cast<uint64_t*>(words), Release{bytes}};
     const size_t parts = (count + kPartWords - 1) / kPartWords;
     summary_.resize((parts + 63) / 64);
 }
@@ -63,6 +84,18 @@ PageBitmap& PageBitmap::operator=(const PageBitmap& other) {
     if (page_count_ != other.page_count_ || words_ == nullptr) return *this = PageBitmap(other);
     clear_all();
     add(other);
+    return *this;
+}
+
+PageBitmap::PageBitmap(PageBitmap&& other) noexcept
+    : page_count_(std::exchange(other.page_count_, 0)),
+      words_(std::move(other.words_)),
+      summary_(std::exchange(other.summary_, {})) {}
+
+PageBitmap& PageBitmap::operator=(PageBitmap&& other) noexcept {
+    page_count_ = std::exchange(other.page_count_, 0);
+    words_ = std::move(other.words_);
+    summary_ = std::exchange(other.summary_, {});
     return *this;
 }
 

@@ -31,8 +31,9 @@ class PageBitmap {
     explicit PageBitmap(uint64_t page_count);
     PageBitmap(const PageBitmap& other);
     PageBitmap& operator=(const PageBitmap& other);
-    PageBitmap(PageBitmap&&) = default;
-    PageBitmap& operator=(PageBitmap&&) = default;
+    // What was moved from has no pages, and nothing but its end or another value comes for it.
+    PageBitmap(PageBitmap&& other) noexcept;
+    PageBitmap& operator=(PageBitmap&& other) noexcept;
     ~PageBitmap() = default;
 
     [[nodiscard]] uint64_t page_count() const { return page_count_; }
@@ -75,8 +76,11 @@ class PageBitmap {
 
   private:
     static constexpr size_t kPartWords = 512;
-    struct Free {
-        void operator()(uint64_t* words) const { std::free(words); }
+    struct Release {
+        Release() : bytes(0) {}
+        explicit Release(size_t size) : bytes(size) {}
+        size_t bytes;
+        void operator()(uint64_t* words) const;
     };
     static constexpr size_t word_count(uint64_t page_count) { return (page_count + 63) / 64; }
     [[nodiscard]] bool may_have(size_t part) const {
@@ -87,8 +91,8 @@ class PageBitmap {
     void for_each_part(std::span<const uint64_t> summary, Visit visit) const;
 
     uint64_t page_count_ = 0;
-    std::unique_ptr<uint64_t[], Free> words_;  // of calloc(): untouched memory costs nothing
-    std::vector<uint64_t> summary_;            // bit i: part i may have a page
+    std::unique_ptr<uint64_t[], Release> words_;  // zeroed by the kernel, where they are many
+    std::vector<uint64_t> summary_;               // bit i: part i may have a page
 };
 
 // Indexed by BlockIndex.

@@ -152,12 +152,12 @@ function addChart(parent, title, option, note, height) {
     chart.setOption(option());
 }
 
-/* Every migration of ours that was foretold after its first round. Times are the report's own. */
+/* Every migration of ours that was foretold after its first round. */
 function forecastChart() {
     const lines = data.scenarios.map(scenario => ({name: scenario.name, type: 'scatter', symbolSize: 8,
         data: scenario.rows.filter(row => row.kind === 'godwit').flatMap(row => {
             const foretold = row.stats['prediction.total_ms.mid'];
-            const actual = row.stats.reported_total_ms;
+            const actual = row.stats.total_ms;
             if (!foretold || !actual || foretold.n !== actual.n) return [];
             return foretold.values.map((value, i) => [value, actual.values[i]])
                 .filter(([x, y]) => x > 0 && y > 0);

@@ -136,6 +136,16 @@ void add_series(const Before& before, const BlackoutReport& during, MonotonicTim
 
 }  // namespace
 
+absl::StatusOr<MovedOnce> measure_fleet(Engine& engine, const MoveMeasure& options) {
+    GODWIT_ASSIGN_OR_RETURN(MovedOnce moved, measure_move(engine, options));
+    for (const char* name :
+         {"slowdown_percent", "live_slowdown_percent", "write_slowdown_percent",
+          "during_ticks_per_ms", "during_writes_per_s", "stall_ms", "stalls", "lost_ms",
+          "live_lost_ms", "live_stall_ms", "live_longest_ms", "live_longest_extra_ms"})
+        moved.metrics.erase(name);
+    return moved;
+}
+
 absl::StatusOr<MovedOnce> measure_stay(Engine& engine, const MoveMeasure& options) {
     GODWIT_RETURN_IF_ERROR(engine.start_guest());
     GODWIT_ASSIGN_OR_RETURN(const Before before, watch_before(engine, options));

@@ -45,6 +45,10 @@ struct MovedOnce {
 // DeadlineExceeded when it does not go on; Cancelled.
 absl::StatusOr<MovedOnce> measure_move(Engine& engine, const MoveMeasure& options);
 
+// The same of several at once. Of the first guest only its blackout is told: it is somewhere
+// between its own move and those of the others all the while.
+absl::StatusOr<MovedOnce> measure_fleet(Engine& engine, const MoveMeasure& options);
+
 // A guest that stays, watched for options.before: its pace, and what it stalled by itself: what is
 // `live_…` of one that moves.
 absl::StatusOr<MovedOnce> measure_stay(Engine& engine, const MoveMeasure& options);

@@ -49,11 +49,14 @@ absl::StatusOr<MovedOnce> Runner::move_once(const PlannedRow& planned, int repea
     LabSetup setup =
         lab_.setup(lab_.equip(row.guest, stage.kvm), stage.hosts, *stage.agents[planned.build]);
     setup.guest.seed = guest_seed(lab_.options().seed, repeat);
+    Bytes working_set = row.guest.working_set;
     Bytes warm = memory_of_move(row.engine, row.guest);
     for (const GuestConfig& guest : row.fleet) {
         setup.fleet.push_back(lab_.equip(guest, stage.kvm));
         setup.fleet.back().seed = setup.guest.seed + setup.fleet.size() - 1;
-        if (setup.fleet.size() > 1) warm += memory_of_move(row.engine, guest);
+        if (setup.fleet.size() == 1) continue;
+        warm += memory_of_move(row.engine, guest);
+        working_set += guest.working_set;
     }
     setup.qemu = planned.qemu;
     setup.bandwidth = row.bandwidth;
@@ -79,7 +82,7 @@ absl::StatusOr<MovedOnce> Runner::move_once(const PlannedRow& planned, int repea
                         .tells_guest = stage.kvm,
                         .idle = row.guest.idle,
                         .bytes_per_s = static_cast<double>(rate),
-                        .working_set = row.guest.working_set,
+                        .working_set = working_set,
                         .cpu_latency = row.cpu_latency,
                         .warm = warm,
                         .cancel_fd = setup.cancel_fd};
@@ -92,6 +95,7 @@ absl::StatusOr<MovedOnce> Runner::move_once(const PlannedRow& planned, int repea
     }
     GODWIT_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, make_engine(row.engine, setup));
     if (row.guest.service) return measure_service(*engine, measure, *stage.net);
+    if (row.engine.kind == EngineKind::kFleet) return measure_fleet(*engine, measure);
     if (row.engine.kind != EngineKind::kStay) return measure_move(*engine, measure);
     measure.before = stage.scenario.stay;
     return measure_stay(*engine, measure);

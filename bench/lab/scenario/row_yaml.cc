@@ -281,13 +281,12 @@ Bytes read_rate(const YamlFields& fields, const char* key, Bytes otherwise) {
 
 GuestConfig read_guest(YamlFile& file, const YAML::Node& node, const std::string& field,
                        GuestConfig base) {
-    const YamlFields fields(file, node, field,
-                            {"memory", "vcpus", "ws", "rate", "fill", "change", "pattern", "sweep",
-                             "place", "service"});
+    const YamlFields fields(
+        file, node, field,
+        {"memory", "ws", "rate", "fill", "change", "pattern", "sweep", "place", "service"});
     GuestConfig guest = std::move(base);
     guest.memory = fields.bytes("memory").value_or(guest.memory);
     guest.working_set = fields.bytes("ws").value_or(guest.working_set);
-    guest.vcpus = fields.number("vcpus").value_or(guest.vcpus);
     guest.service = fields.boolean("service").value_or(guest.service);
     if (const auto rate = fields.text("rate")) {
         guest.idle = *rate == "idle";

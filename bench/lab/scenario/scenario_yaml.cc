@@ -13,6 +13,7 @@ namespace {
 // A packet must fit, and tc(8) has 32 bits.
 constexpr Bytes kLeastBurst = Bytes{4} << 10;
 constexpr Bytes kMostBurst = Bytes{1} << 30;
+constexpr Bytes kMostBurstSeconds = 60;
 
 LinkConfig read_link(YamlFile& file, const YAML::Node& node) {
     LinkConfig link;
@@ -23,6 +24,8 @@ LinkConfig read_link(YamlFile& file, const YAML::Node& node) {
     if (link.burst > 0 && link.bytes_per_s == 0) fields.fault("burst", "wants a rate");
     if (link.burst > 0 && (link.burst < kLeastBurst || link.burst > kMostBurst))
         fields.fault("burst", "must be from 4KiB to 1GiB");
+    else if (link.burst > 0 && link.burst / kMostBurstSeconds > link.bytes_per_s)
+        fields.fault("burst", "is more than a minute at this rate");
     link.delay = read_duration(fields, "delay", {});
     return link;
 }
@@ -126,7 +129,7 @@ void read_engines(YamlFile& file, const YamlFields& fields, const GuestConfig& g
         for (Row& row : read_rows(file, entry, fmt::format("engines[{}]", index++), base)) {
             if (!can_be(row))
                 file.fault(line_of(entry), "guest",
-                           "memory must be a multiple of 2 MiB, ws whole pages, vcpus 1 to 4");
+                           "memory must be a multiple of 2 MiB and ws whole pages");
             check_service(file, line_of(entry), row, scenario);
             if (!labels.insert(row.label).second)
                 file.fault(line_of(entry), "engines",

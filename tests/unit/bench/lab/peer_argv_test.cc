@@ -41,16 +41,6 @@ TEST(PeerArgv, PrivateRamIsWhatQemuTakesByItself) {
     EXPECT_EQ(value_of(argv, "-chardev"), "socket,id=qmp,fd=9");
 }
 
-TEST(PeerArgv, TheGuestIsToldOfItsVcpus) {
-    PeerSetup several = setup();
-    EXPECT_EQ(value_of(peer_argv(several), "-smp"), "1");
-    several.guest.vcpus = 2;
-    EXPECT_EQ(value_of(peer_argv(several), "-smp"), "2");
-    EXPECT_THAT(value_of(peer_argv(several), "-append"), HasSubstr(" vcpus=2 "));
-    several.guest.vcpus = 5;
-    EXPECT_FALSE(check_guest(several.guest).ok());
-}
-
 TEST(PeerArgv, SharedRamIsTheFileAndTheMachineUsesIt) {
     PeerSetup shared = setup();
     shared.ram_file = "/tmp/a,b/ram";

@@ -148,6 +148,10 @@ TEST(PageBitmap, OfNothingHasNoPages) {
     moved.set(3);
     empty = std::move(moved);
     EXPECT_EQ(empty.count(), 1U);
+    const PageBitmap of_moved = moved;  // NOLINT(bugprone-use-after-move): that it has no pages
+    EXPECT_TRUE(of_moved.none());
+    moved = empty;
+    EXPECT_TRUE(moved.test(3));
 }
 
 }  // namespace
