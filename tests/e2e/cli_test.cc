@@ -9,6 +9,7 @@
 
 #include "tests/harness/ending.h"
 #include "tests/harness/guest.h"
+#include "transport/frame/frame_header.h"
 
 namespace godwit::testing {
 namespace {
@@ -229,7 +230,8 @@ TEST(Cli, TakesTheAgentFromTheEnvironment) {
     const CommandResult result =
         run_command({"env", "GODWIT_AGENT=" + a.address(), program("godwit"), "host"});
     EXPECT_EQ(result.exit_code, 0) << result.err;
-    EXPECT_THAT(result.out, HasSubstr("transfer protocol 5"));
+    EXPECT_THAT(result.out,
+                HasSubstr("transfer protocol " + std::to_string(kProtocolVersion) + ")"));
 }
 
 TEST(Cli, EveryCommandPrintsJson) {

@@ -12,6 +12,7 @@
 #include "transport/codec/chunk_codec.h"
 #include "transport/control/error_detail.h"
 #include "transport/frame/bodies.h"
+#include "transport/frame/frame_header.h"
 #include "transport/frame/pages_body.h"
 
 namespace godwit::testing {
@@ -91,7 +92,9 @@ std::vector<std::byte> garbage(size_t size) {
 
 TEST_F(LyingSource, OfAnotherProtocolVersionIsToldBothNumbers) {
     liar_.request().set_protocol_version(99);
-    expect_refused("PROTOCOL_VERSION", "Transfer protocol 99 meets 5: upgrade the older");
+    expect_refused(
+        "PROTOCOL_VERSION",
+        "Transfer protocol 99 meets " + std::to_string(kProtocolVersion) + ": upgrade the older");
 }
 
 TEST_F(LyingSource, CannotNameAMigrationAfterAPath) {
