@@ -39,7 +39,7 @@ TEST(TransportMicroBench, MeasuresEveryStepBesideItsLimit) {
               (std::set<std::string>{"acceleration", "apply_deltas", "copy_page_only", "frame",
                                      "govern", "hash_pages", "make_deltas", "masks", "pack",
                                      "page_pass", "place_chunk", "receive_chunk", "ring_round_trip",
-                                     "unpack", "zero_test"}));
+                                     "unpack", "zero_test", "zstd_level"}));
 }
 
 TEST(TransportMicroBench, ASetThatIsTooSmallIsAUsageError) {
