@@ -63,6 +63,7 @@ constexpr std::array kSourceSteps = {
     // What other threads of the destination said before they knew.
     SourceStep{S::kOver, F::kMarkerAck, S::kOver},
     SourceStep{S::kOver, F::kDamaged, S::kOver},
+    SourceStep{S::kOver, F::kPostcopyReady, S::kOver},
     SourceStep{S::kOver, F::kPageRequest, S::kOver},
     SourceStep{S::kOver, F::kLoadFailed, S::kOver},
     SourceStep{S::kOver, F::kAbort, S::kOver},

@@ -31,6 +31,7 @@ SourceTable source_table() {
     for (int i = 0; i < kSourcePhaseCount; ++i) stay({static_cast<S>(i)}, {F::kPong});
     // Until the pages are all there, or known to be missing, rounds are acknowledged.
     stay({S::kRounds, S::kArmed, S::kOver}, {F::kMarkerAck, F::kDamaged});
+    stay({S::kOver}, {F::kPostcopyReady});
     table[S::kArming][F::kPostcopyReady] = S::kArmed;
     table[S::kSaving][F::kLoaded] = S::kLoaded;
     table[S::kSavingServed][F::kLoaded] = S::kLoadedServed;
