@@ -125,6 +125,9 @@ bool DestinationAgent::end_drain() {
 v1::QueryResponse DestinationAgent::reconnect() {
     if (!is_draining()) return query();
     break_session(absl::UnavailableError("the source comes with a new connection"));
+    // It came too late, with a token that is worth nothing any more.
+    if (next_wire_) next_wire_->close(kDestinationEnd);
+    next_wire_.reset();
     is_session_asked_ = true;
     reconnect_said_resumed_ = state_ == v1::INCOMING_STATE_RESUMED;
     return query();

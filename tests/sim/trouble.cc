@@ -33,7 +33,6 @@ constexpr std::array kKindNames = {
     "the destination's QEMU is killed",
     "the connection is cut",
     "a frame is lost",
-    "pages are to come damaged",
     "a frame comes twice",
     "a frame is late",
     "the link is half open",
@@ -47,6 +46,7 @@ constexpr std::array kKindNames = {
     "the destination's QEMU refuses cont",
     "the destination's QEMU can't load",
     "somebody cancels",
+    "pages are to come damaged",
 };
 
 }  // namespace
@@ -73,8 +73,9 @@ Trouble::Trouble(Hosts& hosts) : hosts_(hosts), hasty_operator_(hosts.world.chan
     const auto& meet = hosts_.is_postcopy && world.chance(60) ? kMeetInADrain : kMeet;
     if (they_meet) kinds = meet[world.below(meet.size())];
     const uint64_t kind_count = world.chance(60) ? 3 : 12;
+    const Kind end = hosts_.is_postcopy ? Kind::kCount : Kind::kDamagePages;
     while (kinds.size() < kind_count)
-        kinds.push_back(static_cast<Kind>(world.below(static_cast<uint64_t>(Kind::kCount))));
+        kinds.push_back(static_cast<Kind>(world.below(static_cast<uint64_t>(end))));
     const uint64_t count = they_meet ? 3 + world.below(3) : world.below(7);
     for (uint64_t i = 0; i < count; ++i) {
         Steps among = hosts_.is_postcopy ? kOfAPostcopy : kOfAMigration;

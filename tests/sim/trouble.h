@@ -33,7 +33,6 @@ class Trouble {
         kKillDestinationQemu,
         kCut,
         kLoseFrame,
-        kDamagePages,
         kRepeatFrame,
         kDelayFrame,
         kHalfOpen,
@@ -47,6 +46,7 @@ class Trouble {
         kContRefused,
         kLoadFails,
         kCancel,
+        kDamagePages,  // only of those that follow the guest
         kCount,
     };
     struct Planned {
