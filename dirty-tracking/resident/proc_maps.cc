@@ -1,7 +1,6 @@
 #include "dirty-tracking/resident/proc_maps.h"
 
 #include <fcntl.h>
-#include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -9,32 +8,10 @@
 #include <cstdio>
 
 #include "dirty-tracking/resident/next.h"
+#include "dirty-tracking/resident/procmap_query.h"
 
 namespace godwit::resident {
 namespace {
-
-// By the kernel's documentation of PROCMAP_QUERY; Debian 12's headers are older.
-struct Query {
-    uint64_t size;
-    uint64_t query_flags;
-    uint64_t query_address;
-    uint64_t begin;
-    uint64_t end;
-    uint64_t flags;
-    uint64_t page_size;
-    uint64_t offset;
-    uint64_t inode;
-    uint32_t device_major;
-    uint32_t device_minor;
-    uint32_t name_size;
-    uint32_t build_id_size;
-    uint64_t name_address;
-    uint64_t build_id_address;
-};
-static_assert(sizeof(Query) == 104);
-constexpr unsigned long kQuery = _IOWR('f', 17, Query);
-constexpr uint64_t kIsWritable = 0x02;
-constexpr uint64_t kIsShared = 0x08;
 
 // Everything in front of the path; longer paths are cut off.
 constexpr size_t kLineBytes = 160;
@@ -76,18 +53,18 @@ MapsQuery::Answer MapsQuery::find(uint64_t address, uint64_t wanted_end, MapsReg
 }
 
 MapsQuery::Answer MapsQuery::find_one(uint64_t address, MapsRegion& region) const {
-    Query query{};
+    ProcmapQuery query{};
     query.size = sizeof query;
     query.query_address = address;
-    if (fd_ < 0 || next_ioctl(fd_, kQuery, &query) != 0)
+    if (fd_ < 0 || next_ioctl(fd_, kProcmapQuery, &query) != 0)
         return fd_ >= 0 && errno == ENOENT ? Answer::kNothing : Answer::kUnknown;
     region = {.begin = query.begin,
               .end = query.end,
               .offset = query.offset,
               .device = makedev(query.device_major, query.device_minor),
               .inode = query.inode,
-              .shared = (query.flags & kIsShared) != 0,
-              .writable = (query.flags & kIsWritable) != 0};
+              .shared = (query.flags & kProcmapShared) != 0,
+              .writable = (query.flags & kProcmapWritable) != 0};
     return Answer::kFound;
 }
 

@@ -11,34 +11,11 @@
 #include <fstream>
 #include <string>
 
+#include "dirty-tracking/resident/procmap_query.h"
 #include "engine/base/unique_fd.h"
 
 namespace godwit {
 namespace {
-
-// Of the kernel's interface since 6.11, which Debian 12's headers do not have.
-struct ProcmapQuery {
-    uint64_t size;
-    uint64_t query_flags;
-    uint64_t query_address;
-    uint64_t begin;
-    uint64_t end;
-    uint64_t flags;
-    uint64_t page_size;
-    uint64_t offset;
-    uint64_t inode;
-    uint32_t device_major;
-    uint32_t device_minor;
-    uint32_t name_size;
-    uint32_t build_id_size;
-    uint64_t name_address;
-    uint64_t build_id_address;
-};
-static_assert(sizeof(ProcmapQuery) == 104);
-constexpr unsigned long kQuery = _IOWR('f', 17, ProcmapQuery);
-constexpr uint64_t kIsShared = 0x08;
-constexpr uint64_t kThisOrNext = 0x10;
-constexpr uint64_t kOfFile = 0x20;
 
 std::string maps_path(pid_t pid) { return fmt::format("/proc/{}/maps", pid); }
 
@@ -65,12 +42,12 @@ absl::StatusOr<std::vector<FileMapping>> query_file_mappings(pid_t pid) {
     std::vector<FileMapping> mappings;
     ProcmapQuery query{};
     query.size = sizeof(query);
-    query.query_flags = kThisOrNext | kOfFile;
-    while (::ioctl(maps.get(), kQuery, &query) == 0) {
+    query.query_flags = kProcmapThisOrNext | kProcmapOfFile;
+    while (::ioctl(maps.get(), kProcmapQuery, &query) == 0) {
         mappings.push_back({.begin = query.begin,
                             .end = query.end,
                             .offset = query.offset,
-                            .shared = (query.flags & kIsShared) != 0,
+                            .shared = (query.flags & kProcmapShared) != 0,
                             .device = ::makedev(query.device_major, query.device_minor),
                             .inode = query.inode});
         query.query_address = query.end;
