@@ -33,8 +33,10 @@ absl::StatusOr<Schedule> expect_schedule(std::span<const SimulatedVm> vms, doubl
 }
 
 absl::StatusOr<Schedule> auto_schedule(std::span<const SimulatedVm> vms, double link_rate,
-                                       uint32_t most_at_a_time) {
+                                       uint32_t most_at_a_time, std::optional<uint32_t> first) {
     if (vms.empty()) return absl::InvalidArgumentError("There is no VM to schedule");
+    if (first && *first >= vms.size())
+        return absl::InvalidArgumentError("The first of the order is no VM");
     std::vector<uint32_t> order(vms.size());
     std::iota(order.begin(), order.end(), 0U);
     std::vector<std::vector<uint32_t>> orders{order};
@@ -43,6 +45,10 @@ absl::StatusOr<Schedule> auto_schedule(std::span<const SimulatedVm> vms, double 
     });
     orders.push_back(order);
     orders.emplace_back(order.rbegin(), order.rend());
+    if (first)
+        for (std::vector<uint32_t>& one : orders)
+            std::stable_partition(one.begin(), one.end(),
+                                  [&](uint32_t index) { return index == *first; });
     Schedule best;
     const auto most = std::min(static_cast<uint32_t>(vms.size()), std::max(most_at_a_time, 1U));
     for (uint32_t k = 1; k <= most; k = k < kMostTried || k == most ? k + 1 : most) {

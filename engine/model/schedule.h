@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -21,9 +22,11 @@ struct Schedule {
 // Of one order and k, as expected. Errors: simulate()'s.
 absl::StatusOr<Schedule> expect_schedule(std::span<const SimulatedVm> vms, double link_rate,
                                          std::vector<uint32_t> order, uint32_t at_a_time);
-// The best with k up to `most_at_a_time` (at least 1); at most 33 values of k are tried. Errors:
-// the same; InvalidArgument without VMs.
+// The best with k up to `most_at_a_time` (at least 1); at most 33 values of k are tried. `first`,
+// the index of one that is under way, comes first in every order. Errors: the same;
+// InvalidArgument without VMs, or where `first` is none.
 absl::StatusOr<Schedule> auto_schedule(std::span<const SimulatedVm> vms, double link_rate,
-                                       uint32_t most_at_a_time = UINT32_MAX);
+                                       uint32_t most_at_a_time = UINT32_MAX,
+                                       std::optional<uint32_t> first = std::nullopt);
 
 }  // namespace godwit

@@ -68,14 +68,18 @@ FleetEnd not_begun(const std::string& reason, ExitCode code) {
 
 FleetBoard::FleetBoard(const std::vector<std::string>& vms, uint32_t at_a_time, Bytes bandwidth)
     : at_a_time_(at_a_time), bandwidth_(bandwidth) {
-    for (const std::string& vm : vms) guests_.push_back({.vm = vm});
+    for (const std::string& vm : vms) {
+        order_.push_back(guests_.size());
+        guests_.push_back({.vm = vm});
+    }
 }
 
 std::vector<size_t> FleetBoard::begin(MonotonicTime now) {
     std::vector<size_t> begun;
     if (begins_at_ && now < *begins_at_) return begun;
     begins_at_.reset();
-    for (size_t i = 0; i < guests_.size() && count(FleetStep::kUnderWay) < at_a_time_; ++i) {
+    for (const size_t i : order_) {
+        if (count(FleetStep::kUnderWay) >= at_a_time_) break;
         if (guests_[i].step != FleetStep::kWaiting) continue;
         guests_[i].step = FleetStep::kUnderWay;
         begun.push_back(i);
@@ -112,6 +116,15 @@ void FleetBoard::end(size_t guest, FleetEnd end) {
     guests_[guest].step = FleetStep::kEnded;
     guests_[guest].end = std::move(end);
     begins_at_.reset();
+}
+
+void FleetBoard::reorder(const std::vector<std::string>& vms, uint32_t at_a_time) {
+    at_a_time_ = at_a_time;
+    const auto place = [&](size_t guest) {
+        return std::find(vms.begin(), vms.end(), guests_[guest].vm) - vms.begin();
+    };
+    std::stable_sort(order_.begin(), order_.end(),
+                     [&](size_t a, size_t b) { return place(a) < place(b); });
 }
 
 void FleetBoard::stop(const std::string& reason, ExitCode code) {

@@ -66,6 +66,9 @@ class FleetBoard {
     void has_id(size_t guest, const std::string& migration_id);
     void event(size_t guest, const v1::MigrationEvent& event);
     void end(size_t guest, FleetEnd end);
+    // From now on those that wait begin in the order of `vms` (names; those that it leaves out
+    // come last), and `at_a_time` are under way together.
+    void reorder(const std::vector<std::string>& vms, uint32_t at_a_time);
     // Nothing begins from now on.
     void stop(const std::string& reason, ExitCode code);
 
@@ -92,7 +95,8 @@ class FleetBoard {
 
   private:
     std::vector<FleetGuest> guests_;
-    const uint32_t at_a_time_;
+    std::vector<size_t> order_;  // indices of guests_: in which they begin
+    uint32_t at_a_time_;
     const Bytes bandwidth_;
     std::optional<MonotonicTime> begins_at_;
 };

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <iostream>
 #include <optional>
+#include <span>
 #include <stop_token>
 #include <thread>
 
@@ -17,8 +18,10 @@
 namespace godwit {
 namespace {
 
-// Long enough to see whether pages are written again and again; a second before anything moves.
-constexpr uint64_t kSampleWindowsUs[] = {100'000, 300'000, 1'000'000};
+// How much is there to move, and who writes at all: enough to have the first VM begin.
+constexpr uint64_t kGlanceUs[] = {100'000};
+// Long enough to see whether pages are written again and again; the first VM moves meanwhile.
+constexpr uint64_t kLookUs[] = {100'000, 300'000, 1'000'000};
 
 // What was asked of the agent before anything begins.
 struct FleetPast {
@@ -28,10 +31,8 @@ struct FleetPast {
     v1::Calibration calibration;
 };
 
-// Goes no further once it is stopped.
-std::vector<FleetSample> sample_fleet(AgentClient& agent, const std::vector<std::string>& names,
-                                      const v1::ListVmsResponse& vms, const std::string& tracker,
-                                      const std::stop_token& stop) {
+std::vector<FleetSample> unmeasured(const std::vector<std::string>& names,
+                                    const v1::ListVmsResponse& vms) {
     std::vector<FleetSample> samples;
     for (const std::string& name : names) {
         FleetSample sample{.vm = name, .rate = absl::UnknownError("not measured")};
@@ -39,6 +40,13 @@ std::vector<FleetSample> sample_fleet(AgentClient& agent, const std::vector<std:
             if (vm.spec().name() == name) sample.memory_bytes = vm.spec().memory_bytes();
         samples.push_back(std::move(sample));
     }
+    return samples;
+}
+
+// All at once, as far as an agent does so. Goes no further once it is stopped.
+void measure(AgentClient& agent, std::span<FleetSample> samples,
+             std::span<const uint64_t> windows_us, const std::string& tracker,
+             const std::stop_token& stop) {
     for (size_t begin = 0; begin < samples.size() && !stop.stop_requested();
          begin += kMostAtATime) {
         std::vector<std::jthread> threads;
@@ -47,11 +55,10 @@ std::vector<FleetSample> sample_fleet(AgentClient& agent, const std::vector<std:
                 v1::MeasureDirtyRateRequest request;
                 request.set_name(samples[i].vm);
                 request.set_tracker(tracker);
-                for (const uint64_t window_us : kSampleWindowsUs) request.add_windows_us(window_us);
+                for (const uint64_t window_us : windows_us) request.add_windows_us(window_us);
                 samples[i].rate = agent.measure_dirty_rate(request, stop);
             });
     }
-    return samples;
 }
 
 // By a thread that Ctrl-C stops, so that an agent that hangs holds nobody up. None: it was stopped.
@@ -63,7 +70,8 @@ std::optional<FleetPast> ask_agent(AgentClient& agent, const FleetOptions& optio
     {
         const std::jthread asking([&](const std::stop_token& stop) {
             set_thread_name("fleet-ask");
-            past.samples = sample_fleet(agent, names, vms, options.request.tracker(), stop);
+            past.samples = unmeasured(names, vms);
+            measure(agent, past.samples, kGlanceUs, options.request.tracker(), stop);
             if (auto migrations = agent.list_migrations(stop); migrations.ok())
                 past.migrations = *std::move(migrations);
             if (auto all = agent.calibration(options.request.destination(), stop); all.ok())
@@ -77,22 +85,26 @@ std::optional<FleetPast> ask_agent(AgentClient& agent, const FleetOptions& optio
     return past;
 }
 
-absl::StatusOr<FleetOrder> order_by_model(AgentClient& agent, const FleetOptions& options,
-                                          const std::vector<std::string>& names,
-                                          const v1::ListVmsResponse& vms,
-                                          const Interrupts& interrupts, const Wakeup& asked) {
-    if (!options.json)
-        std::cerr << fmt::format("seeing for 1 s what {} VMs write", names.size()) << std::endl;
-    const std::optional<FleetPast> past = ask_agent(agent, options, names, vms, interrupts, asked);
-    // Nothing will begin: FleetRun sees the interrupt first.
-    if (!past) return plain_order(names, false, options.parallel);
-    for (const FleetSample& sample : past->samples)
-        if (!sample.rate.ok() && !options.json)
-            std::cerr << fmt::format("{} counts as full and idle: {}", sample.vm,
-                                     std::string(sample.rate.status().message()))
-                      << std::endl;
-    return auto_order(past->samples, options.request, guess_link(options.request, past->migrations),
-                      usual_costs(past->calibration), options.parallel);
+absl::StatusOr<FleetOrder> order_of(const FleetPast& past, const FleetOptions& options,
+                                    const std::optional<std::string>& first) {
+    return auto_order(past.samples, options.request, guess_link(options.request, past.migrations),
+                      usual_costs(past.calibration), options.parallel, first);
+}
+
+// While `first`, as it was seen at the glance, is under way.
+absl::StatusOr<FleetOrder> look_closer(AgentClient& agent, const FleetOptions& options,
+                                       FleetPast past, const std::string& first,
+                                       const std::stop_token& stop) {
+    const auto others =
+        std::stable_partition(past.samples.begin(), past.samples.end(),
+                              [&](const FleetSample& sample) { return sample.vm == first; });
+    measure(agent, {others, past.samples.end()}, kLookUs, options.request.tracker(), stop);
+    if (!options.json && !stop.stop_requested())
+        for (const FleetSample& sample : past.samples)
+            if (!sample.rate.ok())
+                std::cerr << fmt::format("{} counts as full and idle: {}\n", sample.vm,
+                                         std::string(sample.rate.status().message()));
+    return order_of(past, options, first);
 }
 
 // An error of ours, before anything was touched.
@@ -134,16 +146,29 @@ ExitCode run_fleet(AgentClient& agent, const FleetOptions& options) {
     if (!order.ok()) return refuse_fleet(order.status(), options.json);
     for (const LeftOut& one : fleet->left_out)
         std::cerr << "left out: " << left_out_text(one) << std::endl;
+    FleetRun::Options how{.quiet = options.json, .gang = options.gang};
+    std::optional<FleetPast> past;
     if (frame.schedule == "auto") {
-        order = order_by_model(agent, options, fleet->names, *vms, interrupts, *changed);
+        past = ask_agent(agent, options, fleet->names, *vms, interrupts, *changed);
+        // Without it nothing will begin: FleetRun sees the interrupt first.
+        if (past) order = order_of(*past, options, std::nullopt);
         frame.times.sampling = Clock::system().now() - before;
         if (!order.ok()) return refuse_fleet(order.status(), options.json);
     }
-    frame.order = *std::move(order);
-    if (!options.json) std::cerr << frame.schedule << ": " << frame.order.reason << std::endl;
-    FleetRun run(agent, interrupts, *std::move(changed), frame.order, options.request,
-                 {.quiet = options.json, .gang = options.gang});
+    if (past && order->vms.size() > 1) {
+        const std::string first = order->vms.front();
+        if (!options.json)
+            std::cerr << fmt::format("auto: {} first; seeing for 1 s what the others write", first)
+                      << std::endl;
+        how.look_closer = [&agent, &options, past = *past, first](const std::stop_token& stop) {
+            return look_closer(agent, options, past, first, stop);
+        };
+    } else if (!options.json) {
+        std::cerr << frame.schedule << ": " << order->reason << std::endl;
+    }
+    FleetRun run(agent, interrupts, *std::move(changed), *order, options.request, std::move(how));
     run.run();
+    frame.order = run.order();
     frame.times.total = run.total();
     print_fleet(run.board(), frame, options.json);
     return run.board().exit_code();

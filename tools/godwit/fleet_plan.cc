@@ -230,13 +230,19 @@ absl::StatusOr<FleetOrder> gang_order(const FleetVms& fleet) {
 
 absl::StatusOr<FleetOrder> auto_order(std::span<const FleetSample> samples,
                                       const v1::MigrateRequest& request, const LinkGuess& link,
-                                      const MigrationCosts& costs, uint32_t parallel) {
+                                      const MigrationCosts& costs, uint32_t parallel,
+                                      const std::optional<std::string>& first) {
     std::vector<SimulatedVm> vms;
+    std::optional<uint32_t> under_way;
     vms.reserve(samples.size());
-    for (const FleetSample& sample : samples) vms.push_back(simulated(sample, request, costs));
+    for (const FleetSample& sample : samples) {
+        if (first && sample.vm == *first) under_way = static_cast<uint32_t>(vms.size());
+        vms.push_back(simulated(sample, request, costs));
+    }
+    if (first && !under_way) return absl::NotFoundError("No VM is called " + *first);
     GODWIT_ASSIGN_OR_RETURN(
         const Schedule schedule,
-        auto_schedule(vms, link.bytes_per_s, parallel > 0 ? parallel : kMostAtATime));
+        auto_schedule(vms, link.bytes_per_s, parallel > 0 ? parallel : kMostAtATime, under_way));
     FleetOrder order{.at_a_time = schedule.at_a_time, .expected_s = schedule.total_s};
     for (const uint32_t index : schedule.order) order.vms.push_back(samples[index].vm);
     order.reason = fmt::format("{} at a time; {:.1f} s expected at {}/s ({})", order.at_a_time,

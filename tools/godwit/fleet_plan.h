@@ -70,9 +70,11 @@ FleetOrder plain_order(const std::vector<std::string>& vms, bool serial, uint32_
 // where one was left out.
 absl::StatusOr<FleetOrder> gang_order(const FleetVms& fleet);
 // As the model has it (engine/model/schedule.h), at most `parallel` at a time (0: kMostAtATime).
-// Errors: the model's.
+// `first`, a VM that is under way, stays first. Errors: the model's; NotFound where `first` is not
+// among the samples.
 absl::StatusOr<FleetOrder> auto_order(std::span<const FleetSample> samples,
                                       const v1::MigrateRequest& request, const LinkGuess& link,
-                                      const MigrationCosts& costs, uint32_t parallel);
+                                      const MigrationCosts& costs, uint32_t parallel,
+                                      const std::optional<std::string>& first = std::nullopt);
 
 }  // namespace godwit

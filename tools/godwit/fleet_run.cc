@@ -58,9 +58,12 @@ FleetRun::FleetRun(AgentClient& agent, const Interrupts& interrupts, Wakeup chan
       request_(request),
       quiet_(options.quiet),
       is_gang_(options.gang),
+      look_closer_(std::move(options.look_closer)),
       terminal_(!options.quiet && ::isatty(STDERR_FILENO) != 0),
       begun_(Clock::system().now()),
-      board_(order.vms, order.at_a_time, request.bandwidth_bytes_per_s()),
+      board_(order.vms, look_closer_ ? 1 : order.at_a_time, request.bandwidth_bytes_per_s()),
+      order_(order),
+      looks_(static_cast<bool>(look_closer_)),
       gathers_(options.gang),
       leaving_(order.vms.size()),
       not_cancelled_(order.vms.size()),
@@ -83,6 +86,7 @@ void FleetRun::run() {
         leave_what_is_due();
     }
     total_ = Clock::system().now() - begun_;
+    looker_ = {};
     followers_.clear();
     tellers_.clear();
     if (drawn_lines_ > 0) std::cerr << fmt::format("\033[{}A\r\033[J", drawn_lines_) << std::flush;
@@ -104,15 +108,36 @@ void FleetRun::begin_what_may() {
     std::vector<size_t> begun;
     {
         const std::lock_guard lock(mutex_);
-        if (!interrupted_) begun = board_.begin(Clock::system().now());
+        const bool has_begun = board_.count(FleetStep::kWaiting) < board_.guests().size();
+        if (!interrupted_ && !(looks_ && has_begun)) begun = board_.begin(Clock::system().now());
     }
     if (begun.empty()) return;
+    look_closer();
     share_link();  // the others give way first
     for (const size_t guest : begun)
         followers_[guest] = std::jthread([this, guest] {
             set_thread_name("fleet-follow");
             follow(guest);
         });
+}
+
+void FleetRun::look_closer() {
+    if (!look_closer_ || looker_.joinable()) return;
+    looker_ = std::jthread([this](const std::stop_token& stop) {
+        set_thread_name("fleet-look");
+        absl::StatusOr<FleetOrder> order = look_closer_(stop);
+        {
+            const std::lock_guard lock(mutex_);
+            looks_ = false;
+            // Those that wait would have begun at once but for this look.
+            if (order.ok()) order_ = *std::move(order);
+            board_.reorder(order_.vms, order_.at_a_time);
+            if (!stop.stop_requested())
+                say(order.ok() ? "auto: " + order_.reason
+                               : "the order stays: " + std::string(order.status().message()));
+        }
+        changed_.notify();
+    });
 }
 
 // By a thread that is waited for, so that those that give way do so first, but only until Ctrl-C:
@@ -242,6 +267,7 @@ void FleetRun::interrupt() {
         to_cancel = under_way();
         say("cancelling");
     }
+    looker_.request_stop();
     cancel_all(to_cancel);
 }
 

@@ -1,6 +1,7 @@
 // FleetRun: the migrations of a group, from the first that begins to the last that ends.
 #pragma once
 
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <stop_token>
@@ -24,6 +25,10 @@ class FleetRun {
     struct Options {
         bool quiet = false;  // no progress on stderr
         bool gang = false;   // they switch over together, or stay; the request has a hold
+        // A closer look at all but the first VM while that one is under way; nothing else begins
+        // before its end. The order that it comes to is that of those that wait. It returns soon
+        // once it is stopped.
+        std::function<absl::StatusOr<FleetOrder>(const std::stop_token&)> look_closer;
     };
     // All references must outlive it.
     FleetRun(AgentClient& agent, const Interrupts& interrupts, Wakeup changed,
@@ -35,6 +40,8 @@ class FleetRun {
     // After run().
     [[nodiscard]] const FleetBoard& board() const { return board_; }
     [[nodiscard]] Duration total() const { return total_; }
+    // As it was at last.
+    [[nodiscard]] const FleetOrder& order() const { return order_; }
 
   private:
     // A migration that could not be cancelled, how long it is waited for all the same, and where
@@ -53,6 +60,7 @@ class FleetRun {
 
     [[nodiscard]] std::optional<MonotonicTime> wakes_at();
     void begin_what_may();
+    void look_closer();
     void share_link();
     void tell_share(const Share& share);
     void follow(size_t guest);
@@ -74,12 +82,15 @@ class FleetRun {
     const v1::MigrateRequest request_;
     const bool quiet_;
     const bool is_gang_;
+    const std::function<absl::StatusOr<FleetOrder>(const std::stop_token&)> look_closer_;
     const bool terminal_;
     const MonotonicTime begun_;
     Duration total_{};
 
     std::mutex mutex_;
     FleetBoard board_ GODWIT_GUARDED_BY(mutex_);
+    FleetOrder order_ GODWIT_GUARDED_BY(mutex_);
+    bool looks_ GODWIT_GUARDED_BY(mutex_);  // look_closer_ has not come to its end
     bool interrupted_ GODWIT_GUARDED_BY(mutex_) = false;
     bool gathers_ GODWIT_GUARDED_BY(mutex_);              // a gang of which not all are ready
     bool switches_ GODWIT_GUARDED_BY(mutex_) = false;     // a gang that was told to proceed
@@ -93,6 +104,7 @@ class FleetRun {
     // Ctrl-C.
     std::vector<std::jthread> followers_;
     std::vector<std::jthread> tellers_;
+    std::jthread looker_;
 };
 
 }  // namespace godwit

@@ -52,5 +52,21 @@ TEST(Schedule, IsNeverMuchWorseThanTheBetterOfSerialAndParallel) {
     EXPECT_LE(missed_more, 1);  // seed by seed it can't be: the guests differ from their curves
 }
 
+TEST(Schedule, KeepsWhatIsUnderWayFirst) {
+    std::vector<SimulatedVm> vms;
+    for (uint64_t i = 0; i < 3; ++i) {
+        vms.push_back(*synthetic_vm({.pattern = kPatternNames[0]}, i));
+        vms.back().touched_pages *= static_cast<double>(i + 1);
+        vms.back().limits.on_no_converge = NoConverge::kStopAndCopy;
+    }
+    for (uint32_t first = 0; first < 3; ++first) {
+        const auto schedule = auto_schedule(vms, kGigabit, 1, first);
+        ASSERT_TRUE(schedule.ok()) << schedule.status();
+        ASSERT_EQ(schedule->order.size(), 3U);
+        EXPECT_EQ(schedule->order.front(), first);
+    }
+    EXPECT_TRUE(absl::IsInvalidArgument(auto_schedule(vms, kGigabit, 1, 3U).status()));
+}
+
 }  // namespace
 }  // namespace godwit

@@ -34,6 +34,15 @@ TEST(FleetBoard, HasAsManyUnderWayAsItMayAndTheNextWhenOneEnds) {
     EXPECT_EQ(board.exit_code(), ExitCode::kDone);
 }
 
+TEST(FleetBoard, BeginsThoseThatWaitInTheOrderThatItIsToldLater) {
+    FleetBoard board({"a", "b", "c", "d"}, 1, 0);
+    EXPECT_THAT(board.begin(kNow), ElementsAre(0));
+    board.reorder({"a", "d", "c"}, 3);
+    EXPECT_THAT(board.begin(kNow), ElementsAre(3, 2)) << "b was left out: it comes last";
+    board.end(0, arrived());
+    EXPECT_THAT(board.begin(kNow), ElementsAre(1));
+}
+
 TEST(FleetBoard, GivesEqualSharesAndTellsWhoseShareChanged) {
     FleetBoard board({"a", "b", "c"}, 2, 1000 * 1024);
     board.begin(kNow);

@@ -215,6 +215,48 @@ TEST_F(FleetCommand, BeginsNothingWhenCtrlCComesWhileItSeesWhatVmsWrite) {
     EXPECT_EQ(agent_.migrations("web") + agent_.migrations("db"), 0);
 }
 
+TEST_F(FleetCommand, HasOneVmMoveWhileItLooksCloserAtTheOthers) {
+    for (const char* vm : {"web", "db", "mail"}) agent_.add_vm(vm, "");
+    const auto begun = [&] {
+        return agent_.migrations("web") + agent_.migrations("db") + agent_.migrations("mail");
+    };
+    std::atomic<int> looked{0};
+    agent_.on_measure = [&](const Call& call) {
+        if (call.times == 1) return grpc::Status::OK;
+        ++looked;
+        const auto until = std::chrono::steady_clock::now() + kPatience;
+        while (begun() == 0 && std::chrono::steady_clock::now() < until) std::this_thread::yield();
+        EXPECT_EQ(begun(), 1) << "nothing else begins before it has been looked at";
+        EXPECT_EQ(agent_.migrations(call.vm), 0) << "what moves is not measured";
+        return grpc::Status::OK;
+    };
+    agent_.on_watch = [&](const Call& call) {
+        agent_.finish(call.vm);
+        return grpc::Status::OK;
+    };
+    const std::unique_ptr<AgentClient> client = agent_.client();
+    v1::MigrateRequest request;
+    request.set_destination("127.0.0.1:1");
+    EXPECT_EQ(run_fleet(*client, {.request = request}), ExitCode::kDone);
+    EXPECT_EQ(looked, 2);
+    for (const char* vm : {"web", "db", "mail"}) EXPECT_EQ(agent_.migrations(vm), 1);
+}
+
+TEST_F(FleetCommand, CancelsTheFirstWhenCtrlCComesWhileItLooksAtTheOthers) {
+    for (const char* vm : {"web", "db"}) agent_.add_vm(vm, "");
+    agent_.on_measure = [&](const Call& call) {
+        if (call.times == 1) return grpc::Status::OK;
+        press_ctrl_c();
+        return agent_.hang(call);
+    };
+    const std::unique_ptr<AgentClient> client = agent_.client();
+    v1::MigrateRequest request;
+    request.set_destination("127.0.0.1:1");
+    EXPECT_EQ(run_fleet(*client, {.request = request}), ExitCode::kCancelled);
+    EXPECT_EQ(agent_.migrations("web") + agent_.migrations("db"), 1);
+    EXPECT_EQ(agent_.cancels("web") + agent_.cancels("db"), 1);
+}
+
 TEST_F(FleetCommand, RefusesAVmThatIsNamedOnceByItsNameAndOnceByItsUuid) {
     agent_.add_vm("web", "6f6b1d2e-0000-4000-8000-00000000000f");
     const std::unique_ptr<AgentClient> client = agent_.client();
