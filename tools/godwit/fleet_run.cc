@@ -125,12 +125,12 @@ void FleetRun::look_closer() {
     if (!look_closer_ || looker_.joinable()) return;
     looker_ = std::jthread([this](const std::stop_token& stop) {
         set_thread_name("fleet-look");
-        absl::StatusOr<FleetOrder> order = look_closer_(stop);
+        const absl::StatusOr<FleetOrder> order = look_closer_(stop);
         {
             const std::lock_guard lock(mutex_);
             looks_ = false;
             // Those that wait would have begun at once but for this look.
-            if (order.ok()) order_ = *std::move(order);
+            if (order.ok()) order_ = *order;
             board_.reorder(order_.vms, order_.at_a_time);
             if (!stop.stop_requested())
                 say(order.ok() ? "auto: " + order_.reason
