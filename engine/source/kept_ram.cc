@@ -47,6 +47,10 @@ absl::StatusOr<std::vector<RamBlock>> open_kept_ram(const v1::JournalRecord& rec
     return blocks;
 }
 
+bool kept_ram_is_lost(const absl::Status& status) {
+    return absl::IsNotFound(status) || absl::IsDataLoss(status) || absl::IsInvalidArgument(status);
+}
+
 absl::Status release_kept_ram(v1::JournalRecord& record) {
     absl::Status status;
     for (const v1::KeptRam& kept : record.kept_ram())

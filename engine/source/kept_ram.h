@@ -17,6 +17,9 @@ void plan_kept_ram(std::span<const RamBlock> blocks, v1::JournalRecord& record);
 absl::Status link_kept_ram(std::span<const RamBlock> blocks, const v1::JournalRecord& record);
 // Opens them in a restarted agent. Errors: open_ram_block's (NotFound after a reboot: tmpfs).
 absl::StatusOr<std::vector<RamBlock>> open_kept_ram(const v1::JournalRecord& record);
+// Of open_kept_ram()'s error: what was kept is not there, or is something else. Of any other (no
+// descriptor left, no right) the pages may be there: no reason to let go of them.
+bool kept_ram_is_lost(const absl::Status& status);
 // Removes the links, and forgets them. One that is gone is no error.
 absl::Status release_kept_ram(v1::JournalRecord& record);
 

@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <condition_variable>
+#include <mutex>
 
 #include "engine/base/log.h"
 #include "engine/base/wait.h"
@@ -23,6 +25,21 @@ namespace {
 constexpr Duration kGuardLimit = std::chrono::minutes(3);
 constexpr Duration kFirstAnswerLimit = std::chrono::seconds(5);
 constexpr Duration kEndOfQemuLimit = std::chrono::seconds(10);
+constexpr Duration kBetweenOpens = std::chrono::seconds(1);
+
+// Until it can be opened, or is lost, or whoever asks stops.
+absl::StatusOr<std::vector<RamBlock>> await_kept_ram(const v1::JournalRecord& record,
+                                                     const std::stop_token& stop) {
+    std::mutex mutex;
+    std::condition_variable_any stopped;
+    while (true) {
+        absl::StatusOr<std::vector<RamBlock>> blocks = open_kept_ram(record);
+        if (blocks.ok() || kept_ram_is_lost(blocks.status())) return blocks;
+        std::unique_lock lock(mutex);
+        stopped.wait_for(lock, stop, kBetweenOpens, [] { return false; });
+        if (stop.stop_requested()) return blocks;
+    }
+}
 
 void at_source(v1::MigrationReport& report, const std::string& reason) {
     report.set_outcome(v1::OUTCOME_FAILED);
@@ -160,7 +177,7 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
                 if (!blocks.ok())
                     spdlog::warn("migration {}: there is nothing to send: {}", entry->id,
                                  std::string(blocks.status().message()));
-                return blocks.ok();
+                return blocks.ok() || !kept_ram_is_lost(blocks.status());
             }};
     switch (plan_source_recovery(found)) {
         case SourceRecovery::kWasGivenBack:
@@ -185,11 +202,20 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
             entry->log = std::make_shared<EventLog>();
             entry->limiter = std::make_shared<RateLimiter>(record.bandwidth_bytes_per_s());
             if (!froze) entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
-            entry->pending = "the agent was restarted; the guest's last pages follow";
-            entry->thread = std::jthread([this, entry, record, vm, kept = *std::move(blocks)](
+            entry->pending = blocks.ok()
+                                 ? "the agent was restarted; the guest's last pages follow"
+                                 : fmt::format(
+                                       "the agent was restarted; the guest's last pages follow "
+                                       "once they can be opened, which is tried each second: {}",
+                                       std::string(blocks.status().message()));
+            entry->thread = std::jthread([this, entry, record, vm, kept = std::move(blocks)](
                                              const std::stop_token& stop) mutable {
                 set_thread_name("drain");
-                finish_drain(entry, record, vm, std::move(kept), stop);
+                if (!kept.ok()) kept = await_kept_ram(record, stop);
+                if (kept.ok())
+                    finish_drain(entry, record, vm, *std::move(kept), stop);
+                else if (!stop.stop_requested())
+                    finish_doubt(entry, record, vm, stop);
             });
             return;
         case SourceRecovery::kAsk:

@@ -1,6 +1,7 @@
 #include "engine/source/kept_ram.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -125,6 +126,21 @@ TEST_F(KeptRam, IsNotOpenedWhereTheJournalAndTheFilesDisagree) {
     other = record_;
     other.mutable_kept_ram(0)->set_backing(77);
     EXPECT_EQ(open_kept_ram(other).status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_F(KeptRam, ThatCannotBeOpenedNowIsNotLost) {
+    EXPECT_TRUE(kept_ram_is_lost(open_kept_ram(record_).status())) << "nothing was kept";
+    ASSERT_NO_FATAL_FAILURE(keep());
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    rlimit none = before;
+    none.rlim_cur = 0;
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+    const absl::Status status = open_kept_ram(record_).status();
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+    EXPECT_FALSE(status.ok());
+    EXPECT_FALSE(kept_ram_is_lost(status)) << status;
+    EXPECT_TRUE(open_kept_ram(record_).ok());
 }
 
 // A directory where a link should be: the others are removed all the same.
