@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "engine/base/check.h"
 #include "engine/base/units.h"
 
 namespace godwit {
@@ -28,37 +29,50 @@ absl::StatusOr<Mapping> Mapping::map_shared(int fd, size_t size, off_t offset) {
     return Mapping(static_cast<std::byte*>(data), size);
 }
 
-absl::StatusOr<Mapping> Mapping::read_shared(int fd, size_t size) {
+// `size` bytes of address space that begin `before` bytes before a multiple of 2 MiB.
+absl::StatusOr<Mapping> Mapping::reserve(size_t size, size_t before) {
     void* room = ::mmap(nullptr, size + kChunkBytes, PROT_NONE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (room == MAP_FAILED) return errno_status(errno, "mmap of address space");
     auto* begin = static_cast<std::byte*>(room);
-    const auto address = reinterpret_cast<uintptr_t>(begin);
-    const size_t head = (kChunkBytes - address % kChunkBytes) % kChunkBytes;
+    const size_t past = (reinterpret_cast<uintptr_t>(begin) + before) % kChunkBytes;
+    const size_t head = (kChunkBytes - past) % kChunkBytes;
     if (head > 0) ::munmap(begin, head);
     begin += head;
     ::munmap(begin + size, kChunkBytes - head);
-    Mapping mapping(begin, size);
-    if (::mmap(begin, size, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+    return Mapping(begin, size);
+}
+
+absl::StatusOr<Mapping> Mapping::read_shared(int fd, size_t size) {
+    GODWIT_ASSIGN_OR_RETURN(Mapping mapping, reserve(size, 0));
+    if (::mmap(mapping.data_, size, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
         return errno_status(errno, "mmap of a shared file");
     return mapping;
 }
 
-absl::StatusOr<Mapping> Mapping::anonymous(size_t size) {
-    const bool huge = size % kChunkBytes == 0;
-    const size_t reserve = huge ? size + kChunkBytes : size;
-    void* data =
-        ::mmap(nullptr, reserve, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (data == MAP_FAILED) return errno_status(errno, "mmap of private memory");
-    auto* begin = static_cast<std::byte*>(data);
-    if (!huge) return Mapping(begin, size);
-    const auto address = reinterpret_cast<uintptr_t>(begin);
-    const size_t head = (kChunkBytes - address % kChunkBytes) % kChunkBytes;
-    if (head > 0) ::munmap(begin, head);
-    if (reserve - head > size) ::munmap(begin + head + size, reserve - head - size);
-    ::madvise(begin + head, size, MADV_HUGEPAGE);  // a hint: without it the memory works as well
-    return Mapping(begin + head, size);
+absl::StatusOr<Mapping> Mapping::anonymous_at(size_t size, size_t before) {
+    GODWIT_ASSIGN_OR_RETURN(Mapping mapping, reserve(size, before));
+    if (::mmap(mapping.data_, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+               -1, 0) == MAP_FAILED)
+        return errno_status(errno, "mmap of private memory");
+    // A hint: without it the memory works as well.
+    ::madvise(mapping.data_ + before, size - before, MADV_HUGEPAGE);
+    return mapping;
 }
+
+absl::StatusOr<Mapping> Mapping::anonymous(size_t size) {
+    if (size > 0 && size % kChunkBytes == 0) return anonymous_at(size, 0);
+    void* data = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) return errno_status(errno, "mmap of private memory");
+    return Mapping(static_cast<std::byte*>(data), size);
+}
+
+absl::StatusOr<Mapping> Mapping::anonymous_behind_page(size_t size) {
+    GODWIT_CHECK(size > 0 && size % kChunkBytes == 0);
+    return anonymous_at(kPageBytes + size, kPageBytes);
+}
+
+void Mapping::populate() const { ::madvise(data_, size_, MADV_POPULATE_WRITE); }
 
 void Mapping::unmap() {
     if (data_ != nullptr) ::munmap(data_, size_);

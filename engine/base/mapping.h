@@ -25,6 +25,12 @@ class Mapping {
     // Maps `size` bytes of zeroed private memory, 2 MiB aligned and marked for huge pages when the
     // size is a multiple of 2 MiB. Errors: mmap's.
     static absl::StatusOr<Mapping> anonymous(size_t size);
+    // The same, `size` being a multiple of 2 MiB, with one small page before it. Errors: mmap's.
+    static absl::StatusOr<Mapping> anonymous_behind_page(size_t size);
+
+    // Has its memory allocated now and not as it is first written to. Kernels before 5.14 do so
+    // later all the same.
+    void populate() const;
 
     [[nodiscard]] std::byte* data() const { return data_; }
     [[nodiscard]] size_t size() const { return size_; }
@@ -32,6 +38,8 @@ class Mapping {
 
   private:
     Mapping(std::byte* data, size_t size) : data_(data), size_(size) {}
+    static absl::StatusOr<Mapping> reserve(size_t size, size_t before);
+    static absl::StatusOr<Mapping> anonymous_at(size_t size, size_t before);
     void unmap();
 
     std::byte* data_ = nullptr;

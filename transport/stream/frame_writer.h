@@ -20,19 +20,22 @@ namespace godwit {
 // The greeting has sequence number 0.
 inline constexpr uint64_t kFirstSequence = 1;
 
-// Room for a whole kPages frame, so that its body is built where it is sent from.
+// Room for a whole kPages frame, so that its body is built where it is sent from. The payload is
+// one huge page, if the host has one, and the headers end where it begins. All of it is in memory
+// from the start: page faults would pass for a slow page pass, by which the codec is chosen.
 class FrameBuffer {
   public:
     static absl::StatusOr<FrameBuffer> create();
     [[nodiscard]] std::span<std::byte> body() const {
-        return memory_.bytes().subspan(kFrameHeaderBytes, kMaxPagesBodyBytes);
+        return memory_.bytes().subspan(kFrameBegin + kFrameHeaderBytes, kMaxPagesBodyBytes);
     }
     // The header and the first `body_bytes` of the body.
     [[nodiscard]] std::span<std::byte> frame(size_t body_bytes) const {
-        return memory_.bytes().first(kFrameHeaderBytes + body_bytes);
+        return memory_.bytes().subspan(kFrameBegin, kFrameHeaderBytes + body_bytes);
     }
 
   private:
+    static constexpr size_t kFrameBegin = kPageBytes - kFrameHeaderBytes - kPagesHeadBytes;
     explicit FrameBuffer(Mapping memory) : memory_(std::move(memory)) {}
     Mapping memory_;
 };
