@@ -18,11 +18,15 @@ constexpr double kIdleShare = 1.0 / 4;
 // The newest sample's weight.
 constexpr double kKindWeight = 1.0 / 4;
 constexpr double kLinkDecay = 7.0 / 8;
+constexpr double kLinkBytes = 256 << 10;
 constexpr double kPassWeight = 1.0 / 8;
 
 // Waiting less than this part of the time is not being held up: part of it is the CPU's work of
 // handing bytes to the socket.
 constexpr double kHeldUp = 1.0 / 4;
+
+// Sockets take the first frames at once, however slow the link.
+constexpr size_t kSocketsHold = size_t{3} << 20;
 
 // A chunk shows its rate when the one after it is sent.
 constexpr uint32_t kTrialChunks = 3;
@@ -88,7 +92,7 @@ CodecGovernor::Step CodecGovernor::sample(PageCodec codec) {
 
 double CodecGovernor::sample_cost_ns(PageCodec codec) const {
     const Kind& known = kind(codec);
-    if (known.known) return known.cost.pack_ns * kSampleBytes;
+    if (known.known) return known.least_pack_ns * kSampleBytes;
     return codec == PageCodec::kLz4 ? kFirstLz4SampleNs : kFirstZstdSampleNs;
 }
 
@@ -119,14 +123,18 @@ CodecGovernor::Step CodecGovernor::plan(const Chunk& chunk) {
     // Not even free and perfect packing would help: the link is faster than the page pass.
     if (!helps({.pack_ns = 0, .ratio = 0})) return send_by(PageCodec::kRaw);
     if (chunk.raw_bytes <= 2 * kSampleBytes) return own_sample(likely);
-    return can_pay(PageCodec::kLz4) ? sample(PageCodec::kLz4) : send_by(likely);
+    if (can_pay(PageCodec::kLz4)) return sample(PageCodec::kLz4);
+    // What lz4 makes of it is known, about: a sample of zstd need not wait for another of it.
+    if (kind(PageCodec::kLz4).known && zstd_may_win() && can_pay(PageCodec::kZstd))
+        return sample(PageCodec::kZstd);
+    return send_by(likely);
 }
 
 // What is hardly more than a sample is its own.
 CodecGovernor::Step CodecGovernor::own_sample(PageCodec likely) {
     const bool by_zstd =
         likely == PageCodec::kZstd ||
-        (kind(PageCodec::kLz4).known && !kind(PageCodec::kZstd).known && zstd_may_win());
+        (kind(PageCodec::kLz4).known && zstd_may_win() && can_pay(PageCodec::kZstd));
     const PageCodec codec = by_zstd ? PageCodec::kZstd : PageCodec::kLz4;
     if (!can_pay(codec)) return send_by(likely);
     sampled_[static_cast<size_t>(codec)] = true;
@@ -215,6 +223,7 @@ void CodecGovernor::learn(const Packing& packing) {
     const double weight = known.known ? kKindWeight : 1;
     approach(known.cost.pack_ns, now.pack_ns, weight);
     approach(known.cost.ratio, now.ratio, weight);
+    known.least_pack_ns = known.known ? std::min(known.least_pack_ns, now.pack_ns) : now.pack_ns;
     known.known = true;
 }
 
@@ -231,7 +240,9 @@ void CodecGovernor::sent(size_t frame_bytes, Duration wait, MonotonicTime now) {
     in_flight_bytes_ = frame_bytes;
     sent_at_ = now;
 
-    if (codec_ != PageCodec::kRaw && !waited) trial_account_ns_ += chunk_ns * trial_share_;
+    unwaited_bytes_ = waited ? 0 : unwaited_bytes_ + frame_bytes;
+    if (codec_ != PageCodec::kRaw && unwaited_bytes_ > kSocketsHold)
+        trial_account_ns_ += chunk_ns * trial_share_;
 
     // Two samples in hand are enough: a long wait is not spent later, in one go.
     for (const PageCodec codec : kPackers) {
@@ -247,14 +258,30 @@ void CodecGovernor::sent(size_t frame_bytes, Duration wait, MonotonicTime now) {
     if (sampled && codec_ == PageCodec::kRaw) ++choices_.sampled_raw_chunks;
 }
 
+void CodecGovernor::link_idle() {
+    in_flight_bytes_ = 0;
+    forget_seen();
+}
+
+void CodecGovernor::forget_seen() {
+    seen_bytes_ = 0;
+    seen_ns_ = 0;
+    seen_wait_ = false;
+}
+
 void CodecGovernor::measure_link(double interval_ns, bool waited) {
-    // Since the last call the link took the frame before this one, and nothing else. A small one
-    // would measure system calls.
-    if (in_flight_bytes_ < kSampleBytes || interval_ns <= 0) return;
-    const auto bytes = static_cast<double>(in_flight_bytes_);
-    if (!waited && bytes * link_ns_ <= link_bytes_ * interval_ns) return;
-    link_bytes_ = link_bytes_ * kLinkDecay + bytes;
-    link_ns_ = link_ns_ * kLinkDecay + interval_ns;
+    // Since the last call the link took the frame before this one, and nothing else. Small ones
+    // would measure system calls, and what the socket has room for: they are taken together.
+    if (in_flight_bytes_ == 0 || interval_ns <= 0) return;
+    seen_bytes_ += static_cast<double>(in_flight_bytes_);
+    seen_ns_ += interval_ns;
+    seen_wait_ = seen_wait_ || waited;
+    if (seen_bytes_ < kLinkBytes) return;
+    if (seen_wait_ || seen_bytes_ * link_ns_ > link_bytes_ * seen_ns_) {
+        link_bytes_ = link_bytes_ * kLinkDecay + seen_bytes_;
+        link_ns_ = link_ns_ * kLinkDecay + seen_ns_;
+    }
+    forget_seen();
 }
 
 bool CodecGovernor::deltas_pay() const {

@@ -14,11 +14,11 @@
 //   this leads nowhere, some chunks go by the next lighter codec (zstd, lz4, raw) to find out
 //   whether packing is what holds the stream up.
 // * pack and packed: of this chunk, from samples (64 KiB of its middle), or else as chunks of its
-//   kind were lately. lz4's sample comes first; zstd's follows where zstd would win with the same
-//   speed and nothing left to send. Each codec pays its samples out of its own account: 1/1024 of
-//   the time of the page passes, and of the time spent waiting for the link as large a part as its
-//   samples lately led to something (lz4's to packing, zstd's to zstd). So with noise they cost
-//   next to nothing, and with text on a slow link every chunk has its samples.
+//   kind were lately. lz4's sample comes first, where it can be paid; zstd's follows where zstd
+//   would win with the same speed and nothing left to send. Each codec pays its samples out of its
+//   own account: 1/1024 of the time of the page passes, and of the time spent waiting for the link
+//   as large a part as its samples lately led to something (lz4's to packing, zstd's to zstd). So
+//   with noise they cost next to nothing, and with text on a slow link every chunk has its samples.
 //
 // Per chunk:  plan() ─► a codec, or a sample to pack: judge() it, and again if that says so
 //             packed() after the chunk was
@@ -78,7 +78,7 @@ class CodecGovernor {
     // has taken one frame, whatever else the thread did.
     void sent(size_t frame_bytes, Duration wait, MonotonicTime now);
     // The link will have nothing to do until the next chunk: after a flush, between rounds.
-    void link_idle() { in_flight_bytes_ = 0; }
+    void link_idle();
 
     // Whether deltas would be worth their making on this link: false where raw pages are faster.
     [[nodiscard]] bool deltas_pay() const;
@@ -113,6 +113,7 @@ class CodecGovernor {
     // What is known of a codec and one kind of content.
     struct Kind {
         Cost cost;
+        double least_pack_ns = 0;  // seen so far: what is above it may be another thread's time
         double hits = 1;  // the part of samples, and of chunks packed without, that spoke for it
         bool known = false;
     };
@@ -139,6 +140,7 @@ class CodecGovernor {
     [[nodiscard]] bool begin_trial(PageCodec likely);
     void follow_trial(PageCodec likely);
     void measure_link(double interval_ns, bool waited);
+    void forget_seen();
 
     [[nodiscard]] const Kind& kind(PageCodec codec) const {
         return kinds_[static_cast<size_t>(chunk_.content)][static_cast<size_t>(codec)];
@@ -160,7 +162,10 @@ class CodecGovernor {
 
     // By Content. Of deltas a guess until there were some: a few dozen changed bytes in a page.
     std::array<PerCodec<Kind>, 2> kinds_{
-        {{}, {Kind{}, Kind{.cost = {.pack_ns = 0.3, .ratio = 0.05}, .known = true}, Kind{}}}};
+        {{},
+         {Kind{},
+          Kind{.cost = {.pack_ns = 0.3, .ratio = 0.05}, .least_pack_ns = 0.3, .known = true},
+          Kind{}}}};
     double pass_ns_per_byte_ = 0.15;
     PerCodec<double> account_ns_{0, kFirstLz4SampleNs, kFirstZstdSampleNs};
 
@@ -168,10 +173,15 @@ class CodecGovernor {
     double link_bytes_ = 256 << 10;
     double link_ns_ = (256 << 10) * 8.0;
     size_t in_flight_bytes_ = 0;
+    // Frames that were not counted yet, for they are too small to tell.
+    double seen_bytes_ = 0;
+    double seen_ns_ = 0;
+    bool seen_wait_ = false;
     MonotonicTime sent_at_{};
 
     // Chunks tried by a lighter codec while packing keeps the link waiting, paid for out of that
-    // time.
+    // time, once more frames in a row did not wait than sockets hold.
+    size_t unwaited_bytes_ = 0;
     double trial_account_ns_ = 0;
     double trial_share_ = kFirstTrialShare;
     PageCodec trial_ = PageCodec::kRaw;
