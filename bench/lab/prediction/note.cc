@@ -115,10 +115,11 @@ Plot error_plot(const GridResults& results) {
 }
 
 std::string setting_text(const json& setting) {
-    return fmt::format("Seed {}, revision {}, kernel {}, CPU {}, QEMU {}, sample {} ms.\n",
+    return fmt::format("Seed {}, revision {}, kernel {}, CPU {}, QEMU {} with {}, sample {} ms.\n",
                        setting.value("seed", 0), setting.value("git", "?"),
                        setting.value("kernel", "?"), setting.value("cpu", "?"),
-                       setting.value("qemu", "?"), setting.value("sample_ms", 0.0));
+                       setting.value("qemu", "?"), setting.value("accel", "?"),
+                       setting.value("sample_ms", 0.0));
 }
 
 }  // namespace
