@@ -29,6 +29,7 @@ class DiscardTracker final : public DirtyTracker {
     }
     // Until start() has asked the resident, and unless it refused.
     [[nodiscard]] bool sees_discards() const override { return sees_discards_; }
+    [[nodiscard]] bool rearms_as_read() const override { return tracker_->rearms_as_read(); }
 
     // A resident that refuses is gone without. Errors: the tracker's.
     absl::Status start() override;

@@ -44,6 +44,7 @@ class KvmDirtyLogTracker final : public DirtyTracker {
     // Slots that only view B can tell about, as of the last start().
     [[nodiscard]] std::vector<std::string> warnings() const override { return warnings_; }
     [[nodiscard]] bool sees_discards() const override { return true; }
+    [[nodiscard]] bool rearms_as_read() const override { return true; }
 
     // Errors of both parts; after one nothing is armed.
     absl::Status start() override;

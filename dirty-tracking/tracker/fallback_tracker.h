@@ -29,6 +29,7 @@ class FallbackTracker final : public DirtyTracker {
         return tracker_->warnings();
     }
     [[nodiscard]] bool sees_discards() const override { return tracker_->sees_discards(); }
+    [[nodiscard]] bool rearms_as_read() const override { return tracker_->rearms_as_read(); }
 
     // Errors: those of the other one, with what the preferred one said.
     absl::Status start() override;

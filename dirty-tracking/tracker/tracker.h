@@ -29,6 +29,9 @@ class DirtyTracker {
     [[nodiscard]] virtual std::vector<std::string> warnings() const { return {}; }
     // Whether pages that the VM gives back (balloon) are reported as written.
     [[nodiscard]] virtual bool sees_discards() const { return false; }
+    // Whether rearm() does something: a page that was written before a round came to it is not in
+    // the next set then.
+    [[nodiscard]] virtual bool rearms_as_read() const { return false; }
 
     // Arms every allocated page. A write after start() returned is reported by a later collect();
     // a write before it is in what the caller reads after start().

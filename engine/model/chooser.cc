@@ -12,6 +12,7 @@ constexpr Strategy kByComfort[] = {Strategy::kStopAndCopy, Strategy::kPrecopy, S
 // Streams cost threads on both hosts: more of them must be worth it.
 constexpr double kAsGood = 1.02;
 constexpr uint32_t kMostStreams = 64;
+constexpr double kMostVcpus = 1e5;
 constexpr uint32_t kLeastUsed = 2;
 // One host pair's best share over its worst (calibration.h).
 constexpr double kMostCodecShare = 40;
@@ -24,7 +25,16 @@ NoConverge when_it_does_not(Strategy strategy, NoConverge asked) {
     return asked;
 }
 
-double page_rate_of(const CodecOption& codec, uint32_t streams, double link_rate) {
+// Of so many streams, as many as have a CPU all the time.
+double streams_at_work(const PlanInput& input, uint32_t streams, bool guest_runs) {
+    const double cpus = input.source_cpus;
+    if (cpus <= 0) return streams;
+    const double busy = guest_runs ? input.busy_vcpus : 0;
+    const double shared = cpus * streams / (streams + busy);
+    return std::min(std::max(cpus - busy, shared), static_cast<double>(streams));
+}
+
+double page_rate_of(const CodecOption& codec, double streams, double link_rate) {
     const double most = std::min(streams * codec.stream_page_rate, kMostRate);
     const double rate = codec.wire_share > 0 ? std::min(link_rate / codec.wire_share, most) : most;
     return std::clamp(rate * codec.rate_share, kLeastRate, kMostRate);
@@ -38,21 +48,29 @@ void widen(Interval& interval, const ErrorRange& errors) {
 absl::StatusOr<Forecast> forecast_for(const PlanInput& input, const DirtyCurves& curves,
                                       Strategy strategy, const CodecOption& codec,
                                       uint32_t streams) {
-    const auto page_rate = [&](double link) { return page_rate_of(codec, streams, link); };
-    WorkingSetInput one{.touched_pages = input.touched_pages,
-                        .page_rate = {.low = page_rate(input.link_rate.low),
-                                      .mid = page_rate(input.link_rate.mid),
-                                      .high = page_rate(input.link_rate.high)},
-                        .wire_share = codec.wire_share,
-                        .skipped_share = input.skipped_share,
-                        .fault_share = input.fault_share,
-                        .zero_share = input.zero_share,
-                        .read_ahead_pages = input.read_ahead_pages * std::max(streams, kLeastUsed),
-                        .first_write_s = input.first_write_s,
-                        .backing = input.backing,
-                        .spread = spread_of(input.samples),
-                        .costs = input.costs,
-                        .limits = input.limits};
+    const auto page_rates = [&](bool guest_runs) {
+        const double at_work = streams_at_work(input, streams, guest_runs);
+        const auto of_link = [&](double link) { return page_rate_of(codec, at_work, link); };
+        return Interval{.low = of_link(input.link_rate.low),
+                        .mid = of_link(input.link_rate.mid),
+                        .high = of_link(input.link_rate.high)};
+    };
+    WorkingSetInput one{
+        .touched_pages = input.touched_pages,
+        .page_rate = page_rates(true),
+        .pause_rate = page_rates(false),
+        .wire_share = codec.wire_share,
+        .skipped_share = input.skipped_share,
+        .fault_share = input.fault_share,
+        .zero_share = input.zero_share,
+        .read_ahead_chunks = input.read_ahead_chunks * std::max(streams, kLeastUsed),
+        .read_ahead_pages = input.read_ahead_pages * std::max(streams, kLeastUsed),
+        .rearms_as_read = input.rearms_as_read,
+        .first_write_s = input.first_write_s,
+        .backing = input.backing,
+        .spread = spread_of(input.samples),
+        .costs = input.costs,
+        .limits = input.limits};
     one.costs.cpu_s_per_page_byte += codec.cpu_s_per_page_byte;
     one.limits.strategy = strategy;
     one.limits.on_no_converge = when_it_does_not(strategy, input.limits.on_no_converge);
@@ -117,9 +135,12 @@ absl::StatusOr<PlanRow> best_row(const PlanInput& input, const DirtyCurves& curv
     for (uint32_t streams = 1; streams <= input.max_streams; ++streams) {
         for (size_t i = 0; i < input.codecs.size(); ++i) {
             const CodecOption& codec = input.codecs[i];
-            PlanRow row{.codec = codec.name,
-                        .streams = streams,
-                        .page_rate = page_rate_of(codec, streams, input.link_rate.mid)};
+            const bool guest_runs = strategy != Strategy::kStopAndCopy;
+            PlanRow row{
+                .codec = codec.name,
+                .streams = streams,
+                .page_rate = page_rate_of(codec, streams_at_work(input, streams, guest_runs),
+                                          input.link_rate.mid)};
             GODWIT_ASSIGN_OR_RETURN(row.forecast,
                                     forecast_for(input, curves, strategy, codec, streams));
             judge(input, row);
@@ -162,6 +183,7 @@ absl::StatusOr<Plan> make_plan(const PlanInput& input) {
     if (input.codecs.empty())
         return absl::InvalidArgumentError("There is no codec to plan with: measure at least raw");
     GODWIT_RETURN_IF_ERROR(check_range("number of streams", input.max_streams, 1, kMostStreams));
+    GODWIT_RETURN_IF_ERROR(check_range("number of busy vCPUs", input.busy_vcpus, 0, kMostVcpus));
     for (const CodecOption& codec : input.codecs) {
         GODWIT_RETURN_IF_ERROR(check_range("wire bytes per page byte", codec.wire_share, 0, 2));
         GODWIT_RETURN_IF_ERROR(check_range("page rate of a stream in bytes per second",

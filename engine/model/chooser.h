@@ -49,12 +49,18 @@ struct PlanInput {
     Interval link_rate;  // wire bytes per second
     std::vector<CodecOption> codecs;
     uint32_t max_streams = 8;
+    // Streams that have no CPU for themselves share those that there are: with vCPUs that are busy
+    // alike while the guest runs, among themselves in the pause. 0: there are enough.
+    uint32_t source_cpus = 0;
+    double busy_vcpus = 0;
     double skipped_share = 0;
     double fault_share = 1;
     double zero_share = 0;  // of the touched pages
-    // Between reading and the link, by each stream; where few are wanted, two are used all the same
-    // (engine/source has it so).
+    // Between reading and the link, as WorkingSetInput has it, by each stream; where few are
+    // wanted, two are used all the same (engine/source has it so).
+    double read_ahead_chunks = 0;
     double read_ahead_pages = 0;
+    bool rearms_as_read = false;
     double first_write_s = 0;  // as WorkingSetInput has it
     Backing backing = Backing::kTmpfs4k;
     MigrationCosts costs;
@@ -67,7 +73,7 @@ struct PlanRow {
     Forecast forecast;
     std::string codec;
     uint32_t streams = 1;
-    double page_rate = 0;  // R, expected
+    double page_rate = 0;  // R, expected while the guest runs, of stop-and-copy in the pause
     bool holds = false;    // every limit, at the high end
     std::string verdict;   // a whole clause: what holds, or the first limit that does not
     std::string choice;    // the same: why this codec and so many streams

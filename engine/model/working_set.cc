@@ -10,6 +10,7 @@ namespace godwit {
 namespace {
 
 constexpr double kPage = static_cast<double>(kPageBytes);
+constexpr double kChunkPages = static_cast<double>(kPagesPerChunk);
 constexpr uint32_t kThrottleStep_percent = 20;
 constexpr uint32_t kMostThrottle_percent = 99;
 // As the engine has them (engine/source/handover_postcopy.cc): from the last round to the look
@@ -20,7 +21,7 @@ constexpr double kArmedLookPart = 0.29;
 constexpr double kStop_s = 0.003;
 // What is sent before the freeze, unless it is next to nothing or takes too long at the rate of the
 // fastest round.
-constexpr double kCatchUp_s = 0.02;
+constexpr double kCatchUp_s = 0.05;
 constexpr int kMostCatchUps = 3;
 constexpr double kLeastRound_s = 1e-9;
 constexpr int kMoments = 64;  // of reading, that stand for all
@@ -43,6 +44,7 @@ struct ModelRun {
     double read_share = 0;     // of what was written in it, the part that it had read
     double at_once = 0;        // of what it sent, the part that was read as it began
     double fastest = 0;        // of the rounds so far, page bytes looked at per second
+    double pause_rate = 0;     // page bytes per second
     double first_write_s = 0;  // of a guest that never rests
     DirtyCurve again;          // of pages that were read
 };
@@ -53,12 +55,14 @@ absl::Status check_working_set(const WorkingSetInput& input) {
     for (const double rate : {input.page_rate.low, input.page_rate.mid, input.page_rate.high})
         GODWIT_RETURN_IF_ERROR(
             check_range("page rate in bytes per second", rate, kLeastRate, kMostRate));
+    for (const double rate : {input.pause_rate.low, input.pause_rate.mid, input.pause_rate.high})
+        GODWIT_RETURN_IF_ERROR(check_range("page rate of the pause", rate, 0, kMostRate));
     GODWIT_RETURN_IF_ERROR(check_range("wire bytes per page byte", input.wire_share, 0, 2));
     GODWIT_RETURN_IF_ERROR(check_range("share of skipped pages", input.skipped_share, 0, 1));
     GODWIT_RETURN_IF_ERROR(check_range("share of faults", input.fault_share, 0, 1));
     GODWIT_RETURN_IF_ERROR(check_range("share of zero pages", input.zero_share, 0, 1));
-    GODWIT_RETURN_IF_ERROR(
-        check_range("number of pages read ahead", input.read_ahead_pages, 0, kMostPages));
+    for (const double ahead : {input.read_ahead_pages, input.read_ahead_chunks})
+        GODWIT_RETURN_IF_ERROR(check_range("number of pages read ahead", ahead, 0, kMostPages));
     GODWIT_RETURN_IF_ERROR(
         check_range("cost of a first write in seconds", input.first_write_s, 0, kLongestTime_s));
     GODWIT_RETURN_IF_ERROR(
@@ -125,6 +129,19 @@ double changed_pages(const DirtyCurve& curve, double later_s, const ModelRun& ru
     return run.read_share * read + (1 - run.read_share) * all;
 }
 
+// Pages between reading and the link in a round that sends `sent`. Later rounds have of a chunk
+// what was written of it.
+double read_ahead(const WorkingSetInput& input, const ModelRun& run, double sent) {
+    double of_chunk = kChunkPages;
+    if (run.rounds > 1) {
+        const double span = input.spread.span_pages > 0
+                                ? std::min(input.spread.span_pages, input.touched_pages)
+                                : input.touched_pages;
+        of_chunk *= std::min(sent / std::max(span, kChunkPages), 1.0);
+    }
+    return input.read_ahead_chunks * of_chunk + input.read_ahead_pages;
+}
+
 // Live rounds, of which the first sends `sent` pages; returns the rest.
 double model_rounds(const DirtyCurve& curve, double rate, const WorkingSetInput& input, double sent,
                     uint32_t throttle_percent, ModelRun& run) {
@@ -144,14 +161,13 @@ double model_rounds(const DirtyCurve& curve, double rate, const WorkingSetInput&
         // The set that the guest writes is at least what it has written so far.
         const double set = std::max(curve.pages(guest_s), 1.0);
         run.read_share = std::min(looked_at / set, 1.0);
-        run.at_once = std::min(input.read_ahead_pages / std::max(sent, 1.0), 1.0);
+        run.at_once = std::min(read_ahead(input, run, sent) / std::max(sent, 1.0), 1.0);
         const auto left = [&](double pages) {
             return std::min((1 - input.skipped_share) * pages, input.touched_pages);
         };
         const double changed = left(changed_pages(curve, 0, run));
-        // Round 0 reads what was armed before it; later ones arm what they read.
-        const double dirty =
-            run.as_engine && run.rounds > 1 ? changed : left(curve.pages(run.round_s));
+        const bool rearmed = run.as_engine && run.rounds > 1 && input.rearms_as_read;
+        const double dirty = rearmed ? changed : left(curve.pages(run.round_s));
         run.decision =
             decide(observation(input, run, round_s, looked_at, dirty, written_rate), input.limits);
         if (run.decision.step == NextStep::kThrottle)
@@ -176,22 +192,25 @@ double model_freeze(const DirtyCurve& curve, double rate, const WorkingSetInput&
     const double look_s = input.costs.setup_s * (armed ? kArmedLookPart : kLookPart);
     // What is dirty is dropped there without a look whether it has changed.
     if (run.decision.step == NextStep::kPostcopy)
-        return left(run.rounds == 1 ? curve.pages(run.round_s + look_s + kStop_s)
-                                    : changed_pages(curve, look_s + kStop_s, run));
+        return left(run.rounds == 1 || !input.rearms_as_read
+                        ? curve.pages(run.round_s + look_s + kStop_s)
+                        : changed_pages(curve, look_s + kStop_s, run));
     const double weight = written_weight(input, run);
-    double rest = left(changed_pages(curve, look_s, run));
+    double changed = left(changed_pages(curve, look_s, run));
+    double dirty =
+        run.rounds > 1 && input.rearms_as_read ? changed : left(curve.pages(run.round_s + look_s));
     double before = HUGE_VAL;
     double since_s = 0;
     for (int i = 0; i < kMostCatchUps; ++i) {
-        if (rest <= kNextToNothing_pages || rest > before / 2 ||
-            rest * kPage > kCatchUp_s * run.fastest)
+        if (dirty <= kNextToNothing_pages || dirty > before / 2 ||
+            dirty * kPage > kCatchUp_s * run.fastest)
             break;
-        before = rest;
-        since_s = rest * weight * kPage / rate + input.costs.per_round_s;
+        before = dirty;
+        since_s = changed * weight * kPage / rate + input.costs.per_round_s;
         run.total_s += since_s;
-        run.pages += rest;
-        run.sent += rest * weight;
-        rest = left(curve.pages(since_s));
+        run.pages += dirty;
+        run.sent += changed * weight;
+        dirty = changed = left(curve.pages(since_s));
     }
     return since_s > 0 ? left(curve.pages(since_s + kStop_s))
                        : left(changed_pages(curve, look_s + kStop_s, run));
@@ -222,8 +241,9 @@ void model_end(const DirtyCurve& curve, double rate, const WorkingSetInput& inpu
     }
     run.rest = rest;
     const double weight = run.rounds > 0 ? written_weight(input, run) : 1;
-    const double rest_s = rest * weight * kPage / rate;
     const bool follows = run.decision.step == NextStep::kPostcopy || last_set_follows(input, run);
+    const double rest_s =
+        rest * weight * kPage / (run.pause_rate > 0 && !follows ? run.pause_rate : rate);
     // Good pages that are dropped with their chunk are like any other.
     const double good = follows ? dropped_beside(input, run, rest) : 0;
     const double follow_s = rest_s + good * kPage / rate;
@@ -239,9 +259,12 @@ void model_end(const DirtyCurve& curve, double rate, const WorkingSetInput& inpu
     if (!run.as_engine) run.total_s += run.faults * input.costs.fault_s;
 }
 
-ModelRun run_model(const DirtyCurve& curve, double rate, const WorkingSetInput& input,
-                   bool as_engine) {
-    ModelRun run{.total_s = input.costs.setup_s, .as_engine = as_engine, .again = curve};
+ModelRun run_model(const DirtyCurve& curve, double rate, double pause_rate,
+                   const WorkingSetInput& input, bool as_engine) {
+    ModelRun run{.total_s = input.costs.setup_s,
+                 .as_engine = as_engine,
+                 .pause_rate = as_engine ? pause_rate : 0,
+                 .again = curve};
     if (as_engine && input.first_write_s > 0) {
         run.first_write_s = curve.first_write(input.first_write_s);
         run.again = curve.unhindered(input.first_write_s);
@@ -320,9 +343,11 @@ Forecast forecast_of(const WorkingSetInput& input, const ModelRun& best, const M
 absl::StatusOr<Forecast> forecast_with(const DirtyCurves& curves, const WorkingSetInput& input,
                                        bool as_engine) {
     GODWIT_RETURN_IF_ERROR(check_working_set(input));
-    return forecast_of(input, run_model(curves.low, input.page_rate.high, input, as_engine),
-                       run_model(curves.mid, input.page_rate.mid, input, as_engine),
-                       run_model(curves.high, input.page_rate.low, input, as_engine));
+    const Interval& live = input.page_rate;
+    const Interval& pause = input.pause_rate;
+    return forecast_of(input, run_model(curves.low, live.high, pause.high, input, as_engine),
+                       run_model(curves.mid, live.mid, pause.mid, input, as_engine),
+                       run_model(curves.high, live.low, pause.low, input, as_engine));
 }
 
 }  // namespace

@@ -33,14 +33,20 @@ struct MigrationCosts {
 
 struct WorkingSetInput {
     double touched_pages = 0;
-    Interval page_rate;        // R: low is the slow end
+    Interval page_rate;  // R: low is the slow end
+    // For engine_forecast() alone: R in the pause, where the guest takes no CPU; 0: the same.
+    Interval pause_rate;
     double wire_share = 1;     // wire bytes per page byte: compressibility, zero pages
     double skipped_share = 0;  // s
     double fault_share = 1;    // q
     // For engine_forecast() alone. Zero pages of the touched ones: they cost nothing on the wire,
     // and page_rate and wire_share are of all.
     double zero_share = 0;
-    double read_ahead_pages = 0;  // that buffers and sockets hold between reading and the link
+    // What lies between reading and the link: full chunks, or what a round has of them, and bytes
+    // of sockets.
+    double read_ahead_chunks = 0;
+    double read_ahead_pages = 0;
+    bool rearms_as_read = false;  // as DirtyTracker has it
     // What the first write to an armed page costs a guest that never rests; 0: it has time to
     // spare.
     double first_write_s = 0;
@@ -58,12 +64,12 @@ absl::StatusOr<Forecast> working_set_forecast(const DirtyCurves& curves,
 // The same with what the engine does beside these formulas:
 // * A round looks at each page that was written, and sends those with something new. A page that a
 //   round of length t had read is new only if it was written after that, any rest of the round
-//   alike: so of those the mean of U over t is sent, (1/t)·∫₀ᵗ U(x) dx, and of the others U(t). Of
-//   round 0, which reads what was armed before it, the policy sees U(t) all the same; later rounds
-//   arm what they are about to read, and see no more than they send. The part that was read: V(i) /
-//   U(time so far). Nathan et al. call such pages skipped. Reading is ahead of the link: with a of
-//   n pages in between, a are read as the round begins, and the others' rest of the round is a/n·t
-//   to t.
+//   alike: so of those the mean of U over t is sent, (1/t)·∫₀ᵗ U(x) dx, and of the others U(t). The
+//   policy sees U(t) all the same, for pages are armed before the round; but where later rounds arm
+//   what they are about to read (kvm-dirty-log), it sees no more of them than they send. The part
+//   that was read: V(i) / U(time so far). Nathan et al. call such pages skipped. Reading is ahead
+//   of the link: with a of n pages in between, a are read as the round begins, and the others' rest
+//   of the round is a/n·t to t.
 // * A guest that never rests is held back by tracking alone: the first write to a page since it was
 //   armed costs it f. What it has of a time t for itself is s(t) = t − f·U(t), and within s it
 //   comes by as many pages as U has at s⁻¹(s). Where that is dirty already it passes at once: pages
@@ -72,7 +78,7 @@ absl::StatusOr<Forecast> working_set_forecast(const DirtyCurves& curves,
 // * What the guest has written is not zero: after round 0 a page takes 1/(1 − z) of what the
 //   average one takes.
 // * Between the last round and the look before the freeze goes by a part of the setup. What was
-//   written by then is sent before the pause in up to three catch-up rounds, where that takes 20 ms
+//   written by then is sent before the pause in up to three catch-up rounds, where that takes 50 ms
 //   at most at the rate of the fastest round (pages looked at, as the engine has it); a larger
 //   rest, and what was written since, is sent in the pause. In post-copy it is missing,
 //   and after a hybrid's rounds that converged as well, where last_set_limit does not allow it;

@@ -21,8 +21,9 @@ constexpr double kGiB = 1 << 30;
 constexpr double kPageSize = static_cast<double>(kPageBytes);
 // A limiter that lets this part of its rate through is what the link is worth.
 constexpr double kLimiterHolds = 0.8;
-// Of a stream: two buffers of a chunk and the socket (engine/source/streams.h).
-constexpr double kReadAheadPages = 2 * 512 + 256;
+// Of a stream: two buffers and the socket (engine/source/streams.h).
+constexpr double kReadAheadChunks = 2;
+constexpr double kReadAheadPages = 256;
 
 // A guest whose vCPUs ran for this part of the time never rests: it writes as fast as it is let.
 // Then the first write to an armed page costs it this (seen under nested virtualisation, 16 of the
@@ -176,22 +177,23 @@ void fill_choice(const Plan& plan, const PlanSettings& settings, v1::Plan& answe
                 row.codec, row.streams, to_ms(settings.limits.downtime_limit), row.verdict));
 }
 
-absl::StatusOr<std::vector<DirtySample>> watch_writes(Vm& vm, const PlanSettings& settings,
-                                                      const PlanContext& context,
-                                                      v1::PlanMeasurements& measured) {
+absl::Status watch_writes(Vm& vm, const PlanSettings& settings, const PlanContext& context,
+                          PlanFacts& facts, v1::PlanMeasurements& measured) {
     GODWIT_ASSIGN_OR_RETURN(const TrackerChoice choice, choose_tracker(vm, settings.tracker));
     PageSet empty;
     for (const RamBlock& block : vm.ram_blocks()) empty.emplace_back(block.page_count());
     GODWIT_RETURN_IF_ERROR(choice.tracker->start());
     measured.set_tracker(std::string(choice.tracker->name()));
     measured.set_tracker_reason(choice.tracker->reason());
+    facts.rearms_as_read = choice.tracker->rearms_as_read();
     absl::StatusOr<std::vector<DirtySample>> samples = sample_dirty_windows(
         *choice.tracker, empty, settings.sample,
         [&](MonotonicTime moment) { return watch_until(vm, moment, context.cancelled); });
     const absl::Status stopped = choice.tracker->stop();
     GODWIT_RETURN_IF_ERROR(samples.status());
     GODWIT_RETURN_IF_ERROR(stopped);
-    return samples;
+    facts.samples = *std::move(samples);
+    return absl::OkStatus();
 }
 
 // The part of the vCPUs' time that they ran for since it was made. Where that can't be told, they
@@ -204,6 +206,10 @@ class VcpuWatch {
         const double watched_s = to_seconds(Clock::system().now() - began_);
         if (!before_s_.ok() || !after_s.ok() || threads_->empty() || watched_s <= 0) return 0;
         return (*after_s - *before_s_) / (watched_s * static_cast<double>(threads_->size()));
+    }
+
+    [[nodiscard]] uint32_t count() const {
+        return threads_.ok() ? static_cast<uint32_t>(threads_->size()) : 1;
     }
 
   private:
@@ -262,8 +268,12 @@ PlanInput plan_input(const PlanFacts& facts, const PairKnowledge& knowledge,
         .link_rate = link_rate(facts.link, knowledge.rate_share, settings.bandwidth_bytes_per_s),
         .codecs = codecs_of(facts, knowledge),
         .max_streams = std::max(most_streams, 1U),
+        .source_cpus = facts.source_cpus,
+        .busy_vcpus = std::clamp(facts.vcpu_busy_share, 0.0, 1.0) * facts.vcpus,
         .zero_share = std::clamp(facts.ram.zero_share, 0.0, 1.0),
+        .read_ahead_chunks = kReadAheadChunks,
         .read_ahead_pages = kReadAheadPages,
+        .rearms_as_read = facts.rearms_as_read,
         .first_write_s = facts.vcpu_busy_share >= kNeverRests ? kFirstWrite_s : 0,
         .backing = facts.backing,
         .costs = knowledge.costs,
@@ -306,9 +316,9 @@ absl::StatusOr<v1::Plan> plan_migration(Vm& vm, const PlanSettings& settings,
                                           .cancelled = context.cancelled}));
     GODWIT_ASSIGN_OR_RETURN(facts.ram, sample_ram(vm.ram_blocks()));
     const VcpuWatch vcpus(vm);
-    GODWIT_ASSIGN_OR_RETURN(facts.samples,
-                            watch_writes(vm, settings, context, *answer.mutable_measured()));
+    GODWIT_RETURN_IF_ERROR(watch_writes(vm, settings, context, facts, *answer.mutable_measured()));
     facts.vcpu_busy_share = vcpus.busy_share();
+    facts.vcpus = vcpus.count();
     GODWIT_RETURN_IF_ERROR(fill_plan(facts, context.past, settings, answer));
     return answer;
 }

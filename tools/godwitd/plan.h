@@ -34,8 +34,10 @@ struct PlanFacts {
     LinkProbe link;
     RamSample ram;
     std::vector<DirtySample> samples;
-    double vcpu_busy_share = 0;           // of the time of all vCPUs while the guest was watched
+    double vcpu_busy_share = 0;  // of the time of all vCPUs while the guest was watched
+    uint32_t vcpus = 1;
     Backing backing = Backing::kTmpfs4k;  // of most of the RAM
+    bool rearms_as_read = false;          // the tracker does
     uint32_t source_cpus = 1;
 };
 // The model's input, and what is known of the pair, as it was used.

@@ -112,6 +112,28 @@ TEST(Chooser, SaysWhyItTakesThatCodecAndSoManyStreams) {
     EXPECT_DOUBLE_EQ(row.page_rate, 1.2e9) << "the link";
 }
 
+TEST(Chooser, StreamsShareTheCpusWithTheGuestWhileItRuns) {
+    // So slow that CPUs decide: two streams on two CPUs, and a guest that is busy all the time.
+    PlanInput input = input_for(1000);
+    input.codecs = {{.name = "zstd", .wire_share = 0.1, .stream_page_rate = 3e8}};
+    input.max_streams = 2;
+    input.source_cpus = 2;
+    const auto idle = make_plan(input);
+    input.busy_vcpus = 1;
+    const auto busy = make_plan(input);
+    ASSERT_TRUE(idle.ok() && busy.ok()) << idle.status() << busy.status();
+    EXPECT_NEAR(idle->rows[1].page_rate, 6e8, 1);
+    EXPECT_NEAR(busy->rows[1].page_rate, 4e8, 1);
+    // In the pause it takes none.
+    EXPECT_EQ(busy->rows[0].forecast.strategy, Strategy::kStopAndCopy);
+    EXPECT_EQ(busy->rows[0].forecast.downtime_s, idle->rows[0].forecast.downtime_s);
+    EXPECT_NEAR(busy->rows[0].page_rate, 6e8, 1);
+    input.source_cpus = 3;
+    EXPECT_NEAR(make_plan(input)->rows[1].page_rate, 6e8, 1);
+    input.busy_vcpus = -1;
+    EXPECT_FALSE(make_plan(input).ok());
+}
+
 TEST(Chooser, ReckonsWithHowWrongItHasBeen) {
     PlanInput input = input_for(1000);
     const auto sure = make_plan(input);
