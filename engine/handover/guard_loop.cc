@@ -38,6 +38,14 @@ int rescue_guest(GuestRescue& rescue, bool run, const char* why) {
 
 }  // namespace
 
+std::optional<bool> await_guard_begin(int socket) {
+    GuardMessage message;
+    if (wait_for_agent(socket, std::nullopt, message) != Wake::kMessage ||
+        message.kind != GuardMessageKind::kBegin)
+        return std::nullopt;
+    return message.run != 0;
+}
+
 int run_guard(int socket, const std::string& word_path, bool run, GuestRescue& rescue) {
     absl::StatusOr<DecisionWord> word = DecisionWord::open(word_path);
     if (!word.ok()) {

@@ -45,8 +45,8 @@ absl::StatusOr<pid_t> spawn(const GuardProcess::Options& options, int socket) {
                                        O_WRONLY | O_CREAT | O_APPEND, 0600);
     ::posix_spawn_file_actions_adddup2(&actions, socket, kGuardSocketFd);
     std::string program = options.program, word = options.word_path;
-    std::string address = options.guest_address, run = options.run ? "run" : "paused";
-    std::array<char*, 5> argv{program.data(), word.data(), address.data(), run.data(), nullptr};
+    std::string address = options.guest_address;
+    std::array<char*, 4> argv{program.data(), word.data(), address.data(), nullptr};
     pid_t pid = -1;
     const int error =
         ::posix_spawn(&pid, program.c_str(), &actions, &attributes, argv.data(), environ);
@@ -59,7 +59,7 @@ absl::StatusOr<pid_t> spawn(const GuardProcess::Options& options, int socket) {
 
 }  // namespace
 
-absl::StatusOr<GuardProcess> GuardProcess::start(const Options& options) {
+absl::StatusOr<GuardProcess> GuardProcess::launch(const Options& options) {
     std::array<int, 2> pair{};
     if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()) != 0)
         return errno_status(errno, "socketpair for the guard");
@@ -69,11 +69,15 @@ absl::StatusOr<GuardProcess> GuardProcess::start(const Options& options) {
     if (theirs.get() == kGuardSocketFd)
         theirs.reset(::fcntl(theirs.get(), F_DUPFD_CLOEXEC, kGuardSocketFd + 1));
     GODWIT_ASSIGN_OR_RETURN(const pid_t pid, spawn(options, theirs.get()));
-    theirs.reset();
-    GuardProcess guard(pid, std::move(ours));
-    GODWIT_RETURN_IF_ERROR(annotate(await(guard.socket_.get(), GuardMessageKind::kReady),
-                                    fmt::format("guard log {}", options.log_path)));
-    return guard;
+    return GuardProcess(pid, std::move(ours), options.log_path);
+}
+
+absl::Status GuardProcess::begin(bool run) {
+    const GuardMessage message{.kind = GuardMessageKind::kBegin, .run = run ? 1U : 0U};
+    const ssize_t sent = ::send(socket_.get(), &message, sizeof message, MSG_NOSIGNAL);
+    const absl::Status begun = sent < 0 ? errno_status(errno, "The guard has ended")
+                                        : await(socket_.get(), GuardMessageKind::kReady);
+    return annotate(begun, fmt::format("guard log {}", log_path_));
 }
 
 absl::Status await_guard_end(const std::string& word_path, MonotonicTime deadline) {

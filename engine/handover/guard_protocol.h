@@ -10,11 +10,12 @@ enum class GuardMessageKind : uint32_t {
     kArm = 2,      // agent -> guard: deadline_ns holds
     kArmed = 3,    // guard -> agent
     kDismiss = 4,  // agent -> guard: exit
+    kBegin = 5,    // agent -> guard: connect to the guest; run holds
 };
 
 struct GuardMessage {
     GuardMessageKind kind = GuardMessageKind::kReady;
-    uint32_t reserved = 0;
+    uint32_t run = 0;         // whether the guest runs
     int64_t deadline_ns = 0;  // CLOCK_MONOTONIC
 };
 

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 
 #include "dirty-tracking/resident/vcpu_throttle.h"
 #include "dirty-tracking/tracker/tracker.h"
@@ -48,6 +49,7 @@ struct SourceContext {
     uint32_t next_marker = 0;    // what ends a round on the streams: unlike rounds, never the same
 
     // Made by prepare:
+    std::optional<GuardProcess> guard;       // launched, or none yet
     std::unique_ptr<VcpuThrottle> throttle;  // where may_throttle(); nothing is held once it goes
     std::unique_ptr<DirtyTracker> tracker;
     std::unique_ptr<SourceStreams> streams;

@@ -35,16 +35,26 @@ double unix_ms_of(MonotonicTime time) {
 
 }  // namespace
 
-absl::Status Handover::start_guard() {
+absl::Status launch_guard(SourceContext& context) {
     const std::string folder =
-        fmt::format("{}/migrations/{}", context_.state_dir, context_.settings.id);
+        fmt::format("{}/migrations/{}", context.state_dir, context.settings.id);
     GODWIT_ASSIGN_OR_RETURN(GuardProcess guard,
-                            GuardProcess::start({.program = context_.guard_program,
-                                                 .word_path = context_.journal.word_path(),
-                                                 .guest_address = context_.vm.guard_address(),
-                                                 .run = was_running_,
-                                                 .log_path = folder + "/guard.log"}));
-    guard_.emplace(std::move(guard));
+                            GuardProcess::launch({.program = context.guard_program,
+                                                  .word_path = context.journal.word_path(),
+                                                  .guest_address = context.vm.guard_address(),
+                                                  .log_path = folder + "/guard.log"}));
+    context.guard.emplace(std::move(guard));
+    return absl::OkStatus();
+}
+
+// One that was launched long ago may have been killed since; its successor takes its time.
+absl::Status Handover::start_guard() {
+    const bool begun = context_.guard && context_.guard->begin(was_running_).ok();
+    if (!begun) {
+        context_.guard.reset();
+        GODWIT_RETURN_IF_ERROR(launch_guard(context_));
+        GODWIT_RETURN_IF_ERROR(context_.guard->begin(was_running_));
+    }
     context_.streams->keep_cpus_awake(context_.placement.cpu_latency);
     return absl::OkStatus();
 }
@@ -52,7 +62,7 @@ absl::Status Handover::start_guard() {
 absl::Status Handover::arm_guard() {
     const Duration limit = context_.settings.freeze_limit + 4 * live_.decision.expected_downtime;
     deadline_ = Clock::system().now() + limit;
-    return guard_->arm(deadline_ + kGuardMargin);
+    return context_.guard->arm(deadline_ + kGuardMargin);
 }
 
 // It may have been paused, or let run, since the migration began.
@@ -95,7 +105,7 @@ absl::Status Handover::verify() {
     const auto seconds = static_cast<int64_t>(static_cast<double>(context_.report.touched_bytes()) /
                                               kSlowestHashBytesPerS);
     deadline_ += std::chrono::seconds(seconds + 10);
-    GODWIT_RETURN_IF_ERROR(guard_->arm(deadline_ + kGuardMargin));
+    GODWIT_RETURN_IF_ERROR(context_.guard->arm(deadline_ + kGuardMargin));
     const absl::Status verified = verify_memory(context_, deadline_);
     verified_at_ = Clock::system().now();
     context_.report.set_verify_ms(to_ms(verified_at_ - loaded_at_));

@@ -15,6 +15,9 @@
 
 namespace godwit {
 
+// Starts the program of the guard that the freeze will need. Errors: GuardProcess::launch()'s.
+absl::Status launch_guard(SourceContext& context);
+
 class Handover final : private HandoverSteps {
   public:
     explicit Handover(SourceContext& context) : context_(context) {}
@@ -44,7 +47,7 @@ class Handover final : private HandoverSteps {
     void fill_downtime(MonotonicTime resumed_at);
 
     // The guard's work is done.
-    void dismiss_guard() { guard_.reset(); }
+    void dismiss_guard() { context_.guard.reset(); }
     // After an error of make_ready() or freeze() where it has not begun.
     void forgo();
 
@@ -92,7 +95,6 @@ class Handover final : private HandoverSteps {
     bool was_running_ = true;
     bool prepared_ = false;  // QEMU was set up for the save
     bool began_ = false;
-    std::optional<GuardProcess> guard_;
     std::unique_ptr<DeviceStatePump> pump_;
     bool armed_ = false;      // the destination can catch faults
     bool with_rest_ = false;  // decided before the freeze: the guest resumes without its last pages

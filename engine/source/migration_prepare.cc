@@ -5,6 +5,7 @@
 #include "engine/base/hash.h"
 #include "engine/guest/disks/same_disks.h"
 #include "engine/source/auto_streams.h"
+#include "engine/source/handover.h"
 #include "engine/source/source_migration.h"
 #include "engine/source/tracking.h"
 #include "engine/verify/ram_hash.h"
@@ -78,6 +79,9 @@ absl::Status SourceMigration::prepare(SourceContext& context) {
     *context.record.mutable_report() = context.report;
     GODWIT_RETURN_IF_ERROR(context.journal.write(context.record, Journal::Durability::kPageCache));
 
+    // It loads while the destination prepares. Where it can't be had the freeze tries again, and
+    // says why.
+    launch_guard(context).IgnoreError();
     const MonotonicTime begin = Clock::system().now();
     GODWIT_ASSIGN_OR_RETURN(const v1::PrepareResponse response,
                             context.peer.prepare(request, kPrepareLimit, untouched_));

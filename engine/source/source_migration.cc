@@ -134,6 +134,7 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
     {
         const Listening listening(context.vm, signals_);
         migrate(context, stop);
+        context.guard.reset();
     }
     report.set_bandwidth_bytes_per_s(limiter_.rate());
     report.set_total_ms(to_ms(Clock::system().now() - context.started_at));

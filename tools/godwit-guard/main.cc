@@ -1,5 +1,5 @@
 // godwit-guard: gives a guest back to the source when its agent can't. Started by godwitd only:
-//   godwit-guard WORD-FILE GUARD-ADDRESS run|paused      (with the agent's socket as descriptor 3)
+//   godwit-guard WORD-FILE GUARD-ADDRESS      (with the agent's socket as descriptor 3)
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -7,6 +7,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "engine/base/late_call.h"
@@ -87,17 +88,19 @@ absl::StatusOr<std::unique_ptr<GuestRescue>> open_rescue(const std::string& guar
 }
 
 int run(int argc, char** argv) {
-    if (argc != 4) {
+    if (argc != 3) {
         std::fprintf(stderr, "godwit-guard is started by godwitd\n");
         return 2;
     }
     ::signal(SIGPIPE, SIG_IGN);
+    const std::optional<bool> guest_runs = await_guard_begin(kGuardSocketFd);
+    if (!guest_runs) return 0;
     const absl::StatusOr<std::unique_ptr<GuestRescue>> rescue = open_rescue(argv[2]);
     if (!rescue.ok()) {
         std::fprintf(stderr, "guard: %s\n", rescue.status().ToString().c_str());
         return 1;
     }
-    return run_guard(kGuardSocketFd, argv[1], std::string(argv[3]) == "run", **rescue);
+    return run_guard(kGuardSocketFd, argv[1], *guest_runs, **rescue);
 }
 
 }  // namespace

@@ -102,6 +102,9 @@ class Guard : public ::testing::Test {
     }
     DecisionWord word() { return DecisionWord::open(path_).value(); }
 
+    // What await_guard_begin() makes of what was sent.
+    std::optional<bool> begin() { return await_guard_begin(guard_.get()); }
+
     FakeRescue rescue_;
 
   private:
@@ -115,6 +118,20 @@ class Guard : public ::testing::Test {
 const std::vector<bool> kNone;
 // Twice: the agent's last command may be carried out after the first.
 const std::vector<bool> kRunTwice{true, true};
+
+TEST_F(Guard, ConnectsToTheGuestOnceTheAgentWantsIt) {
+    send({.kind = GuardMessageKind::kBegin, .run = 1});
+    send({.kind = GuardMessageKind::kBegin, .run = 0});
+    EXPECT_EQ(begin(), true);
+    EXPECT_EQ(begin(), false);
+}
+
+TEST_F(Guard, NeedsNoGuestWhereTheAgentNeedsNoGuard) {
+    send({.kind = GuardMessageKind::kDismiss});
+    EXPECT_EQ(begin(), std::nullopt);
+    agent_dies();
+    EXPECT_EQ(begin(), std::nullopt);
+}
 
 TEST_F(Guard, DoesNothingWhenTheAgentDiesBeforeItArmed) {
     start();
