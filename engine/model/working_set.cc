@@ -14,10 +14,10 @@ constexpr double kChunkPages = static_cast<double>(kPagesPerChunk);
 constexpr uint32_t kThrottleStep_percent = 20;
 constexpr uint32_t kMostThrottle_percent = 99;
 // As the engine has them (engine/source/handover_postcopy.cc): from the last round to the look
-// before the freeze, as parts of the setup: of 103 ms, 20 to 26 were seen, and 30 where the
-// destination was made ready for faults. From the last look to the stop.
-constexpr double kLookPart = 0.22;
-constexpr double kArmedLookPart = 0.29;
+// before the freeze, as parts of the setup: of 320 ms, 16 to 24 were seen, and a third more where
+// the destination was made ready for faults. From the last look to the stop.
+constexpr double kLookPart = 0.08;
+constexpr double kArmedLookPart = 0.1055;
 constexpr double kStop_s = 0.003;
 // What is sent before the freeze, unless it is next to nothing or takes too long at the rate of the
 // fastest round.
