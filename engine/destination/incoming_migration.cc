@@ -382,6 +382,9 @@ void IncomingMigration::prepare_cont(bool postcopy) {
         const std::lock_guard lock(mutex_);
         record = record_;
     }
+    // A host that is restarted later is to find that the migration was here.
+    if (const absl::Status synced = postcopy ? absl::OkStatus() : journal_.sync(); !synced.ok())
+        spdlog::warn("migration {}: {}", id(), std::string(synced.message()));
     record.set_phase(v1::JOURNAL_PHASE_CONT);
     record.clear_detail();
     record.set_was_running(true);

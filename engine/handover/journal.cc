@@ -36,6 +36,12 @@ absl::Status sync_folder(const std::string& folder) {
     return errno_status(errno, fmt::format("Cannot sync the folder {}", folder));
 }
 
+// The names in a migration's folder, and its own, which is as new as the migration.
+absl::Status sync_names(const std::string& folder) {
+    GODWIT_RETURN_IF_ERROR(sync_folder(folder));
+    return sync_folder(std::filesystem::path(folder).parent_path().string());
+}
+
 absl::StatusOr<UniqueFd> write_file(const std::string& path, const std::string& text) {
     UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
     if (!fd.valid()) return errno_status(errno, fmt::format("Cannot open {}", path));
@@ -147,10 +153,14 @@ absl::Status Journal::write(const v1::JournalRecord& record, Durability durabili
     if (durability == Durability::kDisk && ::fsync(fd.get()) != 0)
         return errno_status(errno, fmt::format("Cannot sync {}", next));
     GODWIT_RETURN_IF_ERROR(replace_file(next, path()));
-    if (durability == Durability::kPageCache) return absl::OkStatus();
-    // The name, and the folder's own name, which is as new as the migration.
-    GODWIT_RETURN_IF_ERROR(sync_folder(folder_));
-    return sync_folder(std::filesystem::path(folder_).parent_path().string());
+    return durability == Durability::kPageCache ? absl::OkStatus() : sync_names(folder_);
+}
+
+absl::Status Journal::sync() const {
+    const UniqueFd fd(::open(path().c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd.valid() || ::fsync(fd.get()) != 0)
+        return errno_status(errno, fmt::format("Cannot sync {}", path()));
+    return sync_names(folder_);
 }
 
 Journal::Prepared::Prepared(Prepared&& other) noexcept

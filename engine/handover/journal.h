@@ -48,6 +48,8 @@ class Journal {
     };
     // Replaces the record. Errors: write's (a full disk among them); the old record then stays.
     absl::Status write(const v1::JournalRecord& record, Durability durability) const;
+    // What is in force, to the disk: never inside the pause. Errors: fsync's.
+    absl::Status sync() const;
     // To the disk: not for a pause. `name` is that of its file beside the journal's, one for each
     // record. Errors: as write().
     absl::StatusOr<Prepared> prepare(const v1::JournalRecord& record,

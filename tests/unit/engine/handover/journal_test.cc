@@ -46,6 +46,16 @@ TEST(Journal, GivesBackWhatWasWrittenLast) {
     EXPECT_TRUE(records[0].was_running());
 }
 
+TEST(Journal, SyncsWhatIsInForceAndSaysWhereNothingIs) {
+    const ScratchDirectory scratch;
+    const Journal journal = open_journal(scratch, "m");
+    EXPECT_TRUE(absl::IsNotFound(journal.sync())) << journal.sync();
+    const v1::JournalRecord record = record_of("m", v1::JOURNAL_PHASE_LIVE);
+    EXPECT_TRUE(journal.write(record, Journal::Durability::kPageCache).ok());
+    EXPECT_TRUE(journal.sync().ok()) << journal.sync();
+    EXPECT_EQ(Journal::load_all(scratch.path()).size(), 1U);
+}
+
 TEST(Journal, SkipsARecordThatCannotBeReadAndGivesTheOthers) {
     const ScratchDirectory scratch;
     for (const char* id : {"a", "b", "c"})
