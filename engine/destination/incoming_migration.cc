@@ -424,6 +424,7 @@ v1::QueryResponse IncomingMigration::state() const {
     response.set_detail(detail_);
     response.set_guest_gone(record_.guest_gone());
     response.set_draining(is_drain(phase_));
+    if (is_drain(phase_) && postcopy_) response.set_missing_pages(postcopy_->missing_count());
     response.set_arrival_owed(record_.arrival_owed());
     response.set_arrival_problem(record_.arrival_problem());
     if (phase_ == DestinationPhase::kDrained)

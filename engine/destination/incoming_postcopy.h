@@ -49,7 +49,8 @@ class IncomingPostcopy {
     absl::Status off();
 
     absl::Status place(const PagesBody& pages, std::span<const std::byte> raw, PageOrigin origin);
-    [[nodiscard]] bool complete() const { return missing_->count() == 0; }
+    [[nodiscard]] uint64_t missing_count() const { return missing_->count(); }
+    [[nodiscard]] bool complete() const { return missing_count() == 0; }
     // The file of missing pages, in frames of at most kMaxMissingChunks.
     absl::Status list_missing(
         const std::function<absl::Status(std::span<const ChunkPages>)>& send) const;

@@ -14,6 +14,15 @@ DestinationRecovery plan_of_committed(const FoundAtDestination& found) {
                                       : DestinationRecovery::kArrived;
 }
 
+// COMMIT may have come before the host was restarted, and been noted in memory only: REFUSED would
+// be a guess. But whatever ran then has ended.
+DestinationRecovery plan_of_earlier_boot(const FoundAtDestination& found) {
+    const bool is_known = !found.record.boot_id().empty() && !found.boot_id.empty();
+    // A QEMU of an earlier boot can't be here: then one of the two says what is not so.
+    return is_known && !found.has_vm() ? DestinationRecovery::kWasLost
+                                       : DestinationRecovery::kNoAnswer;
+}
+
 // REFUSED lets the source run the guest: not while a QEMU may live here.
 DestinationRecovery plan_of_stale(const FoundAtDestination& found) {
     return !found.has_vm() && found.left_alone() ? DestinationRecovery::kNoAnswer
@@ -25,10 +34,9 @@ DestinationRecovery plan_of_stale(const FoundAtDestination& found) {
 DestinationRecovery plan_destination_recovery(const FoundAtDestination& found) {
     switch (found.record.phase()) {
         case v1::JOURNAL_PHASE_LIVE:
-            // The stale copy is never started. After a reboot COMMIT may have come, and been noted
-            // in memory only.
+            // The stale copy is never started.
             return found.record.boot_id() == found.boot_id ? plan_of_stale(found)
-                                                           : DestinationRecovery::kNoAnswer;
+                                                           : plan_of_earlier_boot(found);
         case v1::JOURNAL_PHASE_CONT:
             return found.has_vm() && found.given_back() ? DestinationRecovery::kEndStale
                                                         : plan_of_committed(found);

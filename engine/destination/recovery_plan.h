@@ -21,6 +21,7 @@ struct FoundAtDestination {
 enum class DestinationRecovery {
     kAnswer,     // it is final: whoever asks hears what the record says
     kNoAnswer,   // nobody knows enough: a source that is in doubt stays so
+    kWasLost,    // the same of a guest that may have run here, and surely does no more
     kEndStale,   // COMMIT never came, or the guest was given back: it will never run here
     kGuestGone,  // COMMIT came, and QEMU has ended since
     kArrived,    // it is here, paused as it was

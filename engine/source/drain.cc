@@ -24,7 +24,11 @@ constexpr Duration kConfirmLimit = std::chrono::seconds(60);
 
 }  // namespace
 
-Drain::Drain(Plan plan) : plan_(std::move(plan)), peer_(plan_.destination), pending_(plan_.blocks) {
+Drain::Drain(Plan plan)
+    : plan_(std::move(plan)),
+      peer_(plan_.destination),
+      pending_(plan_.blocks),
+      interrupted_now_(plan_.has_left) {
     if (plan_.limiter != nullptr) limit_ = plan_.limiter->rate();
     for (const RamBlock& block : plan_.blocks) {
         to_push_.emplace_back(block.page_count());

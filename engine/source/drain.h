@@ -42,6 +42,9 @@ class Drain final : public PageRequests, private PageSink {
         ThreadPlacement placement;         // of the threads that push
         std::span<const RamBlock> blocks;  // must outlive it
         EventLog* log = nullptr;           // must outlive it
+        bool has_left = false;             // an earlier agent has heard RESUMED
+        // In doubt: whether the guest's QEMU has not ended here, or may not have. Any thread.
+        std::function<bool()> is_guest_here = [] { return true; };
     };
     static absl::StatusOr<std::unique_ptr<Drain>> create(Plan plan);
     ~Drain() override;
@@ -55,8 +58,9 @@ class Drain final : public PageRequests, private PageSink {
     using End = DrainEnd;
     struct Outcome {
         End end = End::kStopped;
-        std::string detail;     // the destination's words
-        v1::Postcopy postcopy;  // with kDrained
+        std::string detail;        // the destination's words, or the operator's
+        bool by_operator = false;  // with kGuestGone, kRefused
+        v1::Postcopy postcopy;     // with kDrained
     };
     struct Connection {
         SourceStreams* streams = nullptr;
@@ -69,9 +73,10 @@ class Drain final : public PageRequests, private PageSink {
 
     // Tries to reconnect at once. False when nothing is interrupted. Any thread.
     bool retry_now();
-    // As if the destination had refused, for the reason of an operator; of no effect once it lets
-    // the source in again, or has said that the guest runs there. Any thread.
-    void give_up_in_doubt(const std::string& why);
+    // An operator's word, for one whom nobody answers: kRefused counts in doubt, kNowhere there and
+    // in an interrupted drain. Of no effect once the destination answers what it knows. False: the
+    // guest has left, and nothing is interrupted. Any thread.
+    bool give_up(Fate fate);
 
     // Also when it has ended: bytes sent on connections of its own.
     [[nodiscard]] Bytes sent_bytes() const { return sent_bytes_; }
@@ -85,8 +90,10 @@ class Drain final : public PageRequests, private PageSink {
 
     class Run;  // the steps of one run()
     using Step = DrainSteps::Step;
-    [[nodiscard]] std::optional<std::string> given_up();
-    // Whose RESUMED is waited for, in a way that give_up_in_doubt() can end; none: nobody's.
+    [[nodiscard]] std::optional<Fate> given_up();
+    void forget_word();
+    [[nodiscard]] bool has_left() const { return resumed_ || plan_.has_left; }
+    // Whose RESUMED is waited for, in a way that give_up() can end; none: nobody's.
     void set_awaited(SourceSignals* signals);
     Step push(Connection connection, const std::stop_token& stop, Outcome& outcome);
     absl::Status push_share(SourceStreams& streams, size_t index, std::span<const ChunkPlace> share,
@@ -127,7 +134,7 @@ class Drain final : public PageRequests, private PageSink {
     std::atomic<uint32_t> answering_{0};  // faults that are being answered just now
     std::atomic<Bytes> sent_bytes_{0};
 
-    bool resumed_ = false;
+    bool resumed_ = false;  // written under mutex_, by run()'s thread
     MonotonicTime resumed_at_{};
     MonotonicTime started_at_{};
     uint32_t interruptions_ = 0;
@@ -137,10 +144,10 @@ class Drain final : public PageRequests, private PageSink {
 
     std::mutex mutex_;
     std::condition_variable_any retry_;
-    bool interrupted_now_ = false;         // guarded by mutex_
-    bool retry_asked_ = false;             // guarded by mutex_
-    std::optional<std::string> given_up_;  // guarded by mutex_
-    SourceSignals* awaited_ = nullptr;     // guarded by mutex_: who may still say RESUMED
+    bool interrupted_now_ = false;      // guarded by mutex_
+    bool retry_asked_ = false;          // guarded by mutex_
+    std::optional<Fate> given_up_;      // guarded by mutex_
+    SourceSignals* awaited_ = nullptr;  // guarded by mutex_: who may still say RESUMED, in doubt
 };
 
 }  // namespace godwit

@@ -12,7 +12,7 @@ using Step = DrainSteps::Step;
 
 class DrainOrder {
   public:
-    explicit DrainOrder(DrainSteps& steps) : steps_(steps) {}
+    DrainOrder(DrainSteps& steps, bool has_left) : steps_(steps), has_left_(has_left) {}
     DrainEnd run(bool connected);
 
   private:
@@ -23,9 +23,11 @@ class DrainOrder {
     std::optional<DrainEnd> reconnect();
     absl::StatusOr<std::optional<DrainEnd>> try_reconnect();
     void note_resumed();
+    SourceCopy copy_here();
 
     DrainSteps& steps_;
-    bool resumed_ = false;
+    bool has_left_;               // RESUMED was heard, whoever heard it
+    bool resumed_ = false;        // by us
     bool awaits_resumed_ = true;  // by the destination's agent of now: before, it takes no push
 };
 
@@ -64,14 +66,15 @@ Step DrainOrder::drive() {
 }
 
 Step DrainOrder::await_resumed() {
-    const Step step = steps_.await_resumed(!resumed_);
+    const Step step = steps_.await_resumed(!has_left_);
     // Whoever has run the guest cannot refuse it.
-    if (step == Step::kRefused && resumed_) return Step::kLost;
+    if (step == Step::kRefused && has_left_) return Step::kLost;
     if (step == Step::kDone) note_resumed();
     return step;
 }
 
 void DrainOrder::note_resumed() {
+    has_left_ = true;
     if (!std::exchange(resumed_, true)) steps_.now_resumed();
 }
 
@@ -80,31 +83,43 @@ std::optional<DrainEnd> DrainOrder::reconnect() {
         const absl::StatusOr<std::optional<DrainEnd>> connected = try_reconnect();
         if (connected.ok()) return *connected;
         // Asked once more, in vain.
-        if (!resumed_ && steps_.is_given_up()) return DrainEnd::kRefused;
+        const std::optional<Fate> word = steps_.operators_word();
+        if (word == Fate::kNowhere) return DrainEnd::kGuestGone;
+        if (word == Fate::kRefused && !has_left_) return DrainEnd::kRefused;
         steps_.still_away(connected.status());
     }
     return DrainEnd::kStopped;
 }
 
+SourceCopy DrainOrder::copy_here() {
+    if (has_left_) return SourceCopy::kLeft;
+    return steps_.is_guest_here() ? SourceCopy::kStands : SourceCopy::kEnded;
+}
+
 absl::StatusOr<std::optional<DrainEnd>> DrainOrder::try_reconnect() {
-    GODWIT_ASSIGN_OR_RETURN(const v1::QueryResponse answer, steps_.ask_to_reconnect());
-    const bool resumed = answer.state() == v1::INCOMING_STATE_RESUMED;
+    const absl::StatusOr<v1::QueryResponse> answer = steps_.ask_to_reconnect();
+    GODWIT_RETURN_IF_ERROR(answer.status());
+    if (knows_fate(answer)) steps_.forget_word();
+    const bool resumed = answer->state() == v1::INCOMING_STATE_RESUMED;
     if (resumed) note_resumed();
     awaits_resumed_ = !resumed;
-    if (answer.draining()) {
+    if (answer->draining()) {
         GODWIT_RETURN_IF_ERROR(steps_.connect(resumed));
         return std::nullopt;
     }
-    if (answer.state() == v1::INCOMING_STATE_REFUSED) return DrainEnd::kRefused;
-    if (resumed) return answer.guest_gone() ? DrainEnd::kGuestGone : DrainEnd::kDrained;
-    return absl::UnavailableError(
-        fmt::format("The destination says {}", v1::IncomingState_Name(answer.state())));
+    const std::optional<FateAnswer> fate = fate_in(*answer, copy_here());
+    if (!fate)
+        return absl::UnavailableError(
+            fmt::format("The destination says {}{}{}", v1::IncomingState_Name(answer->state()),
+                        answer->detail().empty() ? "" : ": ", answer->detail()));
+    if (fate->fate == Fate::kRefused) return DrainEnd::kRefused;
+    return fate->guest_gone ? DrainEnd::kGuestGone : DrainEnd::kDrained;
 }
 
 }  // namespace
 
-DrainEnd drain_in_order(DrainSteps& steps, bool connected) {
-    return DrainOrder(steps).run(connected);
+DrainEnd drain_in_order(DrainSteps& steps, const DrainBegin& begin) {
+    return DrainOrder(steps, begin.has_left).run(begin.connected);
 }
 
 }  // namespace godwit

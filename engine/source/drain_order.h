@@ -10,13 +10,14 @@
 #pragma once
 
 #include "engine/base/status.h"
+#include "engine/source/fate.h"
 #include "godwit/v1/transfer.pb.h"
 
 namespace godwit {
 
 enum class DrainEnd {
     kDrained,
-    kGuestGone,  // the destination's QEMU ended after COMMIT
+    kGuestGone,  // it ended at the destination, or is lost with that
     kRefused,    // the guest never ran there and never will
     kStopped,    // the agent ends: its successor goes on
 };
@@ -29,7 +30,7 @@ class DrainSteps {
     enum class Step { kDone, kDrained, kGuestGone, kRefused, kStopped, kLost };
 
     // Until this agent of the destination has said RESUMED (kDone) or REFUSED. `in_doubt`: nobody
-    // has said yet that the guest runs there.
+    // has said yet that the guest runs there; then an operator may end it as well.
     virtual Step await_resumed(bool in_doubt) = 0;
     // Called once, as soon as it is known that the guest runs there.
     virtual void now_resumed() = 0;
@@ -44,13 +45,21 @@ class DrainSteps {
     virtual absl::StatusOr<v1::QueryResponse> ask_to_reconnect() = 0;
     // New streams, and all that is missing there; what was known of that before is forgotten.
     virtual absl::Status connect(bool resumed) = 0;
-    // An operator has said that the guest is at the source.
-    virtual bool is_given_up() = 0;
+    // In doubt: whether the guest's QEMU stands here, or may.
+    virtual bool is_guest_here() = 0;
+    // What an operator says, whom nobody answers: that the guest is at the source, in doubt, or
+    // that it is lost with the destination.
+    virtual std::optional<Fate> operators_word() = 0;
+    // It does not count: the destination has answered.
+    virtual void forget_word() = 0;
     // Why a try to reconnect was in vain.
     virtual void still_away(const absl::Status& why) = 0;
 };
 
-// `connected`: what COMMIT was sent on may still be of use.
-DrainEnd drain_in_order(DrainSteps& steps, bool connected);
+struct DrainBegin {
+    bool connected = false;  // what COMMIT was sent on may still be of use
+    bool has_left = false;   // an earlier agent has heard RESUMED
+};
+DrainEnd drain_in_order(DrainSteps& steps, const DrainBegin& begin);
 
 }  // namespace godwit

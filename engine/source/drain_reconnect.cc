@@ -25,20 +25,28 @@ bool Drain::retry_now() {
     return true;
 }
 
-void Drain::give_up_in_doubt(const std::string& why) {
+bool Drain::give_up(Fate fate) {
     const std::lock_guard lock(mutex_);
-    given_up_ = why;
+    if (has_left() && !interrupted_now_) return false;
+    given_up_ = fate;
     retry_asked_ = true;
     retry_.notify_all();
-    if (awaited_ == nullptr) return;
+    if (awaited_ == nullptr) return true;
     awaited_->update([&](Seen& seen) {
-        if (!seen.resumed_at && !seen.refused) seen.refused = why;
+        if (seen.resumed_at || seen.refused) return;
+        (fate == Fate::kNowhere ? seen.gone_there : seen.refused) = operators_word_text(fate);
     });
+    return true;
 }
 
-std::optional<std::string> Drain::given_up() {
+std::optional<Fate> Drain::given_up() {
     const std::lock_guard lock(mutex_);
     return given_up_;
+}
+
+void Drain::forget_word() {
+    const std::lock_guard lock(mutex_);
+    given_up_.reset();
 }
 
 void Drain::set_awaited(SourceSignals* signals) {

@@ -31,7 +31,9 @@ class Drain::Run final : public DrainSteps {
     bool wait_to_reconnect() override;
     absl::StatusOr<v1::QueryResponse> ask_to_reconnect() override;
     absl::Status connect(bool resumed) override;
-    bool is_given_up() override;
+    bool is_guest_here() override { return drain_.plan_.is_guest_here(); }
+    std::optional<Fate> operators_word() override;
+    void forget_word() override;
     void still_away(const absl::Status& why) override;
 
   private:
@@ -54,7 +56,8 @@ Drain::Outcome Drain::run(Connection first, const std::function<void(MonotonicTi
 }
 
 Drain::Outcome Drain::Run::run() {
-    outcome_.end = drain_in_order(*this, connection_.streams != nullptr);
+    outcome_.end = drain_in_order(
+        *this, {.connected = connection_.streams != nullptr, .has_left = drain_.plan_.has_left});
     if (outcome_.end != End::kStopped) drain_.set_interrupted(false);
     if (outcome_.end == End::kDrained) outcome_.postcopy = drain_.finish(outcome_.postcopy);
     return std::move(outcome_);
@@ -67,7 +70,7 @@ DrainSteps::Step Drain::Run::await_resumed(bool in_doubt) {
     const auto wait = [this](MonotonicTime deadline) {
         return connection_.signals->wait(
             "the answer to COMMIT", Mind::kPeerOnly, deadline, [this](const Seen& now) {
-                return now.resumed_at || now.refused || stop_.stop_requested();
+                return now.resumed_at || now.refused || now.gone_there || stop_.stop_requested();
             });
     };
     if (in_doubt) drain_.set_awaited(connection_.signals);
@@ -86,13 +89,17 @@ DrainSteps::Step Drain::Run::await_resumed(bool in_doubt) {
         outcome_.detail = std::string(seen.status().message());
         return Step::kLost;
     }
-    if (seen->refused) {
-        outcome_.detail = *seen->refused;
-        return Step::kRefused;
+    if (seen->resumed_at) {
+        // Whatever an operator has said just now.
+        forget_word();
+        resumed_at_ = *seen->resumed_at;
+        return Step::kDone;
     }
-    if (!seen->resumed_at) return Step::kStopped;
-    resumed_at_ = *seen->resumed_at;
-    return Step::kDone;
+    if (!seen->refused && !seen->gone_there) return Step::kStopped;
+    outcome_.by_operator = drain_.given_up().has_value();
+    outcome_.detail = seen->refused ? *seen->refused : *seen->gone_there;
+    // No destination says that its guest is gone before RESUMED.
+    return seen->refused ? Step::kRefused : Step::kGuestGone;
 }
 
 DrainSteps::Step Drain::Run::push() {
@@ -112,8 +119,8 @@ void Drain::Run::hang_up(bool lost) {
     if (lost) {
         drain_.plan_.log->message(
             "drain", fmt::format("interrupted: {}; {}", outcome_.detail,
-                                 drain_.resumed_ ? "the guest waits where it needs a page"
-                                                 : "in doubt where the guest runs"));
+                                 drain_.has_left() ? "the guest waits where it needs a page"
+                                                   : "in doubt where the guest runs"));
         spdlog::warn("migration {}: the drain was interrupted: {}", drain_.plan_.migration_id,
                      outcome_.detail);
         ++drain_.interruptions_;
@@ -124,7 +131,10 @@ void Drain::Run::hang_up(bool lost) {
 }
 
 void Drain::note_resumed(MonotonicTime at) {
-    resumed_ = true;
+    {
+        const std::lock_guard lock(mutex_);
+        resumed_ = true;
+    }
     resumed_at_ = at;
     plan_.log->message("drain",
                        fmt::format("the guest runs at {}; {} follow", plan_.destination.to_string(),
@@ -173,6 +183,7 @@ absl::Status Drain::Run::connect(bool resumed) {
     GODWIT_ASSIGN_OR_RETURN(connection_, drain_.connect(answer_, resumed, stop_));
     drain_.interrupted_ += Clock::system().now() - *std::exchange(lost_at_, std::nullopt);
     drain_.set_interrupted(false);
+    forget_word();
     drain_.plan_.log->message("drain",
                               fmt::format("reconnected to {}; {} are still missing there",
                                           drain_.plan_.destination.to_string(),
@@ -180,10 +191,16 @@ absl::Status Drain::Run::connect(bool resumed) {
     return absl::OkStatus();
 }
 
-bool Drain::Run::is_given_up() {
-    const std::optional<std::string> why = drain_.given_up();
-    if (why) outcome_.detail = *why;
-    return why.has_value();
+std::optional<Fate> Drain::Run::operators_word() {
+    const std::optional<Fate> word = drain_.given_up();
+    outcome_.by_operator = word.has_value();
+    if (word) outcome_.detail = operators_word_text(*word);
+    return word;
+}
+
+void Drain::Run::forget_word() {
+    drain_.forget_word();
+    outcome_.by_operator = false;
 }
 
 void Drain::Run::still_away(const absl::Status& why) {

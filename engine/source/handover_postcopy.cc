@@ -6,6 +6,7 @@
 
 #include "engine/model/dropped_pages.h"
 #include "engine/source/handover.h"
+#include "engine/source/in_doubt.h"
 #include "engine/source/stale_chunks.h"
 
 namespace godwit {
@@ -80,7 +81,12 @@ absl::Status Handover::make_ready(LiveResult& live) {
                        .source_addresses = settings.source_addresses,
                        .placement = context_.placement,
                        .blocks = context_.vm.ram_blocks(),
-                       .log = &context_.log}));
+                       .log = &context_.log,
+                       .is_guest_here =
+                           [this] {
+                               return is_guest_here(context_.vm) ||
+                                      context_.signals.seen().moved_by_others;
+                           }}));
     for (const RamBlock& block : context_.vm.ram_blocks())
         missing_.emplace_back(block.page_count());
     if (!with_rest_) return absl::OkStatus();

@@ -37,6 +37,11 @@ std::optional<Fate> OperatorsWord::said() const {
     return fate_;
 }
 
+void OperatorsWord::forget() {
+    const std::lock_guard lock(mutex_);
+    fate_.reset();
+}
+
 void OperatorsWord::wait(Duration limit, const std::stop_token& stop) const {
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, stop, limit, [this] { return fate_.has_value(); });
@@ -44,59 +49,43 @@ void OperatorsWord::wait(Duration limit, const std::stop_token& stop) const {
 
 bool is_guest_here(const std::weak_ptr<Vm>& guest) {
     const std::shared_ptr<Vm> vm = guest.lock();
-    return vm && !wait_readable(vm->gone_fd(), -1, Clock::system().now()).ok();
+    return vm && is_guest_here(*vm);
 }
 
-std::string operators_word_text(Fate fate) {
-    return fate == Fate::kAtDestination
-               ? "an operator said that the guest is at the destination"
-               : "an operator said that the guest is at the source, and that the destination will "
-                 "never run it";
+bool is_guest_here(const Vm& guest) {
+    return !wait_readable(guest.gone_fd(), -1, Clock::system().now()).ok();
+}
+
+bool is_guest_running(const std::weak_ptr<Vm>& guest) {
+    const std::shared_ptr<Vm> vm = guest.lock();
+    if (!vm) return false;
+    const absl::StatusOr<RunState> state = vm->run_state();
+    return state.ok() && *state == RunState::kRunning;
 }
 
 namespace {
 
-std::optional<FateAnswer> fate_in(const v1::QueryResponse& answer) {
-    // Draining before RESUMED: it resumes, and waits for a page.
-    if (answer.state() == v1::INCOMING_STATE_RESUMED || answer.draining())
-        return FateAnswer{.fate = Fate::kAtDestination,
-                          .guest_gone = answer.guest_gone(),
-                          .draining = answer.draining(),
-                          .detail = answer.detail()};
-    if (answer.state() == v1::INCOMING_STATE_REFUSED)
-        return FateAnswer{.fate = Fate::kRefused, .detail = answer.detail()};
-    return std::nullopt;
-}
-
-class DoubtOverGrpc final : public Doubt {
+class AskedDoubt final : public Doubt {
   public:
-    DoubtOverGrpc(TransferClient& peer, const std::string& migration_id,
-                  const OperatorsWord& operators_word,
-                  const std::function<void(Fate)>& note_resolution,
-                  const std::function<void(const std::string&)>& heard, const std::stop_token& stop)
-        : peer_(peer),
-          id_(migration_id),
-          operators_word_(operators_word),
-          note_(note_resolution),
-          heard_(heard),
-          stop_(stop) {}
-    absl::StatusOr<v1::QueryResponse> ask() override { return peer_.query(id_); }
-    std::optional<Fate> operators_word() override { return operators_word_.said(); }
+    AskedDoubt(const DoubtOverGrpc& doubt, const std::stop_token& stop)
+        : doubt_(doubt), stop_(stop) {}
+    absl::StatusOr<v1::QueryResponse> ask() override {
+        return doubt_.peer.query(doubt_.migration_id);
+    }
+    SourceCopy copy_here() override { return doubt_.copy_here(); }
+    std::optional<Fate> operators_word() override { return doubt_.operators_word.said(); }
+    void forget_word() override { doubt_.operators_word.forget(); }
     bool wait(Duration limit) override {
-        operators_word_.wait(limit, stop_);
+        doubt_.operators_word.wait(limit, stop_);
         return !stop_.stop_requested();
     }
-    void note_resolution(Fate fate) override { note_(fate); }
+    void note_resolution(Fate fate) override { doubt_.note_resolution(fate); }
     void trouble(const std::string& said) override {
-        heard_(fmt::format("{} says: {}", peer_.peer().to_string(), said));
+        doubt_.heard(fmt::format("{} says: {}", doubt_.peer.peer().to_string(), said));
     }
 
   private:
-    TransferClient& peer_;
-    const std::string& id_;
-    const OperatorsWord& operators_word_;
-    const std::function<void(Fate)>& note_;
-    const std::function<void(const std::string&)>& heard_;
+    const DoubtOverGrpc& doubt_;
     const std::stop_token& stop_;
 };
 
@@ -104,11 +93,17 @@ class DoubtOverGrpc final : public Doubt {
 
 std::optional<FateAnswer> settle(Doubt& doubt) {
     std::string last_said;
+    std::optional<uint64_t> missing;
     do {
         const absl::StatusOr<v1::QueryResponse> answer = doubt.ask();
-        if (answer.ok())
-            if (std::optional<FateAnswer> fate = fate_in(*answer)) return fate;
-        if (const std::optional<Fate> fate = doubt.operators_word()) {
+        if (answer.ok()) {
+            std::optional<FateAnswer> fate = fate_in(*answer, doubt.copy_here());
+            if (fate && (!fate->lacks_pages || missing == answer->missing_pages())) return fate;
+            missing = answer->missing_pages();
+        }
+        if (knows_fate(answer)) {
+            doubt.forget_word();
+        } else if (const std::optional<Fate> fate = doubt.operators_word()) {
             doubt.note_resolution(*fate);
             return FateAnswer{
                 .fate = *fate, .by_operator = true, .detail = operators_word_text(*fate)};
@@ -123,14 +118,10 @@ std::optional<FateAnswer> settle(Doubt& doubt) {
     return std::nullopt;
 }
 
-std::optional<FateAnswer> settle_doubt(TransferClient& peer, const std::string& migration_id,
-                                       const OperatorsWord& operators_word,
-                                       const std::function<void(Fate)>& note_resolution,
-                                       const std::function<void(const std::string&)>& heard,
-                                       const std::stop_token& stop) {
-    DoubtOverGrpc doubt(peer, migration_id, operators_word, note_resolution, heard, stop);
+std::optional<FateAnswer> settle_doubt(const DoubtOverGrpc& doubt, const std::stop_token& stop) {
+    AskedDoubt asked(doubt, stop);
     if (stop.stop_requested()) return std::nullopt;
-    return settle(doubt);
+    return settle(asked);
 }
 
 }  // namespace godwit

@@ -11,14 +11,10 @@
 
 #include "engine/base/clock.h"
 #include "engine/guest/hypervisor.h"
+#include "engine/source/fate.h"
 #include "engine/source/transfer_client.h"
 
 namespace godwit {
-
-enum class Fate {
-    kAtDestination,  // RESUMED: the source must never run it again
-    kRefused,        // the destination never ran it and never will
-};
 
 // What an operator says of a guest in doubt, where the destination can't. Either the operator is
 // first, and the destination hears of it, or the destination is, and the operator is refused.
@@ -32,6 +28,8 @@ class OperatorsWord {
     [[nodiscard]] std::optional<Fate> said() const;
     // A destination that has come back asks: whether the guest was given back to the source.
     bool given_back();
+    // A destination that knows has answered after all: nothing was said.
+    void forget();
     // Until something was said, `limit` has passed, or `stop` was asked for.
     void wait(Duration limit, const std::stop_token& stop) const;
 
@@ -46,17 +44,11 @@ class OperatorsWord {
 // Whether there is a guest here that could be given back: its QEMU has not ended. Where it has,
 // what the destination holds is the only copy. Never blocks.
 bool is_guest_here(const std::weak_ptr<Vm>& guest);
+bool is_guest_here(const Vm& guest);
 
-// The reason in the report.
-std::string operators_word_text(Fate fate);
-
-struct FateAnswer {
-    Fate fate;
-    bool guest_gone = false;  // at the destination, and its QEMU has ended since COMMIT
-    bool draining = false;    // at the destination, and pages are missing there
-    bool by_operator = false;
-    std::string detail;  // the destination's words; may be empty
-};
+// Whether it runs here, though it is in doubt: somebody let it. An operator's word is to end no
+// such guest. One whose QEMU does not answer is not seen to run.
+bool is_guest_running(const std::weak_ptr<Vm>& guest);
 
 // What a guest in doubt is settled with.
 class Doubt {
@@ -64,7 +56,10 @@ class Doubt {
     virtual ~Doubt() = default;
     // What the destination says; an error when it does not answer.
     virtual absl::StatusOr<v1::QueryResponse> ask() = 0;
+    virtual SourceCopy copy_here() = 0;
     virtual std::optional<Fate> operators_word() = 0;
+    // It does not count: the destination has answered.
+    virtual void forget_word() = 0;
     // Until the operator has said something, or `limit` has passed. False: the agent ends.
     virtual bool wait(Duration limit) = 0;
     // What the operator said, to the disk.
@@ -73,16 +68,22 @@ class Doubt {
     virtual void trouble(const std::string& said) = 0;
 };
 
-// Asks until the destination knows, the operator says it, or the agent ends (then nothing is
-// returned: still in doubt). "No record" is no answer: a destination that lost its state directory
-// may run the guest. An operator's word is on the disk before anything is done about it.
+// Asks until the destination says what settles it (fate_in()), the operator does, or the agent ends
+// (then nothing is returned: still in doubt). An operator's word counts only while the destination
+// does not answer or knows nothing, and is on the disk before anything is done about it. Pages that
+// are missing there are lost once two answers in a row say so: what was on its way has come then.
 std::optional<FateAnswer> settle(Doubt& doubt);
 
-// The same over gRPC. `heard` is told what the destination says instead, once each time it changes.
-std::optional<FateAnswer> settle_doubt(TransferClient& peer, const std::string& migration_id,
-                                       const OperatorsWord& operators_word,
-                                       const std::function<void(Fate)>& note_resolution,
-                                       const std::function<void(const std::string&)>& heard,
-                                       const std::stop_token& stop);
+// The same over gRPC.
+struct DoubtOverGrpc {
+    TransferClient& peer;
+    const std::string& migration_id;
+    OperatorsWord& operators_word;
+    std::function<SourceCopy()> copy_here;
+    std::function<void(Fate)> note_resolution;
+    // What the destination says instead, once each time it changes.
+    std::function<void(const std::string&)> heard;
+};
+std::optional<FateAnswer> settle_doubt(const DoubtOverGrpc& doubt, const std::stop_token& stop);
 
 }  // namespace godwit

@@ -1,9 +1,12 @@
 #include "engine/source/kept_ram.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <cerrno>
+
+#include "engine/base/log.h"
 
 namespace godwit {
 
@@ -45,6 +48,29 @@ absl::StatusOr<std::vector<RamBlock>> open_kept_ram(const v1::JournalRecord& rec
     }
     if (blocks.empty()) return absl::NotFoundError("the journal names no RAM file that was kept");
     return blocks;
+}
+
+absl::StatusOr<std::vector<RamBlock>> open_ram_of_qemu(std::span<const RamBlock> blocks,
+                                                       const v1::JournalRecord& record) {
+    if (static_cast<size_t>(record.kept_ram_size()) != blocks.size())
+        return absl::DataLossError("the journal names other RAM files than QEMU has");
+    std::vector<RamBlock> opened;
+    for (size_t i = 0; i < blocks.size(); ++i) {
+        const v1::KeptRam& kept = record.kept_ram(static_cast<int>(i));
+        if (kept.name() != blocks[i].name || kept.size_bytes() != blocks[i].size)
+            return absl::DataLossError(
+                fmt::format("{} is no link to the RAM of {}", kept.path(), blocks[i].name));
+        RamBlock block = without_file(blocks[i]);
+        block.file.reset(::fcntl(blocks[i].file.get(), F_DUPFD_CLOEXEC, 0));
+        if (!block.file.valid())
+            return errno_status(errno, fmt::format("Cannot open the RAM of {}", block.name));
+        if (::link(block.path.c_str(), kept.path().c_str()) != 0 && errno != EEXIST)
+            spdlog::warn("{}", std::string(errno_status(errno, fmt::format("Cannot link {} to {}",
+                                                                           kept.path(), block.path))
+                                               .message()));
+        opened.push_back(std::move(block));
+    }
+    return opened;
 }
 
 bool kept_ram_is_lost(const absl::Status& status) {

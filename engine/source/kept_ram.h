@@ -17,6 +17,11 @@ void plan_kept_ram(std::span<const RamBlock> blocks, v1::JournalRecord& record);
 absl::Status link_kept_ram(std::span<const RamBlock> blocks, const v1::JournalRecord& record);
 // Opens them in a restarted agent. Errors: open_ram_block's (NotFound after a reboot: tmpfs).
 absl::StatusOr<std::vector<RamBlock>> open_kept_ram(const v1::JournalRecord& record);
+// The same memory, of a QEMU that stands still: for a second link that was lost. It is made anew
+// where the file still has a name; where it has none, the memory ends with QEMU and this agent.
+// Errors: DataLoss, where the record has other files than these.
+absl::StatusOr<std::vector<RamBlock>> open_ram_of_qemu(std::span<const RamBlock> blocks,
+                                                       const v1::JournalRecord& record);
 // Of open_kept_ram()'s error: what was kept is not there, or is something else. Of any other (no
 // descriptor left, no right) the pages may be there: no reason to let go of them.
 bool kept_ram_is_lost(const absl::Status& status);

@@ -83,7 +83,7 @@ void SourceMigration::drain(SourceContext& context, Handover& handover,
     switch (outcome.end) {
         case Drain::End::kRefused:
             in_doubt_ = false;
-            if (operators_word_.said()) {
+            if (outcome.by_operator) {
                 note_resolution(context, Fate::kRefused);
                 return undo(context, absl::AbortedError(outcome.detail), &handover, stop);
             }
@@ -99,12 +99,11 @@ void SourceMigration::drain(SourceContext& context, Handover& handover,
                 "the agent ends; its successor goes on sending the guest's last pages");
             return;
         case Drain::End::kGuestGone:
-            context.report.set_outcome(v1::OUTCOME_GUEST_DIED);
-            context.report.set_guest_at(v1::GUEST_AT_NONE);
-            context.report.set_retry_safe(false);
-            context.report.set_reason("the destination says: " + outcome.detail);
-            release_kept_ram(context.record).IgnoreError();
-            return;
+            in_doubt_ = false;
+            if (outcome.by_operator) note_resolution(context, Fate::kNowhere);
+            return finish_lost(context, outcome.by_operator
+                                            ? outcome.detail
+                                            : "the destination says: " + outcome.detail);
         case Drain::End::kDrained:
             return finish_drain(context, handover, outcome, stop);
     }

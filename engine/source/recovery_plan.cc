@@ -25,6 +25,7 @@ SourceRecovery plan_source_recovery(const FoundAtSource& found) {
     if (committed && found.vm && found.runs()) return SourceRecovery::kWasGivenBack;
     if (froze(found) && found.record.resolution() == v1::RESOLUTION_AT_DESTINATION)
         return SourceRecovery::kIsElsewhere;
+    if (found.record.resolution() == v1::RESOLUTION_NOWHERE) return SourceRecovery::kIsNowhere;
     const bool drained = found.record.phase() == v1::JOURNAL_PHASE_DRAINING;
     // Let go of already, for the drain was over; or lost in a power cut. The destination knows.
     if ((drained || (committed && found.record.postcopy())) && found.has_kept_ram())
@@ -38,6 +39,18 @@ SourceRecovery plan_source_recovery(const FoundAtSource& found) {
     // FREEZING is on the disk before a guard or the freeze begins. Until then whoever pauses the
     // guest, or lets it run, has the last word.
     return froze(found) ? SourceRecovery::kGiveBack : SourceRecovery::kWasNotFrozen;
+}
+
+v1::Resolution resolution_of(Fate fate) {
+    switch (fate) {
+        case Fate::kAtDestination:
+            return v1::RESOLUTION_AT_DESTINATION;
+        case Fate::kRefused:
+            return v1::RESOLUTION_AT_SOURCE;
+        case Fate::kNowhere:
+            return v1::RESOLUTION_NOWHERE;
+    }
+    return v1::RESOLUTION_NONE;
 }
 
 }  // namespace godwit

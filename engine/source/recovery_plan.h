@@ -5,6 +5,7 @@
 
 #include "engine/base/status.h"
 #include "engine/handover/decision_word.h"
+#include "engine/source/fate.h"
 #include "godwit/v1/journal.pb.h"
 
 namespace godwit {
@@ -15,12 +16,13 @@ struct FoundAtSource {
     bool vm = false;                     // the QEMU that the record is about is here
     bool left_alone = false;             // it may be here, and could not be adopted
     std::function<bool()> runs;          // with `vm`: whether the guest runs in it
-    std::function<bool()> has_kept_ram;  // opens it
+    std::function<bool()> has_kept_ram;  // opens it, or what `vm` has of it
 };
 
 enum class SourceRecovery {
     kWasGivenBack,   // the guest runs here, and rightly
     kIsElsewhere,    // an operator said that it is at the destination
+    kIsNowhere,      // an operator said that it is lost with the destination
     kDrain,          // its last pages are sent from the kept RAM
     kAsk,            // only the destination knows
     kNeedsOperator,  // it belongs here, and its QEMU could not be adopted
@@ -32,5 +34,8 @@ enum class SourceRecovery {
 // Whether COMMIT may have been sent, and nothing is known of its answer.
 bool may_have_committed(const FoundAtSource& found);
 SourceRecovery plan_source_recovery(const FoundAtSource& found);
+
+// As the journal has it.
+v1::Resolution resolution_of(Fate fate);
 
 }  // namespace godwit

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "engine/base/log.h"
 #include "engine/source/arrival.h"
 #include "engine/source/auto_streams.h"
@@ -11,6 +13,7 @@
 #include "engine/source/kept_ram.h"
 #include "engine/source/native_migration.h"
 #include "engine/source/persistent_rollback.h"
+#include "engine/source/recovery_plan.h"
 
 namespace godwit {
 namespace {
@@ -202,14 +205,18 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
         log_.message("handover", fmt::format("in doubt: COMMIT was sent, but {}; asking {}", why,
                                              settings_.destination.to_string()));
         in_doubt_ = true;
-        const std::optional<FateAnswer> answer = settle_doubt(
-            context.peer, settings_.id, operators_word_,
-            [&](Fate fate) { note_resolution(context, fate); },
-            [this](const std::string& heard) {
-                spdlog::warn("migration {}: in doubt; {}", settings_.id, heard);
-                log_.message("handover", "in doubt: " + heard);
-            },
-            stop);
+        const std::optional<FateAnswer> answer =
+            settle_doubt({.peer = context.peer,
+                          .migration_id = settings_.id,
+                          .operators_word = operators_word_,
+                          .copy_here = [this] { return copy_in_doubt(); },
+                          .note_resolution = [&](Fate fate) { note_resolution(context, fate); },
+                          .heard =
+                              [this](const std::string& heard) {
+                                  spdlog::warn("migration {}: in doubt; {}", settings_.id, heard);
+                                  log_.message("handover", "in doubt: " + heard);
+                              }},
+                         stop);
         if (!answer) {
             context.report.set_outcome(v1::OUTCOME_IN_DOUBT);
             context.report.set_guest_at(v1::GUEST_AT_NEEDS_OPERATOR);
@@ -219,6 +226,7 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
             return;
         }
         in_doubt_ = false;
+        if (answer->fate == Fate::kNowhere) return finish_lost(context, answer->detail);
         if (answer->by_operator) {
             why = answer->detail;
             if (answer->fate == Fate::kAtDestination) context.report.set_reason(why);
@@ -227,7 +235,8 @@ void SourceMigration::migrate(SourceContext& context, const std::stop_token& sto
         }
         // RESUMED reached the source now, in answer to a question.
         if (answer->fate == Fate::kAtDestination) handover.fill_downtime(Clock::system().now());
-        if (answer->guest_gone) return finish_dead(context, answer->detail);
+        if (answer->guest_gone)
+            return finish_lost(context, "the destination says: " + answer->detail);
         end = answer->fate == Fate::kAtDestination ? CommitEnd::kResumed : CommitEnd::kRefused;
     }
     if (end == CommitEnd::kResumed) return finish_at_destination(context);
@@ -323,13 +332,18 @@ void SourceMigration::undo(SourceContext& context, const absl::Status& cause, Ha
     }
 }
 
-// The destination took the guest over and its QEMU has ended since: the disks have moved on, so the
-// source's copy is never run.
-void SourceMigration::finish_dead(SourceContext& context, const std::string& detail) {
-    finish_at_destination(context);
-    context.report.set_outcome(v1::OUTCOME_GUEST_DIED);
-    context.report.set_guest_at(v1::GUEST_AT_NONE);
-    context.report.set_reason("the destination says: " + detail);
+// The disks have moved on, or may have: the source's copy is never run.
+void SourceMigration::finish_lost(SourceContext& context, const std::string& why) {
+    v1::MigrationReport& report = context.report;
+    resumed_there_ = true;
+    report.set_wire_bytes(std::max(report.wire_bytes(), context.streams->sent_bytes()));
+    report.set_outcome(v1::OUTCOME_GUEST_DIED);
+    report.set_guest_at(v1::GUEST_AT_NONE);
+    report.set_retry_safe(false);
+    report.set_reason(why);
+    kill_guest(context);
+    release_kept_ram(context.record).IgnoreError();
+    context.streams->shutdown();
 }
 
 void SourceMigration::finish_at_destination(SourceContext& context) {
@@ -355,8 +369,7 @@ void SourceMigration::note_resolution(SourceContext& context, Fate fate) {
             return;
         given_back_ = true;
     }
-    context.record.set_resolution(fate == Fate::kAtDestination ? v1::RESOLUTION_AT_DESTINATION
-                                                               : v1::RESOLUTION_AT_SOURCE);
+    context.record.set_resolution(resolution_of(fate));
     if (const absl::Status status =
             context.journal.write(context.record, Journal::Durability::kDisk);
         !status.ok())
@@ -364,13 +377,26 @@ void SourceMigration::note_resolution(SourceContext& context, Fate fate) {
 }
 
 absl::Status SourceMigration::resolve(Fate fate) {
+    if (fate != Fate::kRefused && in_doubt_ && is_guest_running(guest_))
+        return absl::FailedPreconditionError(kRunsHere);
     const std::lock_guard lock(drain_mutex_);
-    if (!in_doubt_) return absl::FailedPreconditionError(kNothingInDoubt);
+    const bool may_be_lost = in_doubt_ || (drain_ && resumed_there_);
+    if (fate == Fate::kNowhere && !may_be_lost) return absl::FailedPreconditionError(kIsNotAwaited);
+    if (fate != Fate::kNowhere && !in_doubt_) return absl::FailedPreconditionError(kNothingInDoubt);
     if (drain_ && fate == Fate::kAtDestination)
         return absl::FailedPreconditionError(kLastPagesAreHere);
     GODWIT_RETURN_IF_ERROR(operators_word_.say(fate));
-    if (drain_) drain_->give_up_in_doubt(operators_word_text(fate));
+    if (drain_ && !drain_->give_up(fate)) {
+        operators_word_.forget();
+        return absl::FailedPreconditionError(kIsNotAwaited);
+    }
     return absl::OkStatus();
+}
+
+// One that somebody else moved meanwhile is not seen to be gone.
+SourceCopy SourceMigration::copy_in_doubt() {
+    return is_guest_here(guest_) || signals_.seen().moved_by_others ? SourceCopy::kStands
+                                                                    : SourceCopy::kEnded;
 }
 
 bool SourceMigration::given_back() {

@@ -54,6 +54,18 @@ inline constexpr const char* kLastPagesAreHere =
 inline constexpr const char* kNothingInDoubt =
     "nothing is in doubt: only a migration whose COMMIT is not answered can be resolved";
 
+inline constexpr const char* kHasLeft =
+    "nothing is in doubt: the guest has left for the destination, which is asked how it goes on; "
+    "if it is lost with that, say --guest-at none";
+
+// And what of one that is to be lost with its destination.
+inline constexpr const char* kIsNotAwaited =
+    "only a guest that is in doubt, or that has left and whose last pages its destination does not "
+    "come for, can be said to be nowhere";
+inline constexpr const char* kRunsHere =
+    "the guest runs at the source, where it should stand still: somebody let it run; stop it there "
+    "first, if it is elsewhere";
+
 // What a cancel hears after COMMIT.
 inline constexpr const char* kTooLate = "COMMIT was sent: the guest belongs to the destination";
 // And what after REFUSED, or when all is over.
@@ -82,8 +94,9 @@ class SourceMigration {
     // Ok: an interrupted drain is tried again at once. Errors: FailedPrecondition when none is.
     absl::Status resume();
 
-    // An operator says where the guest is. Errors: FailedPrecondition when it is not in doubt, or
-    // can be at the destination only once that has answered (its last pages are here).
+    // An operator says where the guest is. Errors: FailedPrecondition when it is not in doubt (or,
+    // for kNowhere, in an interrupted drain), can be at the destination only once that has answered
+    // (its last pages are here), or runs here and is said to be elsewhere.
     absl::Status resolve(Fate fate);
     // The destination asks whether that was said, and the guest runs here or will. False where its
     // QEMU had ended before it could.
@@ -115,13 +128,15 @@ class SourceMigration {
     void finish_at_destination(SourceContext& context);
     void kill_guest(SourceContext& context);
     void note_resolution(SourceContext& context, Fate fate);
+    SourceCopy copy_in_doubt();
     // Post-copy, once COMMIT was sent.
     void drain(SourceContext& context, Handover& handover, const std::stop_token& stop);
     void note_resumed(SourceContext& context, Handover& handover, MonotonicTime at);
     void finish_drain(SourceContext& context, Handover& handover, Drain::Outcome outcome,
                       const std::stop_token& stop);
     bool verify_drained(SourceContext& context, Handover& handover, const std::stop_token& stop);
-    void finish_dead(SourceContext& context, const std::string& detail);
+    // The guest ended at the destination, or is lost with that: nothing here is run.
+    void finish_lost(SourceContext& context, const std::string& why);
 
     const MigrationSettings settings_;
     SourceDependencies dependencies_;  // the VM is let go when run() ends: it holds the RAM file

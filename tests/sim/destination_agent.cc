@@ -72,7 +72,9 @@ void DestinationAgent::accept(const std::shared_ptr<Wire>& wire) {
         if (broken.ok()) broken = why;
     };
     // As IncomingMigration::prepare_cont(): to the disk, under another name.
-    if (!is_draining()) cont_is_prepared_ = !hosts_.destination_disk.full;
+    if (is_draining()) return;
+    hosts_.destination_disk.sync();
+    cont_is_prepared_ = !hosts_.destination_disk.full;
 }
 
 void DestinationAgent::break_session(const absl::Status& why) {
@@ -270,6 +272,7 @@ v1::QueryResponse DestinationAgent::query() const {
     response.set_detail(detail_);
     response.set_guest_gone(record_.guest_gone());
     response.set_draining(is_draining());
+    if (is_draining()) response.set_missing_pages(missing_->count());
     return response;
 }
 
@@ -321,6 +324,9 @@ void DestinationAgent::recover_one(v1::JournalRecord record) {
                        record.detail());
         case DestinationRecovery::kNoAnswer:
             return hosts_.world.say("destination: nobody knows enough to answer");
+        case DestinationRecovery::kWasLost:
+            record_.set_guest_gone(true);
+            return hosts_.world.say("destination: it is not here any more");
         case DestinationRecovery::kEndStale:
             if (vm) qemu().kill("its copy is stale");
             return settle(record, v1::JOURNAL_PHASE_REFUSED, "it will never run here");

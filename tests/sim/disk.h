@@ -23,6 +23,10 @@ class Disk {
     // As Journal::write(); `prepared` needs no room, and can be taken back.
     absl::Status write(const v1::JournalRecord& record, Journal::Durability durability,
                        bool prepared = false);
+    // As Journal::sync().
+    void sync() { texts_ = {texts_.back()}; }
+    // Whatever was there is not any more.
+    void wipe() { texts_ = {""}; }
     // As Journal::take_back().
     absl::Status take_back();
     [[nodiscard]] std::optional<v1::JournalRecord> read() const;

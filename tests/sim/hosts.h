@@ -41,6 +41,11 @@ enum class Mutant {
     kTrustsTheLastMarker,   // DRAINED, whatever is noted as missing
     kLetsGoAtResumed,       // the source's memory goes with its QEMU
     kRunsWithoutItsPages,   // a restarted destination that lets it run and serves no fault
+    // Where one host has lost what it had:
+    kEndsItsCopyForALostOne,   // that the destination's is lost is enough in any doubt
+    kAsksALostOneForEver,      // it is enough in no drain
+    kCallsForAWholeGuestsEnd,  // draining is taken for missing pages
+    kForgetsItsQemusPages,     // a lost link is a lost memory, though QEMU has it
 };
 
 struct Hosts {
@@ -70,6 +75,7 @@ struct Hosts {
     bool prepared = false;  // Prepare came to the destination
     bool power_lost_there = false;
     bool power_lost_here = false;
+    bool pages_lost_here = false;  // neither a link to the memory nor QEMU is left at the source
 
     // By the source. The guest must have no need of it any more.
     void release_kept_ram();

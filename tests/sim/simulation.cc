@@ -10,15 +10,6 @@ namespace {
 
 constexpr Duration kWholeRun = minutes(40);
 
-// The destination's host lost its power, and all that its agent had noted of a guest whose pages
-// were still coming: the source, which has these, asks on, and says so.
-bool is_unanswered(const Hosts& hosts) {
-    const Qemu* const there = hosts.destination_qemu.get();
-    return hosts.source->awaits_destination() && hosts.power_lost_there && there != nullptr &&
-           !there->alive() && hosts.guest.may_be_lost &&
-           hosts.destination->query().state() == v1::INCOMING_STATE_UNKNOWN;
-}
-
 // The end: all agents are back, links and disks are well again, and there was time enough.
 std::string judge(Hosts& hosts, bool operator_gave_back, bool operator_spoke) {
     const Guest& guest = hosts.guest;
@@ -27,10 +18,7 @@ std::string judge(Hosts& hosts, bool operator_gave_back, bool operator_spoke) {
     const bool is_here = here->alive();
     const bool is_there = there != nullptr && there->alive();
     const auto said = hosts.source->guest_at();
-    if (!said) {
-        if (is_unanswered(hosts)) return "";
-        return "it has not ended: the guest is still in doubt, being given back, or drained";
-    }
+    if (!said) return "it has not ended: the guest is still in doubt, being given back, or drained";
     if (is_here && is_there) return "both copies are left";
     if (hosts.kept_ram.exists()) return "the source's memory is left behind";
     if (!is_here && !is_there) {
@@ -43,9 +31,11 @@ std::string judge(Hosts& hosts, bool operator_gave_back, bool operator_spoke) {
         return fmt::format("the source says {}, and the guest is elsewhere",
                            v1::GuestAt_Name(*said));
     Qemu& one = is_here ? *here : *there;
+    if (is_there && hosts.source->needs_operator() && hosts.destination->has_all_pages())
+        return "an operator is called to end a guest that is whole";
     // Lost with the source's host: its report says so, or an operator has ended the doubt.
-    if (hosts.power_lost_here && is_there && (hosts.source->needs_operator() || operator_spoke))
-        return "";
+    const bool pages_are_lost = hosts.power_lost_here || hosts.pages_lost_here;
+    if (pages_are_lost && is_there && (hosts.source->needs_operator() || operator_spoke)) return "";
     if (one.misses_pages()) return "pages are missing for ever";
     if (one.has_caught_faults()) return "faults are caught, and nobody serves them";
     if (one.runs() != guest.was_running)
@@ -64,16 +54,16 @@ void Tally::add(const Outcome& outcome) {
     in_doubt += outcome.was_in_doubt ? 1 : 0;
     operator_spoke += outcome.operator_spoke ? 1 : 0;
     drained += outcome.drained ? 1 : 0;
-    unanswered += outcome.unanswered ? 1 : 0;
+    said_to_be_lost += outcome.said_to_be_lost ? 1 : 0;
     failed += outcome.violation.empty() ? 0 : 1;
 }
 
 std::string Tally::text() const {
     return fmt::format(
         "{} migrations: guest at the source {}, at the destination {}, died {}; in doubt meanwhile "
-        "{}, ended by an operator {}; with pages that followed {}, of these never answered {}; "
+        "{}, ended by an operator {}, who said of {} that it is lost; with pages that followed {}; "
         "seeds that fail: {}",
-        runs, at_source, at_destination, died, in_doubt, operator_spoke, drained, unanswered,
+        runs, at_source, at_destination, died, in_doubt, operator_spoke, said_to_be_lost, drained,
         failed);
 }
 
@@ -103,7 +93,7 @@ Outcome simulate(uint64_t seed, Mutant mutant) {
     if (outcome.violation.empty())
         outcome.violation = judge(hosts, trouble.gave_back(), trouble.operator_spoke());
     outcome.drained = hosts.drains;
-    outcome.unanswered = outcome.violation.empty() && is_unanswered(hosts);
+    outcome.said_to_be_lost = trouble.said_to_be_lost();
     if (hosts.source && hosts.source->guest_at()) outcome.guest_at = *hosts.source->guest_at();
     outcome.history = world.history();
     return outcome;
@@ -129,6 +119,10 @@ const std::vector<NamedMutant>& mutants() {
         {Mutant::kTrustsTheLastMarker, "trusts-the-last-marker"},
         {Mutant::kLetsGoAtResumed, "lets-go-at-resumed"},
         {Mutant::kRunsWithoutItsPages, "runs-without-its-pages"},
+        {Mutant::kEndsItsCopyForALostOne, "ends-its-copy-for-a-lost-one"},
+        {Mutant::kAsksALostOneForEver, "asks-a-lost-one-for-ever"},
+        {Mutant::kCallsForAWholeGuestsEnd, "calls-for-a-whole-guests-end"},
+        {Mutant::kForgetsItsQemusPages, "forgets-its-qemus-pages"},
     };
     return kAll;
 }

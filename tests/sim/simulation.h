@@ -15,8 +15,8 @@ struct Outcome {
     v1::GuestAt guest_at = v1::GUEST_AT_SOURCE;
     bool was_in_doubt = false;
     bool operator_spoke = false;
-    bool drained = false;  // pages followed the guest
-    bool unanswered = false;
+    bool drained = false;          // pages followed the guest
+    bool said_to_be_lost = false;  // by an operator
 };
 
 // What many seeds came to.
@@ -25,10 +25,10 @@ struct Tally {
     uint64_t at_source = 0;
     uint64_t at_destination = 0;
     uint64_t died = 0;
-    uint64_t in_doubt = 0;        // meanwhile
-    uint64_t operator_spoke = 0;  // and ended it
-    uint64_t drained = 0;         // pages followed the guest, whatever came of it
-    uint64_t unanswered = 0;      // the drain of a guest that died with a host that forgot it
+    uint64_t in_doubt = 0;         // meanwhile
+    uint64_t operator_spoke = 0;   // and ended it
+    uint64_t drained = 0;          // pages followed the guest, whatever came of it
+    uint64_t said_to_be_lost = 0;  // what the operator said then
     uint64_t failed = 0;
 
     void add(const Outcome& outcome);

@@ -313,13 +313,28 @@ absl::StatusOr<v1::QueryResponse> SourceAgent::ask() {
     return hosts_.call<v1::QueryResponse>(
         "query", [this] { return hosts_.destination && hosts_.destination->lives(); },
         [this]() -> absl::StatusOr<v1::QueryResponse> {
-            const v1::QueryResponse answer = hosts_.destination->query();
-            // Whoever has lost these pages calls for somebody who ends the guest.
-            if (answer.draining() && answer.state() == v1::INCOMING_STATE_RESUMED &&
-                hosts_.destination->has_all_pages())
-                hosts_.world.violated("a destination says that pages are missing, and none is");
+            v1::QueryResponse answer = hosts_.destination->query();
+            if (hosts_.mutant == Mutant::kCallsForAWholeGuestsEnd && answer.draining())
+                answer.set_missing_pages(kPages);
             return answer;
         });
+}
+
+SourceCopy SourceAgent::copy_here() {
+    if (record_.phase() == v1::JOURNAL_PHASE_DRAINING) return SourceCopy::kLeft;
+    if (hosts_.mutant == Mutant::kEndsItsCopyForALostOne ||
+        hosts_.mutant == Mutant::kForgetsItsQemusPages)
+        return SourceCopy::kEnded;
+    return qemu().alive() ? SourceCopy::kStands : SourceCopy::kEnded;
+}
+
+std::optional<Fate> SourceAgent::operators_word() {
+    return is_draining_ ? given_up_ : operators_word_.said();
+}
+
+void SourceAgent::forget_word() {
+    given_up_.reset();
+    if (!is_draining_) operators_word_.forget();
 }
 
 bool SourceAgent::wait(Duration limit) {
@@ -331,8 +346,7 @@ bool SourceAgent::wait(Duration limit) {
 void SourceAgent::note_resolution(Fate fate) {
     if (fate == Fate::kRefused && !record_.postcopy() && !qemu().alive()) return;
     given_back_ = fate == Fate::kRefused;
-    record_.set_resolution(fate == Fate::kAtDestination ? v1::RESOLUTION_AT_DESTINATION
-                                                        : v1::RESOLUTION_AT_SOURCE);
+    record_.set_resolution(resolution_of(fate));
     hosts_.source_disk.write(record_, Journal::Durability::kDisk).IgnoreError();
     at_step("resolution-noted");
 }
@@ -344,11 +358,13 @@ void SourceAgent::settle_and_end(const std::function<void(const std::string&)>& 
     in_doubt_ = false;
     hosts_.world.say("source: settled: " + answer->detail);
     if (answer->fate == Fate::kRefused) return give_back(answer->detail);
-    if (answer->draining) record_.mutable_report()->set_reason("pages were lost with the source");
+    if (answer->lacks_pages)
+        record_.mutable_report()->set_reason("pages were lost with the source");
     qemu().kill("the guest is at the destination, or was");
     hosts_.release_kept_ram();
-    end(answer->guest_gone ? v1::GUEST_AT_NONE : v1::GUEST_AT_DESTINATION,
-        Journal::Durability::kPageCache, answer->detail);
+    const bool is_gone = answer->guest_gone || answer->fate == Fate::kNowhere;
+    end(is_gone ? v1::GUEST_AT_NONE : v1::GUEST_AT_DESTINATION, Journal::Durability::kPageCache,
+        answer->detail);
 }
 
 // --- its API --------------------------------------------------------------------------------
@@ -360,12 +376,16 @@ void SourceAgent::cancel() {
 
 // The caller has asked the destination, which does not answer.
 absl::Status SourceAgent::resolve(Fate fate) {
-    if (!in_doubt_) return absl::FailedPreconditionError("nothing is in doubt");
+    if (!in_doubt_ && !(fate == Fate::kNowhere && has_left()))
+        return absl::FailedPreconditionError("nothing is in doubt");
+    if (fate != Fate::kRefused && qemu().runs())
+        return absl::FailedPreconditionError("it runs here");
     if (is_draining_ && fate == Fate::kAtDestination)
         return absl::FailedPreconditionError("the guest's last pages are still here");
     GODWIT_RETURN_IF_ERROR(operators_word_.say(fate));
-    if (is_draining_) give_up_drain();
-    return absl::OkStatus();
+    if (!is_draining_ || give_up_drain(fate)) return absl::OkStatus();
+    operators_word_.forget();
+    return absl::FailedPreconditionError("the drain goes on");
 }
 
 // As MigrationRegistry's.
@@ -419,16 +439,25 @@ void SourceAgent::recover_one() {
     const auto give_it_back = [this, vm](const std::string& why) {
         give_back_and_conclude(vm, why);
     };
+    if (record_.postcopy() && !vm && !hosts_.kept_ram.exists()) hosts_.pages_lost_here = true;
+    // As open_last_pages(): QEMU has them too, and the file, of which a second link is made again.
+    const auto has_kept_ram = [this, vm] {
+        if (vm && hosts_.mutant != Mutant::kForgetsItsQemusPages) hosts_.kept_ram.link();
+        return hosts_.kept_ram.exists();
+    };
     switch (plan_source_recovery({.record = record_,
                                   .word = found_word,
                                   .vm = vm,
                                   .runs = [this] { return qemu().runs(); },
-                                  .has_kept_ram = [this] { return hosts_.kept_ram.exists(); }})) {
+                                  .has_kept_ram = has_kept_ram})) {
         case SourceRecovery::kWasGivenBack:
             return conclude(v1::GUEST_AT_SOURCE, "it was given back");
         case SourceRecovery::kIsElsewhere:
             if (vm) qemu().kill("an operator said that it is at the destination");
             return conclude(v1::GUEST_AT_DESTINATION, "an operator said so");
+        case SourceRecovery::kIsNowhere:
+            if (vm) qemu().kill("an operator said that it is lost");
+            return conclude(v1::GUEST_AT_NONE, "an operator said so");
         case SourceRecovery::kDrain:
             return recover_drain(vm);
         case SourceRecovery::kNeedsOperator:

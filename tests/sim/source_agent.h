@@ -36,11 +36,11 @@ class SourceAgent final : public std::enable_shared_from_this<SourceAgent>,
     // It answers who asks.
     [[nodiscard]] bool lives() const { return process_->alive && !process_->stands_still; }
     [[nodiscard]] bool in_doubt() const { return in_doubt_; }
-    // Pages may be missing at the destination, which does not say how it goes on.
-    [[nodiscard]] bool awaits_destination() const {
-        return !guest_at_ && (is_draining_ || record_.phase() == v1::JOURNAL_PHASE_DRAINING);
+    // The guest has left, and the end of its drain is open.
+    [[nodiscard]] bool has_left() const {
+        return !guest_at_ && record_.phase() == v1::JOURNAL_PHASE_DRAINING;
     }
-    // Its report says that the guest waits for pages that are lost: somebody has to end it there.
+    // Its report says that the guest waits for pages that are lost: somebody is to end it there.
     [[nodiscard]] bool needs_operator() const { return !record_.report().reason().empty(); }
     // What its report says in the end.
     [[nodiscard]] const std::optional<v1::GuestAt>& guest_at() const { return guest_at_; }
@@ -75,13 +75,16 @@ class SourceAgent final : public std::enable_shared_from_this<SourceAgent>,
     bool wait_to_reconnect() override;
     absl::StatusOr<v1::QueryResponse> ask_to_reconnect() override;
     absl::Status connect(bool resumed) override;
-    bool is_given_up() override { return is_given_up_; }
+    bool is_guest_here() override { return copy_here() == SourceCopy::kStands; }
     void still_away(const absl::Status& why) override;
     // PageSink:
     absl::Status send(const PageAnswer& answer) override;
     // Doubt:
     absl::StatusOr<v1::QueryResponse> ask() override;
-    std::optional<Fate> operators_word() override { return operators_word_.said(); }
+    SourceCopy copy_here() override;
+    // DrainSteps' as well:
+    std::optional<Fate> operators_word() override;
+    void forget_word() override;
     bool wait(Duration limit) override;
     void note_resolution(Fate fate) override;
     void trouble(const std::string& said) override {
@@ -116,7 +119,7 @@ class SourceAgent final : public std::enable_shared_from_this<SourceAgent>,
     bool push_stream(int stream, std::span<const ChunkPlace> share);
     void drain();
     void recover_drain(bool vm);
-    void give_up_drain();
+    bool give_up_drain(Fate fate);
 
     Hosts& hosts_;
     const std::shared_ptr<Process> process_ = std::make_shared<Process>(Process{.name = "source"});
@@ -136,8 +139,9 @@ class SourceAgent final : public std::enable_shared_from_this<SourceAgent>,
 
     bool armed_ = false;  // the destination can catch faults
     bool is_draining_ = false;
-    bool is_there_ = false;     // the guest runs at the destination, as it said
-    bool is_given_up_ = false;  // by an operator
+    bool is_there_ = false;  // the guest runs at the destination, as it said
+    bool is_interrupted_ = false;
+    std::optional<Fate> given_up_;  // by an operator
     bool is_retry_asked_ = false;
     bool is_answer_awaited_ = false;  // that of this connection, in doubt
     std::optional<PendingPages> pending_;

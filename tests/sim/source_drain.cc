@@ -121,16 +121,20 @@ absl::Status SourceAgent::send(const PageAnswer& answer) {
 
 DrainSteps::Step SourceAgent::await_resumed(bool in_doubt) {
     // The destination has answered since: its word counts, and not the operator's.
-    if (in_doubt) is_given_up_ = false;
+    if (in_doubt) given_up_.reset();
     is_answer_awaited_ = in_doubt;
     hosts_.world.wait(MonotonicTime::max(), [this] {
         const Seen seen = signals_.seen();
-        return seen.resumed_at || seen.refused || !seen.connection.ok();
+        return seen.resumed_at || seen.refused || seen.gone_there || !seen.connection.ok();
     });
     is_answer_awaited_ = false;
     const Seen seen = signals_.seen();
+    if (seen.resumed_at) {
+        given_up_.reset();
+        return Step::kDone;
+    }
     if (seen.refused) return Step::kRefused;
-    return seen.resumed_at ? Step::kDone : Step::kLost;
+    return seen.gone_there ? Step::kGuestGone : Step::kLost;
 }
 
 void SourceAgent::now_resumed() {
@@ -197,6 +201,7 @@ void SourceAgent::hang_up(bool lost) {
 }
 
 bool SourceAgent::wait_to_reconnect() {
+    is_interrupted_ = true;
     if (pause_ > Duration::zero())
         hosts_.world.wait(pause_, [this] { return std::exchange(is_retry_asked_, false); });
     pause_ = pause_ == Duration::zero() ? kFirstPause : std::min(pause_ * 2, kLongestPause);
@@ -206,7 +211,11 @@ bool SourceAgent::wait_to_reconnect() {
 absl::StatusOr<v1::QueryResponse> SourceAgent::ask_to_reconnect() {
     return hosts_.call<v1::QueryResponse>(
         "reconnect", [this] { return hosts_.destination && hosts_.destination->lives(); },
-        [this]() -> absl::StatusOr<v1::QueryResponse> { return hosts_.destination->reconnect(); });
+        [this]() -> absl::StatusOr<v1::QueryResponse> {
+            v1::QueryResponse answer = hosts_.destination->reconnect();
+            if (hosts_.mutant == Mutant::kAsksALostOneForEver) answer.clear_guest_gone();
+            return answer;
+        });
 }
 
 absl::Status SourceAgent::connect(bool resumed) {
@@ -237,6 +246,8 @@ absl::Status SourceAgent::connect(bool resumed) {
         pause_ = Duration::zero();
         missing_there_ = missing;
     }
+    is_interrupted_ = false;
+    given_up_.reset();
     return absl::OkStatus();
 }
 
@@ -246,27 +257,32 @@ void SourceAgent::still_away(const absl::Status& why) {
 
 // --- its ends -------------------------------------------------------------------------------
 
-// As Drain::give_up_in_doubt().
-void SourceAgent::give_up_drain() {
-    is_given_up_ = true;
+// As Drain::give_up().
+bool SourceAgent::give_up_drain(Fate fate) {
+    if (has_left() && !is_interrupted_) return false;
+    given_up_ = fate;
     is_retry_asked_ = true;
-    if (!is_answer_awaited_) return;
-    signals_.update([](Seen& seen) {
-        if (!seen.resumed_at && !seen.refused) seen.refused = "an operator said so";
+    if (!is_answer_awaited_) return true;
+    signals_.update([fate](Seen& seen) {
+        if (seen.resumed_at || seen.refused) return;
+        (fate == Fate::kNowhere ? seen.gone_there : seen.refused) = "an operator said so";
     });
+    return true;
 }
 
 void SourceAgent::drain() {
     is_draining_ = hosts_.drains = true;
     in_doubt_ = !signals_.seen().resumed_at;
-    const DrainEnd ended = drain_in_order(*this, true);
+    const DrainEnd ended = drain_in_order(*this, {.connected = true});
     is_draining_ = false;
+    in_doubt_ = false;
     switch (ended) {
         case DrainEnd::kRefused:
-            in_doubt_ = false;
-            if (operators_word_.said()) note_resolution(Fate::kRefused);
+            if (given_up_) note_resolution(Fate::kRefused);
             return undo("refused in the drain", true);
         case DrainEnd::kGuestGone:
+            if (given_up_) note_resolution(Fate::kNowhere);
+            qemu().kill("the guest is lost");
             hosts_.release_kept_ram();
             return end(v1::GUEST_AT_NONE, Journal::Durability::kPageCache,
                        "its QEMU ended at the destination");
@@ -285,13 +301,15 @@ void SourceAgent::recover_drain(bool vm) {
     in_doubt_ = record_.phase() == v1::JOURNAL_PHASE_FREEZING;
     is_there_ = !in_doubt_;
     have_pages();
-    const DrainEnd ended = drain_in_order(*this, false);
+    const DrainEnd ended = drain_in_order(*this, {.has_left = is_there_});
     is_draining_ = false;
     switch (ended) {
         case DrainEnd::kRefused:
-            if (const std::optional<Fate> said = operators_word_.said()) note_resolution(*said);
+            if (given_up_) note_resolution(Fate::kRefused);
             return give_back_and_conclude(vm, "refused in the drain");
         case DrainEnd::kGuestGone:
+            if (given_up_) note_resolution(Fate::kNowhere);
+            qemu().kill("the guest is lost");
             return conclude(v1::GUEST_AT_NONE, "its QEMU ended at the destination");
         case DrainEnd::kDrained:
             return conclude(v1::GUEST_AT_DESTINATION, "drained by a restarted agent");

@@ -47,6 +47,8 @@ constexpr std::array kKindNames = {
     "the destination's QEMU can't load",
     "somebody cancels",
     "pages are to come damaged",
+    "somebody removes the second link to the source's memory",
+    "the destination's host loses its power and its state directory",
 };
 
 }  // namespace
@@ -67,6 +69,9 @@ Trouble::Trouble(Hosts& hosts) : hosts_(hosts), hasty_operator_(hosts.world.chan
         {Kind::kCut, Kind::kDestinationDiskFull, Kind::kKillDestination},
         {Kind::kLoseFrame, Kind::kDamagePages, Kind::kHalfOpen},
         {Kind::kRebootSource, Kind::kCut, Kind::kKillDestination},
+        {Kind::kRebootDestination, Kind::kCut, Kind::kKillSource},
+        {Kind::kUnlinkKeptRam, Kind::kKillSource, Kind::kSlowDestinationQemu},
+        {Kind::kWipeDestination, Kind::kLoseFrame, Kind::kKillSource},
     };
     const bool they_meet = world.chance(25);
     std::vector<Kind> kinds;
@@ -111,6 +116,7 @@ bool Trouble::would_spoil_the_word(Kind kind) const {
         case Kind::kSlowPeer:
         case Kind::kKillDestination:
         case Kind::kRebootDestination:
+        case Kind::kWipeDestination:
         case Kind::kStopSource:
             return true;
         default:
@@ -152,27 +158,17 @@ void Trouble::happen(Kind kind) {
             hosts_.power_lost_here = true;
             return hosts_.source_disk.lose_power();
         case Kind::kKillDestinationQemu:
-        case Kind::kRebootDestination: {
-            // From CONT on it may have run the guest, for all that anybody can know.
-            const auto record = hosts_.destination_disk.read();
-            for (const auto phase :
-                 {v1::JOURNAL_PHASE_CONT, v1::JOURNAL_PHASE_DRAINING, v1::JOURNAL_PHASE_RESUMED})
-                if ((record && record->phase() == phase) ||
-                    (kind == Kind::kRebootDestination && hosts_.destination_disk.may_say(phase)))
-                    hosts_.guest.may_be_lost = true;
-            if (kind == Kind::kRebootDestination) kill_destination();
-            if (hosts_.destination_qemu) hosts_.destination_qemu->die("by a fault");
-            if (kind == Kind::kKillDestinationQemu) return;
-            ++hosts_.destination_boot;
-            hosts_.power_lost_there = true;
-            return hosts_.destination_disk.lose_power();
-        }
+        case Kind::kRebootDestination:
+        case Kind::kWipeDestination:
+            return lose_destination(kind);
         case Kind::kCut:
             if (!hosts_.wires.empty()) hosts_.wires.back()->cut();
-            return;
+            return follow_with_source(kind);
         case Kind::kLoseFrame:
             if (!hosts_.wires.empty()) hosts_.wires.back()->lose_next();
-            return;
+            return follow_with_source(kind);
+        case Kind::kUnlinkKeptRam:
+            return hosts_.kept_ram.release();
         case Kind::kDamagePages:
             if (!hosts_.wires.empty()) hosts_.wires.back()->damage_next();
             return;
@@ -217,6 +213,35 @@ void Trouble::happen(Kind kind) {
     }
 }
 
+// The source is lost before either side has noticed that the connection is.
+void Trouble::follow_with_source(Kind kind) {
+    World& world = hosts_.world;
+    if (!hosts_.is_postcopy || !world.chance(40)) return;
+    const Kind next = kind == Kind::kCut ? Kind::kUnlinkKeptRam : Kind::kRebootSource;
+    world.after(world.between({}, seconds(10)), [this, next] {
+        happen(next);
+        if (next == Kind::kUnlinkKeptRam) happen(Kind::kKillSource);
+    });
+}
+
+void Trouble::lose_destination(Kind kind) {
+    // From CONT on it may have run the guest, for all that anybody can know.
+    const auto record = hosts_.destination_disk.read();
+    const bool is_host = kind != Kind::kKillDestinationQemu;
+    for (const auto phase :
+         {v1::JOURNAL_PHASE_CONT, v1::JOURNAL_PHASE_DRAINING, v1::JOURNAL_PHASE_RESUMED})
+        if ((record && record->phase() == phase) ||
+            (is_host && hosts_.destination_disk.may_say(phase)))
+            hosts_.guest.may_be_lost = true;
+    if (is_host) kill_destination();
+    if (hosts_.destination_qemu) hosts_.destination_qemu->die("by a fault");
+    if (!is_host) return;
+    ++hosts_.destination_boot;
+    hosts_.power_lost_there = true;
+    hosts_.destination_disk.lose_power();
+    if (kind == Kind::kWipeDestination) hosts_.destination_disk.wipe();
+}
+
 void Trouble::kill_source() {
     if (!hosts_.source) return;
     hosts_.source->die();
@@ -253,10 +278,9 @@ void Trouble::bring_destination_back() {
 
 void Trouble::watch_doubt() {
     hosts_.world.after(seconds(1), [this] {
-        if (hosts_.source && hosts_.source->in_doubt()) {
-            was_in_doubt_ = true;
-            operator_looks();
-        }
+        const bool in_doubt = hosts_.source && hosts_.source->in_doubt();
+        was_in_doubt_ |= in_doubt;
+        if (in_doubt || (hosts_.source && hosts_.source->has_left())) operator_looks();
         watch_doubt();
     });
 }
@@ -272,11 +296,16 @@ void Trouble::operator_looks() {
     const bool only_one_who_knows = is_there && hosts_.power_lost_there;
     if (!only_one_who_knows && !hasty_operator_) return;
     const Qemu* there = hosts_.destination_qemu.get();
+    const bool is_dead_there = there == nullptr || !there->alive();
     Fate fate = Fate::kRefused;
     const auto record = hosts_.destination_disk.read();
-    if (hosts_.guest.ran_there || (record && (record->phase() == v1::JOURNAL_PHASE_RESUMED ||
-                                              record->phase() == v1::JOURNAL_PHASE_DRAINING)))
-        fate = Fate::kAtDestination;
+    if (hosts_.source->has_left() && !is_dead_there) return;
+    // Then the source knows enough.
+    if (hosts_.source->has_left() && is_there && hosts_.destination->query().guest_gone()) return;
+    if (hosts_.guest.ran_there || hosts_.source->has_left() ||
+        (record && (record->phase() == v1::JOURNAL_PHASE_RESUMED ||
+                    record->phase() == v1::JOURNAL_PHASE_DRAINING)))
+        fate = is_dead_there ? Fate::kNowhere : Fate::kAtDestination;
     else if (there != nullptr && there->alive() && hosts_.destination)
         return;  // its agent may let it run at any moment
     else if (there != nullptr && there->alive() && there->is_busy())
@@ -304,7 +333,10 @@ void Trouble::operator_speaks(Fate fate) {
     operator_spoke_ = true;
     told_ = hosts_.source;
     gave_back_ = fate == Fate::kRefused;
-    world.say(fmt::format("OPERATOR: it is at the {}", gave_back_ ? "source" : "destination"));
+    said_to_be_lost_ = fate == Fate::kNowhere;
+    world.say(fmt::format("OPERATOR: it is {}", gave_back_         ? "at the source"
+                                                : said_to_be_lost_ ? "lost with the destination"
+                                                                   : "at the destination"));
     if (world.chance(40))
         world.after(world.between({}, seconds(5)), [this] {
             if (!would_spoil_the_word(Kind::kKillSource)) happen(Kind::kKillSource);

@@ -21,6 +21,8 @@ class Trouble {
     [[nodiscard]] bool operator_spoke() const { return operator_spoke_; }
     // The last word was that it is at the source, and that the destination will never run it.
     [[nodiscard]] bool gave_back() const { return gave_back_; }
+    // It was that the guest is lost with the destination.
+    [[nodiscard]] bool said_to_be_lost() const { return said_to_be_lost_; }
 
   private:
     enum class Kind {
@@ -46,7 +48,10 @@ class Trouble {
         kContRefused,
         kLoadFails,
         kCancel,
-        kDamagePages,  // only of those that follow the guest
+        // Only of those whose last pages follow them:
+        kDamagePages,
+        kUnlinkKeptRam,
+        kWipeDestination,
         kCount,
     };
     struct Planned {
@@ -54,6 +59,8 @@ class Trouble {
         Kind kind;
     };
     void happen(Kind kind);
+    void lose_destination(Kind kind);
+    void follow_with_source(Kind kind);
     void kill_source();
     void kill_destination();
     void bring_source_back();
@@ -71,6 +78,7 @@ class Trouble {
     std::weak_ptr<SourceAgent> told_;
     bool mind_is_made_up_ = false;  // the operator will say: source
     bool gave_back_ = false;        // and has said it
+    bool said_to_be_lost_ = false;
 };
 
 }  // namespace godwit::sim

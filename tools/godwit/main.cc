@@ -279,13 +279,15 @@ void add_migration_commands(CLI::App& app, Words& words, Action& action) {
         "--confirm. --guest-at source, with the guest running at both, ruins its disks:\n"
         "power the destination off first, or kill the VM's QEMU there and remove the state\n"
         "directory of its agent. An agent that comes back there asks this one before it lets\n"
-        "the guest run, if it can reach it. `godwit watch` and `godwit report` then say how\n"
-        "it ended.\n\n"
+        "the guest run, if it can reach it. --guest-at none is for a guest that is lost with\n"
+        "the destination, also after it had left: nobody will ask for its last pages, which\n"
+        "the source lets go. `godwit watch` and `godwit report` then say how it ended.\n\n"
         "Example:\n  godwit resolve web --guest-at source --confirm web");
     resolve
         ->add_option("--guest-at", words.guest_at,
-                     "source: it runs on there; destination: the source's copy is ended")
-        ->check(CLI::IsMember({"source", "destination"}))
+                     "source: it runs on there; destination: the source's copy is ended; none: it "
+                     "is lost with the destination")
+        ->check(CLI::IsMember({"source", "destination", "none"}))
         ->required();
     resolve->add_option("--confirm", words.confirm, "The VM's name, once more");
     resolve->callback([&] {

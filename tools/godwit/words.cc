@@ -168,8 +168,9 @@ absl::StatusOr<FleetOptions> fleet_options(const Words& words, v1::MigrateReques
 v1::ResolveRequest resolve_request(const Words& words) {
     v1::ResolveRequest request;
     request.set_migration(words.migration);
-    request.set_guest_at(words.guest_at == "source" ? v1::GUEST_AT_SOURCE
-                                                    : v1::GUEST_AT_DESTINATION);
+    request.set_guest_at(words.guest_at == "source"        ? v1::GUEST_AT_SOURCE
+                         : words.guest_at == "destination" ? v1::GUEST_AT_DESTINATION
+                                                           : v1::GUEST_AT_NONE);
     request.set_confirm(words.confirm);
     return request;
 }

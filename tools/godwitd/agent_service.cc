@@ -316,13 +316,16 @@ grpc::Status AgentService::Resume(grpc::ServerContext*, const v1::ResumeRequest*
 
 grpc::Status AgentService::Resolve(grpc::ServerContext*, const v1::ResolveRequest* request,
                                    v1::ResolveResponse*) {
+    Fate fate = Fate::kRefused;
     const v1::GuestAt at = request->guest_at();
-    if (!request->has_guest_at() || (at != v1::GUEST_AT_SOURCE && at != v1::GUEST_AT_DESTINATION))
-        return api_error(
-            absl::InvalidArgumentError("Say where the guest is: the source, or the destination"));
-    return api_error(migrations_.resolve(
-        request->migration(), at == v1::GUEST_AT_SOURCE ? Fate::kRefused : Fate::kAtDestination,
-        request->confirm()));
+    if (at == v1::GUEST_AT_DESTINATION)
+        fate = Fate::kAtDestination;
+    else if (at == v1::GUEST_AT_NONE)
+        fate = Fate::kNowhere;
+    else if (!request->has_guest_at() || at != v1::GUEST_AT_SOURCE)
+        return api_error(absl::InvalidArgumentError(
+            "Say where the guest is: the source, the destination, or none of them"));
+    return api_error(migrations_.resolve(request->migration(), fate, request->confirm()));
 }
 
 grpc::Status AgentService::Limit(grpc::ServerContext*, const v1::LimitRequest* request,

@@ -78,14 +78,11 @@ void IncomingRegistry::recover_one(v1::JournalRecord record) {
         case DestinationRecovery::kNoAnswer:
             // The record stays: a later agent may know more.
             return spdlog::error(
-                "migration {}: {}", id,
-                record.phase() == v1::JOURNAL_PHASE_LIVE && record.boot_id() != found.boot_id
-                    ? fmt::format("this host was restarted in the middle of it; a source that is "
-                                  "in doubt stays so, for VM {} may have run here",
-                                  record.vm())
-                    : fmt::format("the QEMU of VM {} could not be adopted; a source that is in "
-                                  "doubt stays so",
-                                  record.vm()));
+                "migration {}: what became of VM {} here can't be seen; a source that is in doubt "
+                "stays so",
+                id, record.vm());
+        case DestinationRecovery::kWasLost:
+            return note_lost(record);
         case DestinationRecovery::kEndStale:
             return end_stale(std::move(record), vm.get(),
                              given_back ? "an operator had given the guest back to the source"
@@ -105,6 +102,22 @@ void IncomingRegistry::recover_one(v1::JournalRecord record) {
     }
     const std::lock_guard lock(mutex_);
     keep_answer(id, answer_of(record));
+}
+
+// Enough for a source that has nothing left of it, or has heard that it ran here. The record stays
+// as it is: it says all that this answer is made of.
+void IncomingRegistry::note_lost(const v1::JournalRecord& record) {
+    const std::string& id = record.migration_id();
+    v1::QueryResponse lost =
+        answer(v1::INCOMING_STATE_UNKNOWN,
+               fmt::format("this host was restarted in the middle of it: VM {} is not here any "
+                           "more, and may have run here before",
+                           record.vm()));
+    lost.set_guest_gone(true);
+    spdlog::error("migration {}: {}; a source that is in doubt and has its copy stays so", id,
+                  lost.detail());
+    const std::lock_guard lock(mutex_);
+    keep_answer(id, lost);
 }
 
 void IncomingRegistry::settle(v1::JournalRecord record, v1::JournalPhase phase,

@@ -64,6 +64,7 @@ class IncomingRegistry {
     PrepareRefusal prepare_new(const v1::PrepareRequest& request, v1::PrepareResponse& response);
     std::shared_ptr<Vm> vm_of(const v1::JournalRecord& record);
     void recover_one(v1::JournalRecord record);
+    void note_lost(const v1::JournalRecord& record);
     bool was_given_back(const v1::JournalRecord& record, Vm& vm);
     void end_stale(v1::JournalRecord record, Vm* vm, const std::string& why);
     void recover_committed(v1::JournalRecord record, const std::shared_ptr<Vm>& vm);

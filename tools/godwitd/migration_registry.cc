@@ -262,40 +262,70 @@ absl::Status MigrationRegistry::resume(const std::string& name) {
         "nothing is interrupted: there is no drain that waits for its destination");
 }
 
+namespace {
+
+// What an operator is to make sure of, whose word can't be taken back.
+std::string what_to_confirm(Fate fate, const std::string& vm, const std::string& destination) {
+    switch (fate) {
+        case Fate::kAtDestination:
+            return fmt::format(
+                "The source's copy of {0} would be ended for ever: make sure that {0} runs at {1}.",
+                vm, destination);
+        case Fate::kRefused:
+            return fmt::format(
+                "{0} would run here: if it runs at {1} as well, its disks are lost. Make sure that "
+                "it never will there: {1} is powered off, or {0}'s QEMU there is killed and its "
+                "agent's state directory is gone.",
+                vm, destination);
+        case Fate::kNowhere:
+            return fmt::format(
+                "What is here of {0} would be let go for ever, and where it still runs at {1} it "
+                "would wait for ever for its last pages. Make sure that it does not: {1} was "
+                "powered off, or {0}'s QEMU there has ended.",
+                vm, destination);
+    }
+    return {};
+}
+
+}  // namespace
+
 absl::Status MigrationRegistry::resolve(const std::string& name, Fate fate,
                                         const std::string& confirm) {
     const std::shared_ptr<Entry> entry = find(name);
     if (!entry) return unknown(name);
     const v1::MigrationReport now = report_of(*entry);
-    if (now.outcome() != v1::OUTCOME_IN_DOUBT)
-        return absl::FailedPreconditionError(
-            fmt::format("Migration {}: {}", entry->id, kNothingInDoubt));
+    const bool has_left =
+        now.outcome() == v1::OUTCOME_RUNNING && now.guest_at() == v1::GUEST_AT_DESTINATION;
+    const auto refused = [&](const char* why) {
+        return absl::FailedPreconditionError(fmt::format("Migration {}: {}", entry->id, why));
+    };
+    if (now.outcome() != v1::OUTCOME_IN_DOUBT) {
+        if (fate != Fate::kNowhere) return refused(has_left ? kHasLeft : kNothingInDoubt);
+        if (!has_left) return refused(kIsNotAwaited);
+    }
     if (confirm != entry->vm)
-        return absl::InvalidArgumentError(fmt::format(
-            "{} Confirm with the VM's name: --confirm {}",
-            fate == Fate::kAtDestination
-                ? fmt::format("The source's copy of {0} would be ended for ever: make sure that "
-                              "{0} runs at {1}.",
-                              entry->vm, now.destination())
-                : fmt::format("{0} would run here: if it runs at {1} as well, its disks are lost. "
-                              "Make sure that it never will there: {1} is powered off, or {0}'s "
-                              "QEMU there is killed and its agent's state directory is gone.",
-                              entry->vm, now.destination()),
-            entry->vm));
+        return absl::InvalidArgumentError(
+            fmt::format("{} Confirm with the VM's name: --confirm {}",
+                        what_to_confirm(fate, entry->vm, now.destination()), entry->vm));
     GODWIT_ASSIGN_OR_RETURN(const HostPort destination, parse_host_port(now.destination()));
     const auto answer = TransferClient(destination).query(entry->id);
     // One that has lost its records knows nothing; the operator does.
-    if (answer.ok() && answer->state() != v1::INCOMING_STATE_UNKNOWN)
+    if (knows_fate(answer))
         return absl::FailedPreconditionError(fmt::format(
             "{} answers ({}): it knows where the guest is, or will soon; nothing was changed",
             now.destination(), v1::IncomingState_Name(answer->state())));
     if (entry->migration) return entry->migration->resolve(fate);
+    if (fate != Fate::kRefused && is_guest_running(entry->guest)) return refused(kRunsHere);
     const std::lock_guard lock(mutex_);
-    if (!entry->in_doubt) return absl::FailedPreconditionError(kNothingInDoubt);
-    if (entry->drain && fate == Fate::kAtDestination)
+    if (fate == Fate::kNowhere ? !entry->in_doubt && !entry->has_left : !entry->in_doubt)
+        return refused(fate == Fate::kNowhere ? kIsNotAwaited : kNothingInDoubt);
+    if (entry->has_last_pages && fate == Fate::kAtDestination)
         return absl::FailedPreconditionError(kLastPagesAreHere);
     GODWIT_RETURN_IF_ERROR(entry->operators_word.say(fate));
-    if (entry->drain) entry->drain->give_up_in_doubt(operators_word_text(fate));
+    if (entry->drain && !entry->drain->give_up(fate)) {
+        entry->operators_word.forget();
+        return refused(kIsNotAwaited);
+    }
     return absl::OkStatus();
 }
 

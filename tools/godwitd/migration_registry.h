@@ -55,8 +55,9 @@ class MigrationRegistry {
     absl::Status switch_to_postcopy(const std::string& name);
     absl::Status proceed(const std::string& name);
     absl::Status resume(const std::string& name);
-    // What an operator says of a guest in doubt; `confirm` is the VM's name. The destination is
-    // asked once more. Errors: InvalidArgument, FailedPrecondition; nothing has changed then.
+    // What an operator says of a guest in doubt, or (kNowhere) of one that has left and whose last
+    // pages nobody asks for; `confirm` is the VM's name. The destination is asked once more.
+    // Errors: InvalidArgument, FailedPrecondition; nothing has changed then.
     absl::Status resolve(const std::string& name, Fate fate, const std::string& confirm);
     // Whether an operator has said that a guest is here, and not at the destination, which asks;
     // and it runs here or will. False where its QEMU had ended before it could.
@@ -89,7 +90,9 @@ class MigrationRegistry {
         bool ended = false;
         // Of an earlier agent's migration that has not ended: what is known of it.
         bool in_doubt = false;
-        bool committed = false;  // COMMIT was sent
+        bool committed = false;       // COMMIT was sent
+        bool has_left = false;        // RESUMED was heard; its end is waited for, or asked about
+        bool has_last_pages = false;  // and sends them, or will
         std::string pending;
         std::shared_ptr<EventLog> log;         // of what this agent does about it
         std::shared_ptr<RateLimiter> limiter;  // of that

@@ -17,6 +17,7 @@
 #include "engine/source/persistent_rollback.h"
 #include "engine/source/recovery_plan.h"
 #include "tools/godwitd/migration_registry.h"
+#include "tools/godwitd/recovery_report.h"
 
 namespace godwit {
 namespace {
@@ -27,39 +28,28 @@ constexpr Duration kFirstAnswerLimit = std::chrono::seconds(5);
 constexpr Duration kEndOfQemuLimit = std::chrono::seconds(10);
 constexpr Duration kBetweenOpens = std::chrono::seconds(1);
 
+// The guest's memory as it was frozen: while its QEMU stands here, that has it too. `vm` may be
+// none.
+absl::StatusOr<std::vector<RamBlock>> open_last_pages(const v1::JournalRecord& record, Vm* vm) {
+    absl::StatusOr<std::vector<RamBlock>> blocks = open_kept_ram(record);
+    if (blocks.ok() || !kept_ram_is_lost(blocks.status()) || vm == nullptr) return blocks;
+    spdlog::warn("migration {}: {}; its QEMU has the guest's memory still", record.migration_id(),
+                 std::string(blocks.status().message()));
+    return open_ram_of_qemu(vm->ram_blocks(), record);
+}
+
 // Until it can be opened, or is lost, or whoever asks stops.
-absl::StatusOr<std::vector<RamBlock>> await_kept_ram(const v1::JournalRecord& record,
-                                                     const std::stop_token& stop) {
+absl::StatusOr<std::vector<RamBlock>> await_last_pages(const v1::JournalRecord& record, Vm* vm,
+                                                       const std::stop_token& stop) {
     std::mutex mutex;
     std::condition_variable_any stopped;
     while (true) {
-        absl::StatusOr<std::vector<RamBlock>> blocks = open_kept_ram(record);
+        absl::StatusOr<std::vector<RamBlock>> blocks = open_last_pages(record, vm);
         if (blocks.ok() || kept_ram_is_lost(blocks.status())) return blocks;
         std::unique_lock lock(mutex);
         stopped.wait_for(lock, stop, kBetweenOpens, [] { return false; });
         if (stop.stop_requested()) return blocks;
     }
-}
-
-void at_source(v1::MigrationReport& report, const std::string& reason) {
-    report.set_outcome(v1::OUTCOME_FAILED);
-    report.set_guest_at(v1::GUEST_AT_SOURCE);
-    report.set_retry_safe(true);
-    report.set_reason(reason);
-}
-
-void died(v1::MigrationReport& report, const std::string& reason) {
-    report.set_outcome(v1::OUTCOME_GUEST_DIED);
-    report.set_guest_at(v1::GUEST_AT_NONE);
-    report.set_retry_safe(false);
-    report.set_reason(reason);
-}
-
-void needs_operator(v1::MigrationReport& report, const std::string& reason) {
-    report.set_outcome(v1::OUTCOME_FAILED);
-    report.set_guest_at(v1::GUEST_AT_NEEDS_OPERATOR);
-    report.set_retry_safe(false);
-    report.set_reason(reason);
 }
 
 // The word is open or says ABORT: the guest belongs here. Ok when the report is final.
@@ -82,30 +72,10 @@ absl::Status give_back(Vm& vm, const v1::JournalRecord& record, const std::strin
     return absl::OkStatus();
 }
 
-uint64_t unix_ms() {
-    return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(
-                                     std::chrono::system_clock::now().time_since_epoch())
-                                     .count());
-}
-
-// What `last`, of this agent's part of a drain, leaves out: `before` is what its predecessor noted.
-v1::Postcopy whole_drain(const v1::Postcopy& before, v1::Postcopy last, uint64_t resumed_unix_ms) {
-    last.set_early_punches(before.early_punches());
-    last.set_late_punches(before.late_punches());
-    if (before.missing_pages() > 0) last.set_missing_pages(before.missing_pages());
-    last.set_interruptions(before.interruptions() + last.interruptions());
-    const uint64_t now = unix_ms();
-    if (resumed_unix_ms > 0 && now > resumed_unix_ms)
-        last.set_drain_ms(static_cast<double>(now - resumed_unix_ms));
-    return last;
-}
-
-void taken_over(v1::MigrationReport& report, bool source_has_ended, const std::string& reason) {
-    if (!source_has_ended) report.add_warnings("the source's QEMU could not be ended");
-    report.set_outcome(v1::OUTCOME_DONE);
-    report.set_guest_at(v1::GUEST_AT_DESTINATION);
-    report.set_retry_safe(false);
-    report.set_reason(reason);
+// Nobody may start a second guest from it.
+void end_stale_qemu(const std::shared_ptr<Vm>& vm, bool left_alone, v1::MigrationReport& report) {
+    if (vm ? !vm->kill(kEndOfQemuLimit).ok() : left_alone)
+        report.add_warnings("the source's QEMU could not be ended");
 }
 
 bool guest_runs(Vm& vm) {
@@ -173,7 +143,7 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
         .runs = [&] { return guest_runs(*vm); },
         .has_kept_ram =
             [&] {
-                blocks = open_kept_ram(record);
+                blocks = open_last_pages(record, vm.get());
                 if (!blocks.ok())
                     spdlog::warn("migration {}: there is nothing to send: {}", entry->id,
                                  std::string(blocks.status().message()));
@@ -184,8 +154,8 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
             at_source(report, "the agent ended after the destination had refused");
             return conclude(*entry, record, report);
         case SourceRecovery::kIsElsewhere:
-            taken_over(report, vm ? vm->kill(kEndOfQemuLimit).ok() : !left_alone,
-                       operators_word_text(Fate::kAtDestination));
+            end_stale_qemu(vm, left_alone, report);
+            taken_over(report, operators_word_text(Fate::kAtDestination));
             entry->committed = true;
             entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
             entry->pending = report.reason();
@@ -195,8 +165,14 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
                     conclude(*entry, record, report, stop);
                 });
             return await_end(*entry);
+        case SourceRecovery::kIsNowhere:
+            died(report, operators_word_text(Fate::kNowhere));
+            end_stale_qemu(vm, left_alone, report);
+            return conclude(*entry, record, report);
         case SourceRecovery::kDrain:
             entry->in_doubt = froze;
+            entry->has_left = !froze;
+            entry->has_last_pages = true;
             entry->guest = vm;
             entry->committed = true;
             entry->log = std::make_shared<EventLog>();
@@ -211,7 +187,7 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
             entry->thread = std::jthread([this, entry, record, vm, kept = std::move(blocks)](
                                              const std::stop_token& stop) mutable {
                 set_thread_name("drain");
-                if (!kept.ok()) kept = await_kept_ram(record, stop);
+                if (!kept.ok()) kept = await_last_pages(record, vm.get(), stop);
                 if (kept.ok())
                     finish_drain(entry, record, vm, *std::move(kept), stop);
                 else if (!stop.stop_requested())
@@ -220,6 +196,7 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
             return;
         case SourceRecovery::kAsk:
             entry->in_doubt = froze;
+            entry->has_left = !froze;
             entry->guest = vm;
             entry->committed = may_have_committed(found) || !froze;
             if (!froze) {
@@ -325,6 +302,7 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
     report.mutable_postcopy()->set_interruptions(report.postcopy().interruptions() + 1);
     const absl::StatusOr<HostPort> address = parse_host_port(record.peer());
     if (!address.ok()) return;
+    const bool left_alone = !vm && vms_.is_left_alone(entry->vm);
     const auto write_record = [&] {
         if (const auto journal = Journal::open(options_.state_dir, entry->id); journal.ok())
             journal->write(record, Journal::Durability::kPageCache).IgnoreError();
@@ -343,7 +321,9 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
          .source_addresses = {record.source_addresses().begin(), record.source_addresses().end()},
          .placement = options_.placement,
          .blocks = blocks,
-         .log = entry->log.get()});
+         .log = entry->log.get(),
+         .has_left = record.phase() == v1::JOURNAL_PHASE_DRAINING,
+         .is_guest_here = [&vm, left_alone] { return left_alone || is_guest_here(vm); }});
     if (!made.ok()) {
         spdlog::error("migration {}: {}", entry->id, std::string(made.status().message()));
         return;
@@ -352,10 +332,11 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
     {
         const std::lock_guard lock(mutex_);
         entry->drain = drain;
+        // Before there was anybody to hear it.
+        if (const std::optional<Fate> said = entry->operators_word.said()) drain->give_up(*said);
     }
     const auto on_resumed = [&](MonotonicTime) {
-        if (vm && !vm->kill(kEndOfQemuLimit).ok())
-            report.add_warnings("the source's QEMU could not be ended");
+        end_stale_qemu(vm, false, report);
         record.set_phase(v1::JOURNAL_PHASE_DRAINING);
         if (record.resumed_unix_ms() == 0) record.set_resumed_unix_ms(unix_ms());
         report.set_guest_at(v1::GUEST_AT_DESTINATION);
@@ -363,6 +344,7 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
         write_record();
         const std::lock_guard lock(mutex_);
         entry->in_doubt = false;
+        entry->has_left = true;
         entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
     };
     const Drain::Outcome outcome = drain->run({}, on_resumed, stop);
@@ -386,13 +368,16 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
                 "the source's agent was restarted in the drain; nothing was verified");
             break;
         case Drain::End::kGuestGone:
-            died(report, "the destination says: " + outcome.detail);
+            if (outcome.by_operator) note_resolution(*entry, record, Fate::kNowhere);
+            died(report,
+                 outcome.by_operator ? outcome.detail : "the destination says: " + outcome.detail);
+            end_stale_qemu(vm, left_alone, report);
             break;
         case Drain::End::kRefused: {
-            const std::optional<Fate> said = entry->operators_word.said();
-            if (said) note_resolution(*entry, record, *said);
-            const std::string why =
-                said ? outcome.detail : std::string("the destination refused after COMMIT");
+            if (outcome.by_operator) note_resolution(*entry, record, Fate::kRefused);
+            const std::string why = outcome.by_operator
+                                        ? outcome.detail
+                                        : std::string("the destination refused after COMMIT");
             if (!vm)
                 died(report, why + ", and the source's QEMU has ended");
             else if (!give_back(*vm, record, why, stop, report).ok())
@@ -410,8 +395,7 @@ void MigrationRegistry::note_resolution(Entry& entry, v1::JournalRecord& record,
         const std::lock_guard lock(mutex_);
         entry.given_back = fate == Fate::kRefused;
     }
-    record.set_resolution(fate == Fate::kAtDestination ? v1::RESOLUTION_AT_DESTINATION
-                                                       : v1::RESOLUTION_AT_SOURCE);
+    record.set_resolution(resolution_of(fate));
     const absl::StatusOr<Journal> journal =
         Journal::open(options_.state_dir, record.migration_id());
     absl::Status status = journal.status();
@@ -425,37 +409,56 @@ void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry, v1::Jo
     v1::MigrationReport report = entry->report;
     const absl::StatusOr<HostPort> address = parse_host_port(record.peer());
     if (!address.ok()) return;
+    {
+        const std::lock_guard lock(mutex_);
+        entry->has_last_pages = false;
+    }
     TransferClient peer(*address);
+    const bool has_left = record.phase() == v1::JOURNAL_PHASE_DRAINING;
+    const bool left_alone = !vm && vms_.is_left_alone(entry->vm);
     const std::optional<FateAnswer> answer = settle_doubt(
-        peer, entry->id, entry->operators_word,
-        [&](Fate fate) {
-            // Where its QEMU has ended here nothing is given back: the destination may go on with
-            // it.
-            if (fate == Fate::kAtDestination || is_guest_here(vm) || vms_.is_left_alone(entry->vm))
-                note_resolution(*entry, record, fate);
-        },
-        [&entry](const std::string& heard) {
-            spdlog::warn("migration {}: in doubt; {}", entry->id, heard);
-        },
+        {.peer = peer,
+         .migration_id = entry->id,
+         .operators_word = entry->operators_word,
+         .copy_here =
+             [&] {
+                 if (has_left) return SourceCopy::kLeft;
+                 return left_alone || is_guest_here(vm) ? SourceCopy::kStands : SourceCopy::kEnded;
+             },
+         .note_resolution =
+             [&](Fate fate) {
+                 // Where its QEMU has ended here nothing is given back: the destination may go on
+                 // with it.
+                 if (fate != Fate::kRefused || left_alone || is_guest_here(vm))
+                     note_resolution(*entry, record, fate);
+             },
+         .heard =
+             [&entry](const std::string& heard) {
+                 spdlog::warn("migration {}: in doubt; {}", entry->id, heard);
+             }},
         stop);
     if (!answer) return;  // the next agent goes on asking
     const std::string refused =
         answer->by_operator ? answer->detail : std::string("the destination refused after COMMIT");
-    if (answer->draining) {
-        needs_operator(report,
-                       "the guest waits for pages that were lost with the source's memory: end it "
-                       "there, and start it anew");
-        report.set_guest_at(v1::GUEST_AT_DESTINATION);
+    if (answer->fate == Fate::kNowhere) {
+        died(report, answer->detail);
+        end_stale_qemu(vm, left_alone, report);
     } else if (answer->fate == Fate::kAtDestination) {
-        taken_over(
-            report, vm ? vm->kill(kEndOfQemuLimit).ok() : !vms_.is_left_alone(entry->vm),
-            answer->by_operator
-                ? answer->detail
-                : std::string("the agent ended after COMMIT; the destination has the guest"));
+        end_stale_qemu(vm, left_alone, report);
+        taken_over(report, answer->by_operator
+                               ? answer->detail
+                               : std::string("the agent ended after COMMIT; the destination has "
+                                             "the guest"));
         if (answer->guest_gone) died(report, "the destination says: " + answer->detail);
+        if (answer->lacks_pages) {
+            needs_operator(report,
+                           "the guest waits for pages that were lost with the source's memory: end "
+                           "it there, and start it anew");
+            report.set_guest_at(v1::GUEST_AT_DESTINATION);
+        }
     } else if (vm) {
         if (!give_back(*vm, record, refused, stop, report).ok()) return;
-    } else if (vms_.is_left_alone(entry->vm)) {
+    } else if (left_alone) {
         needs_operator(report, refused + ", and the VM's QEMU could not be adopted");
     } else {
         died(report, refused + ", and the source's QEMU has ended");

@@ -1,7 +1,10 @@
-// Who is first: an operator, or a destination that comes back.
+// Who is first: an operator, or a destination that comes back; and what settles a doubt.
 #include "engine/source/in_doubt.h"
 
 #include <gtest/gtest.h>
+
+#include <deque>
+#include <vector>
 
 namespace godwit {
 namespace {
@@ -53,6 +56,85 @@ TEST_F(OperatorsWordTest, CountsOnce) {
     EXPECT_TRUE(word.say(Fate::kAtDestination).ok());
     EXPECT_TRUE(absl::IsFailedPrecondition(word.say(Fate::kRefused)));
     EXPECT_EQ(word.said(), Fate::kAtDestination);
+}
+
+TEST_F(OperatorsWordTest, IsForgottenOnceADestinationHasAnswered) {
+    EXPECT_TRUE(word.say(Fate::kRefused).ok());
+    word.forget();
+    EXPECT_FALSE(word.said());
+    EXPECT_FALSE(word.given_back());
+}
+
+// --- settle() -------------------------------------------------------------------------------
+
+v1::QueryResponse says(v1::IncomingState state) {
+    v1::QueryResponse answer;
+    answer.set_state(state);
+    return answer;
+}
+
+v1::QueryResponse misses(uint64_t pages) {
+    v1::QueryResponse answer = says(v1::INCOMING_STATE_RESUMED);
+    answer.set_draining(true);
+    answer.set_missing_pages(pages);
+    return answer;
+}
+
+// Is told the agent ends once every answer is used up.
+class ScriptedDoubt final : public Doubt {
+  public:
+    std::deque<absl::StatusOr<v1::QueryResponse>> answers;
+    SourceCopy copy = SourceCopy::kStands;
+    std::optional<Fate> word;
+    std::vector<Fate> noted;
+
+    absl::StatusOr<v1::QueryResponse> ask() override {
+        absl::StatusOr<v1::QueryResponse> first = answers.front();
+        answers.pop_front();
+        return first;
+    }
+    SourceCopy copy_here() override { return copy; }
+    std::optional<Fate> operators_word() override { return word; }
+    void forget_word() override { word.reset(); }
+    bool wait(Duration /*limit*/) override { return !answers.empty(); }
+    void note_resolution(Fate fate) override { noted.push_back(fate); }
+    void trouble(const std::string& /*said*/) override {}
+};
+
+TEST(Settle, TakesAnOperatorsWordOnlyWhereTheDestinationKnowsNothing) {
+    for (const Fate fate : {Fate::kAtDestination, Fate::kRefused, Fate::kNowhere}) {
+        ScriptedDoubt doubt;
+        doubt.word = fate;
+        doubt.answers = {says(v1::INCOMING_STATE_UNKNOWN)};
+        const auto settled = settle(doubt);
+        ASSERT_TRUE(settled);
+        EXPECT_EQ(settled->fate, fate);
+        EXPECT_TRUE(settled->by_operator);
+        EXPECT_EQ(doubt.noted, std::vector<Fate>{fate});
+    }
+    ScriptedDoubt doubt;
+    doubt.word = Fate::kRefused;
+    doubt.answers = {says(v1::INCOMING_STATE_COMMITTED), says(v1::INCOMING_STATE_UNKNOWN)};
+    EXPECT_FALSE(settle(doubt)) << "it was said before the destination answered";
+    EXPECT_TRUE(doubt.noted.empty());
+}
+
+// What is on its way there when it is asked first may be all that it misses.
+TEST(Settle, CallsPagesLostOnceTwoAnswersInARowSayThatTheyAreMissing) {
+    ScriptedDoubt doubt;
+    doubt.copy = SourceCopy::kLeft;
+    doubt.answers = {misses(7), misses(3), absl::UnavailableError("nobody is there"), misses(3)};
+    const auto lost = settle(doubt);
+    ASSERT_TRUE(lost);
+    EXPECT_TRUE(lost->lacks_pages);
+    EXPECT_TRUE(doubt.answers.empty());
+
+    ScriptedDoubt whole;
+    whole.copy = SourceCopy::kLeft;
+    whole.answers = {misses(7), misses(0), misses(0), says(v1::INCOMING_STATE_RESUMED)};
+    const auto settled = settle(whole);
+    ASSERT_TRUE(settled);
+    EXPECT_FALSE(settled->lacks_pages);
 }
 
 }  // namespace

@@ -143,6 +143,47 @@ TEST_F(KeptRam, ThatCannotBeOpenedNowIsNotLost) {
     EXPECT_TRUE(open_kept_ram(record_).ok());
 }
 
+// Somebody removed a link, and QEMU stands.
+TEST_F(KeptRam, IsTakenFromQemuAndLinkedAgainWhereALinkIsLost) {
+    ASSERT_NO_FATAL_FAILURE(keep());
+    ::unlink(record_.kept_ram(1).path().c_str());
+    const auto opened = open_ram_of_qemu(blocks_, record_);
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    ASSERT_EQ(opened->size(), 2U);
+    EXPECT_EQ(opened->back().name, "ram1");
+    std::string content(4, '.');
+    for (const RamBlock& block : blocks_) ::unlink(block.path.c_str());
+    blocks_.clear();
+    EXPECT_TRUE(read_fully(opened->back().file.get(), content.data(), 4, 0).ok());
+    EXPECT_EQ(content, "ram1");
+    EXPECT_TRUE(open_kept_ram(record_).ok()) << "the next agent finds it no more";
+}
+
+TEST_F(KeptRam, IsTakenFromAQemuWhoseFileHasNoNameAnyMore) {
+    ASSERT_NO_FATAL_FAILURE(keep());
+    ::unlink(record_.kept_ram(1).path().c_str());
+    ::unlink(blocks_[1].path.c_str());
+    const auto opened = open_ram_of_qemu(blocks_, record_);
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    std::string content(4, '.');
+    EXPECT_TRUE(read_fully(opened->back().file.get(), content.data(), 4, 0).ok());
+    EXPECT_EQ(content, "ram1");
+    EXPECT_FALSE(open_kept_ram(record_).ok());
+}
+
+TEST_F(KeptRam, IsTakenFromNoQemuThatHasOtherMemory) {
+    ASSERT_NO_FATAL_FAILURE(keep());
+    v1::JournalRecord other = record_;
+    other.mutable_kept_ram(1)->set_name("ram7");
+    EXPECT_EQ(open_ram_of_qemu(blocks_, other).status().code(), absl::StatusCode::kDataLoss);
+    other = record_;
+    other.mutable_kept_ram(1)->set_size_bytes(kChunkBytes);
+    EXPECT_EQ(open_ram_of_qemu(blocks_, other).status().code(), absl::StatusCode::kDataLoss);
+    other = record_;
+    other.mutable_kept_ram()->RemoveLast();
+    EXPECT_EQ(open_ram_of_qemu(blocks_, other).status().code(), absl::StatusCode::kDataLoss);
+}
+
 // A directory where a link should be: the others are removed all the same.
 TEST_F(KeptRam, SaysWhatItCouldNotRemove) {
     plan_kept_ram(blocks_, record_);
