@@ -55,8 +55,15 @@ grpc::Status FakeDestination::Abort(grpc::ServerContext*, const v1::AbortRequest
 
 grpc::Status FakeDestination::Query(grpc::ServerContext*, const v1::QueryRequest*,
                                     v1::QueryResponse* response) {
-    response->set_state(committed_ ? lies_.fate : v1::INCOMING_STATE_WAITING);
-    if (committed_) response->set_detail(lies_.detail);
+    response->set_state(v1::INCOMING_STATE_WAITING);
+    if (!committed_) return grpc::Status::OK;
+    const size_t index = answered_++;
+    if (index < lies_.before_fate.size()) {
+        *response = lies_.before_fate[index];
+    } else {
+        response->set_state(lies_.fate);
+        response->set_detail(lies_.detail);
+    }
     return grpc::Status::OK;
 }
 

@@ -36,7 +36,8 @@ struct Lies {
     std::function<bool(UrgentStream&, const Frame&)> frame;
     // What Query answers after COMMIT; before it: WAITING.
     v1::IncomingState fate = v1::INCOMING_STATE_REFUSED;
-    std::string detail;  // the same's
+    std::string detail;                          // the same's
+    std::vector<v1::QueryResponse> before_fate;  // what it answers first after COMMIT, one each
 };
 
 // Honestly it acknowledges markers, says LOADED when the device state has come, and answers COMMIT
@@ -67,6 +68,7 @@ class FakeDestination final : public v1::Transfer::Service {
     std::string address_;
     std::atomic<bool> aborted_{false};
     std::atomic<bool> committed_{false};
+    std::atomic<size_t> answered_{0};  // since then
     std::mutex mutex_;
     std::vector<AcceptedStream> streams_;  // guarded by mutex_ while it grows
     std::unique_ptr<grpc::Server> server_;

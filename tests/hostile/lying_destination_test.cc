@@ -325,6 +325,22 @@ TEST_F(LyingDestination, ThatAnswersCommitWithGarbageIsAskedUntilItSaysWhatBecam
                      {.exit_code = 1, .outcome = "failed", .words = {"never??[2Jran here"}});
 }
 
+// The copy that stands here may be the only whole one, until RESUMED is said.
+TEST_F(LyingDestination, ThatSaysTheGuestIsLostOrLacksPagesDoesNotEndTheSourcesCopy) {
+    v1::QueryResponse lost;
+    lost.set_state(v1::INCOMING_STATE_UNKNOWN);
+    lost.set_guest_gone(true);
+    v1::QueryResponse lacking;
+    lacking.set_state(v1::INCOMING_STATE_COMMITTED);
+    lacking.set_draining(true);
+    lacking.set_missing_pages(7);
+    expect_failure(
+        {.frame = on(FrameKind::kCommit, [](UrgentStream& urgent) { urgent.bytes.shutdown(); }),
+         .detail = "it never ran here",
+         .before_fate = {lost, lacking, lacking}},
+        {"the destination refused: it never ran here"});
+}
+
 TEST_F(LyingDestination, ThatSaysItHasTheGuestAfterCommitIsBelieved) {
     const FakeDestination liar(
         {.frame = on(FrameKind::kCommit, [](UrgentStream& urgent) { urgent.bytes.shutdown(); }),
