@@ -127,6 +127,7 @@ bool ran_here = false;                  /* the guest has run at the destination 
 bool committed = false;                 /* the word was COMMIT */
 bool has_refused = false;               /* the destination has written REFUSED, once */
 bool was_gone = false;                  /* or that the guest is gone */
+bool was_lost = false;                  /* in doubt: nothing stands here, and there nothing is left */
 bool taken_back = false;                /* a switch to post-copy */
 bool others = false;                    /* a later migration has taken the guest */
 bool stale_read = false, hole_read = false;
@@ -138,7 +139,7 @@ bool stale_read = false, hole_read = false;
 #endif
 /* Its QEMU died by itself, on the side that owned it; or its missing pages did. */
 #define GUEST_DEAD ((sq_died && (!committed || has_refused)) || \
-                    (dq_died && (ran_here || was_gone)) || \
+                    (dq_died && (ran_here || was_gone)) || (sq_died && was_lost) || \
                     (s_blackout && !DESTINATION_COMPLETE))
 
 /* A death is one step: nothing happens between the blow and its effect. */

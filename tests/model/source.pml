@@ -183,6 +183,9 @@ end_in_doubt:
         :: d_state == RESUMED && !d_gone -> goto resumed
         :: d_state == RESUMED && d_gone -> kill_at_source(); goto ended
         :: d_state == REFUSED -> goto give_back
+#ifndef HOLE_LOST_GUEST_UNTOLD
+        :: atomic { d_state == REBOOTED && sq == DEAD -> was_lost = true }; goto ended
+#endif
 #ifndef HOLE_FORGETS_THAT_IT_WAS_REFUSED
         :: s_restarted && sq == RUNNING -> goto give_back /* the predecessor heard REFUSED */
 #endif
@@ -212,7 +215,9 @@ end_drain:
                if :: !pushing -> pushing = true; to_push = m :: else fi }
         :: atomic { replies?DRAINED -> source_hears_drained() }; goto ended
         :: !up && d_state == RESUMED && (d_gone || d_journal == DRAINED) -> goto ended
+#ifndef HOLE_LOST_GUEST_UNTOLD
         :: d_state == REBOOTED -> goto ended /* with the guest, which had run there */
+#endif
         :: atomic { !up && COMMIT_CAME && d_journal != DRAINED && d_phase != D_DRAINED && serving &&
                kept -> reconnect() }
         :: atomic { PAGES_LOST && d_journal != DRAINED -> say_pages_gone() }
