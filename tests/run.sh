@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # run.sh BUILD_DIRECTORY LOG [ctest options]: runs tests (./dev test and ./dev sanitize do so), and ends
 # with a line that counts them. A few that fail beside others run once more, alone, and are named: what is
-# said then is in LOG too, but for "-again" before its ".log".
+# said then is in LOG too, but for "-again" before its ".log". GODWIT_TEST_JOBS of them run at a time.
 set -euo pipefail
 build="$1"
 log="$2"
@@ -9,9 +9,9 @@ shift 2
 arguments=(--test-dir "$build" --output-on-failure "$@")
 again="${log%.log}-again.log"
 rm -f "$again"
-# Three at a time: most of a test is waiting.
+: "${GODWIT_TEST_JOBS:=3}" # most of a test is waiting
 failed=0
-if ! ctest -j3 "${arguments[@]}" | tee "$log" && grep -q 'tests failed out of' "$log"; then
+if ! ctest -j"$GODWIT_TEST_JOBS" "${arguments[@]}" | tee "$log" && grep -q 'tests failed out of' "$log"; then
     failed=$(wc -l < "$build/Testing/Temporary/LastTestsFailed.log")
 fi
 if [ "$failed" -gt 0 ] && [ "$failed" -le 3 ]; then

@@ -21,7 +21,7 @@ export TSAN_OPTIONS="$to_files:die_after_fork=0:handle_sigbus=0"
 # Simulations that are done wrong on purpose are long, and run what the others run.
 chosen=(-L '^sanitized-' -E '^OneStepDoneWrong' --no-tests=error)
 status=0
-tests/run.sh "build/$sanitizer" build/test-sanitized.log "${chosen[@]}" "$@" || status=1
+tests/run.sh "build/$sanitizer" "build/test-$sanitizer.log" "${chosen[@]}" "$@" || status=1
 
 # That there are fibers is said in any case; the simulator's tell asan of each switch.
 of_fibers="ASan doesn't fully support makecontext/swapcontext"
