@@ -10,9 +10,12 @@ target_compile_options(godwit_options INTERFACE
     $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>
     $<$<BOOL:${GODWIT_WERROR}>:-Werror>)
 
+include(GodwitHeaders)
+
 function(godwit_library name)
     cmake_parse_arguments(arg "" "" "SOURCES;LIBS" ${ARGN})
     add_library(godwit_${name} STATIC ${arg_SOURCES})
+    godwit_headers(godwit_${name} library)
     add_library(godwit::${name} ALIAS godwit_${name})
     target_link_libraries(godwit_${name} PUBLIC ${arg_LIBS} PRIVATE godwit_options)
     target_include_directories(godwit_${name} PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}>)
@@ -21,6 +24,7 @@ endfunction()
 function(godwit_program name)
     cmake_parse_arguments(arg "" "" "SOURCES;LIBS" ${ARGN})
     add_executable(${name} ${arg_SOURCES})
+    godwit_headers(${name} library)
     target_link_libraries(${name} PRIVATE ${arg_LIBS} godwit_options)
 endfunction()
 
@@ -62,6 +66,7 @@ function(godwit_test name)
         set(arg_LABEL unit)
     endif()
     add_executable(${name} ${arg_SOURCES})
+    godwit_headers(${name} test)
     target_link_libraries(${name} PRIVATE ${arg_LIBS} godwit_options GTest::gmock GTest::gtest
                           GTest::gtest_main)
     if(arg_SEPARATE)

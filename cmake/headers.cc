@@ -1,0 +1,1 @@
+// Nothing of its own: godwit_headers(), in GodwitHeaders.cmake, compiles headers for it.
