@@ -29,11 +29,11 @@ absl::StatusOr<Mapping> Mapping::map_shared(int fd, size_t size, off_t offset) {
     return Mapping(static_cast<std::byte*>(data), size);
 }
 
-// `size` bytes of address space that begin `before` bytes before a multiple of 2 MiB.
-absl::StatusOr<Mapping> Mapping::reserve(size_t size, size_t before) {
-    void* room = ::mmap(nullptr, size + kChunkBytes, PROT_NONE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (room == MAP_FAILED) return errno_status(errno, "mmap of address space");
+// `size` bytes of private memory that begin `before` bytes before a multiple of 2 MiB.
+absl::StatusOr<Mapping> Mapping::reserve(size_t size, size_t before, int protection) {
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | (protection == PROT_NONE ? MAP_NORESERVE : 0);
+    void* room = ::mmap(nullptr, size + kChunkBytes, protection, flags, -1, 0);
+    if (room == MAP_FAILED) return errno_status(errno, "mmap of private memory");
     auto* begin = static_cast<std::byte*>(room);
     const size_t past = (reinterpret_cast<uintptr_t>(begin) + before) % kChunkBytes;
     const size_t head = (kChunkBytes - past) % kChunkBytes;
@@ -44,17 +44,14 @@ absl::StatusOr<Mapping> Mapping::reserve(size_t size, size_t before) {
 }
 
 absl::StatusOr<Mapping> Mapping::read_shared(int fd, size_t size) {
-    GODWIT_ASSIGN_OR_RETURN(Mapping mapping, reserve(size, 0));
+    GODWIT_ASSIGN_OR_RETURN(Mapping mapping, reserve(size, 0, PROT_NONE));
     if (::mmap(mapping.data_, size, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
         return errno_status(errno, "mmap of a shared file");
     return mapping;
 }
 
 absl::StatusOr<Mapping> Mapping::anonymous_at(size_t size, size_t before) {
-    GODWIT_ASSIGN_OR_RETURN(Mapping mapping, reserve(size, before));
-    if (::mmap(mapping.data_, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
-               -1, 0) == MAP_FAILED)
-        return errno_status(errno, "mmap of private memory");
+    GODWIT_ASSIGN_OR_RETURN(Mapping mapping, reserve(size, before, PROT_READ | PROT_WRITE));
     // A hint: without it the memory works as well.
     ::madvise(mapping.data_ + before, size - before, MADV_HUGEPAGE);
     return mapping;

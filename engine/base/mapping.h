@@ -38,7 +38,7 @@ class Mapping {
 
   private:
     Mapping(std::byte* data, size_t size) : data_(data), size_(size) {}
-    static absl::StatusOr<Mapping> reserve(size_t size, size_t before);
+    static absl::StatusOr<Mapping> reserve(size_t size, size_t before, int protection);
     static absl::StatusOr<Mapping> anonymous_at(size_t size, size_t before);
     void unmap();
 

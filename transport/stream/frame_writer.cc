@@ -8,7 +8,6 @@ namespace godwit {
 
 absl::StatusOr<FrameBuffer> FrameBuffer::create() {
     GODWIT_ASSIGN_OR_RETURN(Mapping memory, Mapping::anonymous_behind_page(kChunkBytes));
-    memory.populate();
     return FrameBuffer(std::move(memory));
 }
 

@@ -21,11 +21,12 @@ namespace godwit {
 inline constexpr uint64_t kFirstSequence = 1;
 
 // Room for a whole kPages frame, so that its body is built where it is sent from. The payload is
-// one huge page, if the host has one, and the headers end where it begins. All of it is in memory
-// from the start: page faults would pass for a slow page pass, by which the codec is chosen.
+// one huge page, if the host has one, and the headers end where it begins.
 class FrameBuffer {
   public:
     static absl::StatusOr<FrameBuffer> create();
+    // Has all of it in memory before it is used.
+    void populate() const { memory_.populate(); }
     [[nodiscard]] std::span<std::byte> body() const {
         return memory_.bytes().subspan(kFrameBegin + kFrameHeaderBytes, kMaxPagesBodyBytes);
     }

@@ -20,6 +20,10 @@ absl::StatusOr<PageSender> PageSender::create(FrameWriter& writer, const Options
 }
 
 std::span<std::byte> PageSender::gather() {
+    // Page faults would pass for a slow page pass, by which the codec is chosen. Not when it is
+    // made: of many streams few may come to be used.
+    if (!std::exchange(populated_, true))
+        for (const FrameBuffer& buffer : buffers_) buffer.populate();
     gather_began_ = options_.clock->now();
     return buffers_[gather_].body().subspan(kPagesHeadBytes);
 }

@@ -92,6 +92,7 @@ class PageSender {
     size_t gather_ = 1;  // the buffer that is gathered into
     ChunkCodec codec_;
     CodecGovernor governor_;
+    bool populated_ = false;
     MonotonicTime gather_began_{};
     Totals totals_;
 };
