@@ -19,14 +19,16 @@ constexpr double kIdleShare = 1.0 / 4;
 constexpr double kKindWeight = 1.0 / 4;
 constexpr double kLinkDecay = 7.0 / 8;
 constexpr double kLinkBytes = 256 << 10;
+constexpr size_t kTellingFrame = 16 << 10;
 constexpr double kPassWeight = 1.0 / 8;
 
 // Waiting less than this part of the time is not being held up: part of it is the CPU's work of
 // handing bytes to the socket.
 constexpr double kHeldUp = 1.0 / 4;
 
-// Sockets take the first frames at once, however slow the link.
+// Sockets take the first frames at once, however slow the link; but not so many chunks.
 constexpr size_t kSocketsHold = size_t{3} << 20;
+constexpr uint32_t kManyChunks = 32;
 
 // A chunk shows its rate when the one after it is sent.
 constexpr uint32_t kTrialChunks = 3;
@@ -171,7 +173,13 @@ CodecGovernor::Step CodecGovernor::judge(const Packing& packing) {
     sampled_[static_cast<size_t>(codec_)] = true;
     pay_for(packing);
     learn(packing);
-    if (codec_ == PageCodec::kZstd) return decide();
+    if (codec_ == PageCodec::kZstd) {
+        // What zstd can't pack lz4 can't.
+        if (!sampled_[static_cast<size_t>(PageCodec::kLz4)])
+            cost(PageCodec::kLz4).ratio =
+                std::max(cost(PageCodec::kLz4).ratio, cost(PageCodec::kZstd).ratio);
+        return decide();
+    }
     if (zstd_may_win() && can_pay(PageCodec::kZstd)) return sample(PageCodec::kZstd);
     // zstd leaves less than lz4; but of what lz4 can't pack only a sample tells whether zstd can.
     Cost& zstd = cost(PageCodec::kZstd);
@@ -185,7 +193,8 @@ CodecGovernor::Step CodecGovernor::judge(const Packing& packing) {
 
 CodecGovernor::Step CodecGovernor::decide() {
     const PageCodec best = fastest(costs_);
-    learn_hit(PageCodec::kLz4, best != PageCodec::kRaw);
+    if (sampled_[static_cast<size_t>(PageCodec::kLz4)])
+        learn_hit(PageCodec::kLz4, best != PageCodec::kRaw);
     if (sampled_[static_cast<size_t>(PageCodec::kZstd)])
         learn_hit(PageCodec::kZstd, best == PageCodec::kZstd);
     return send_by(best);
@@ -236,12 +245,14 @@ void CodecGovernor::sent(size_t frame_bytes, Duration wait, MonotonicTime now) {
     const double chunk_ns = ns_of(chunk_.pass) + pack_ns_ + wait_ns;
     const bool waited = wait_ns > chunk_ns * kHeldUp;
     // More than the chunk's where chunks without a frame came between.
-    measure_link(ns_of(now - sent_at_), waited);
+    measure_link(ns_of(now - sent_at_), wait_ns);
     in_flight_bytes_ = frame_bytes;
     sent_at_ = now;
 
     unwaited_bytes_ = waited ? 0 : unwaited_bytes_ + frame_bytes;
-    if (codec_ != PageCodec::kRaw && unwaited_bytes_ > kSocketsHold)
+    unwaited_chunks_ = waited ? 0 : unwaited_chunks_ + 1;
+    if (codec_ != PageCodec::kRaw &&
+        (unwaited_bytes_ > kSocketsHold || unwaited_chunks_ > kManyChunks))
         trial_account_ns_ += chunk_ns * trial_share_;
 
     // Two samples in hand are enough: a long wait is not spent later, in one go.
@@ -266,18 +277,20 @@ void CodecGovernor::link_idle() {
 void CodecGovernor::forget_seen() {
     seen_bytes_ = 0;
     seen_ns_ = 0;
-    seen_wait_ = false;
+    seen_wait_ns_ = 0;
 }
 
-void CodecGovernor::measure_link(double interval_ns, bool waited) {
-    // Since the last call the link took the frame before this one, and nothing else. Small ones
-    // would measure system calls, and what the socket has room for: they are taken together.
-    if (in_flight_bytes_ == 0 || interval_ns <= 0) return;
+void CodecGovernor::measure_link(double interval_ns, double wait_ns) {
+    // Since the last call the link took the frame before this one, and nothing else. The smallest
+    // would measure system calls; small ones, what the socket has room for: they are taken
+    // together.
+    if (in_flight_bytes_ < kTellingFrame || interval_ns <= 0) return;
     seen_bytes_ += static_cast<double>(in_flight_bytes_);
     seen_ns_ += interval_ns;
-    seen_wait_ = seen_wait_ || waited;
+    seen_wait_ns_ += wait_ns;
     if (seen_bytes_ < kLinkBytes) return;
-    if (seen_wait_ || seen_bytes_ * link_ns_ > link_bytes_ * seen_ns_) {
+    const bool waited = seen_wait_ns_ > seen_ns_ * kHeldUp;
+    if (waited || seen_bytes_ * link_ns_ > link_bytes_ * seen_ns_) {
         link_bytes_ = link_bytes_ * kLinkDecay + seen_bytes_;
         link_ns_ = link_ns_ * kLinkDecay + seen_ns_;
     }

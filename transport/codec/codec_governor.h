@@ -139,7 +139,7 @@ class CodecGovernor {
 
     [[nodiscard]] bool begin_trial(PageCodec likely);
     void follow_trial(PageCodec likely);
-    void measure_link(double interval_ns, bool waited);
+    void measure_link(double interval_ns, double wait_ns);
     void forget_seen();
 
     [[nodiscard]] const Kind& kind(PageCodec codec) const {
@@ -176,12 +176,13 @@ class CodecGovernor {
     // Frames that were not counted yet, for they are too small to tell.
     double seen_bytes_ = 0;
     double seen_ns_ = 0;
-    bool seen_wait_ = false;
+    double seen_wait_ns_ = 0;
     MonotonicTime sent_at_{};
 
     // Chunks tried by a lighter codec while packing keeps the link waiting, paid for out of that
     // time, once more frames in a row did not wait than sockets hold.
     size_t unwaited_bytes_ = 0;
+    uint32_t unwaited_chunks_ = 0;
     double trial_account_ns_ = 0;
     double trial_share_ = kFirstTrialShare;
     PageCodec trial_ = PageCodec::kRaw;

@@ -52,6 +52,8 @@ class Stream {
     explicit Stream(double link_rate) : link_rate_(link_rate) {}
 
     void set_link_rate(double rate) { link_rate_ = rate; }
+    // What each frame costs beside its bytes.
+    void set_send_ns(double ns) { send_ns_ = ns; }
     // What is taken without waiting while the link has not sent it yet.
     void set_socket_bytes(size_t bytes) { socket_bytes_ = static_cast<double>(bytes); }
 
@@ -75,7 +77,7 @@ class Stream {
         }
         const double held_ns = socket_bytes_ / link_rate_ * 1e9;
         const double wait_ns =
-            std::max(0.0, link_free_at_ - held_ns - now_) + frame_bytes * kSocketNs;
+            std::max(0.0, link_free_at_ - held_ns - now_) + frame_bytes * kSocketNs + send_ns_;
         now_ += wait_ns;
         link_free_at_ = std::max(now_, link_free_at_) + frame_bytes / link_rate_ * 1e9;
         governor_.sent(static_cast<size_t>(frame_bytes), to_duration(wait_ns),
@@ -126,6 +128,7 @@ class Stream {
     CodecGovernor governor_;
     double link_rate_;
     double socket_bytes_ = 0;
+    double send_ns_ = 0;
     double now_ = 0;
     double link_free_at_ = 0;
     double raw_bytes_ = 0;
@@ -160,6 +163,24 @@ TEST(CodecGovernor, WhatSocketsTakeAtOnceIsNoReasonToTryALighterCodec) {
     stream.set_socket_bytes(size_t{1} << 20);
     stream.send_all(kPacksWell, 40);
     EXPECT_EQ(stream.choices().zstd_chunks, 40U);
+}
+
+TEST(CodecGovernor, WhatSystemCallsTakeIsNoSlowLink) {
+    // 3 pages of a chunk, and 8 us to send them.
+    Stream stream(kLoopback);
+    stream.send_all(kText, 1000);
+    const double before = stream.governor().link_rate();
+    stream.set_send_ns(8e3);
+    for (int i = 0; i < 2000; ++i) stream.send(kNoise, 3 * kPageBytes);
+    EXPECT_GE(stream.governor().link_rate(), before);
+}
+
+TEST(CodecGovernor, WhatPacksVeryWellIsTriedByALighterCodecToo) {
+    constexpr Data kAlmostEmpty{.lz4 = {.pack_ns = 0.4, .ratio = 0.02},
+                                .zstd = {.pack_ns = 0.5, .ratio = 0.015}};
+    Stream stream(kTenGigabit);
+    stream.send_all(kAlmostEmpty, 200);
+    EXPECT_GT(stream.choices().raw_chunks, 0U);
 }
 
 TEST(CodecGovernor, SmallFramesTellOfTheLinkToo) {
