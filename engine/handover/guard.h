@@ -1,7 +1,7 @@
 // The guard: a child process that gives the guest back to the source when its agent can't.
 //
 // Agent and guard share a socket and the decision word. The guard's program is launched when a
-// migration begins, for loading it takes as long as all else that is done between the last round
+// migration begins, for loading it takes longer than all else that is done between the last round
 // and the freeze; it connects to the guest then. The agent arms the guard before the freeze. When
 // the agent dies (the socket closes) or the freeze deadline passes, the guard moves the word from
 // OPEN to ABORT and makes the guest run again through a connection of its own. It does so too where
@@ -66,12 +66,14 @@ class GuardProcess {
     // Dismisses it if that has not been done.
     ~GuardProcess();
 
+    // Whether its process has ended by itself.
+    [[nodiscard]] bool has_ended() const;
     // Has it connect to the guest, and waits until it has. `run`: whether the guest runs. Errors:
     // the guard's own words, or DeadlineExceeded after 5 s.
     absl::Status begin(bool run);
     // From now on death of the agent, or the deadline, means ABORT. Errors: the guard has died.
     absl::Status arm(MonotonicTime deadline);
-    // The migration is decided: the guard ends. Waits up to 2 s for it.
+    // The migration is decided: the guard ends. Waits up to 2 s for it, if it had begun.
     void dismiss();
 
     [[nodiscard]] pid_t pid() const { return pid_; }
@@ -83,6 +85,7 @@ class GuardProcess {
     pid_t pid_ = -1;
     UniqueFd socket_;
     std::string log_path_;
+    bool begun_ = false;
 };
 
 }  // namespace godwit

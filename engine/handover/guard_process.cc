@@ -72,7 +72,13 @@ absl::StatusOr<GuardProcess> GuardProcess::launch(const Options& options) {
     return GuardProcess(pid, std::move(ours), options.log_path);
 }
 
+bool GuardProcess::has_ended() const {
+    char none = 0;
+    return ::recv(socket_.get(), &none, sizeof none, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 absl::Status GuardProcess::begin(bool run) {
+    begun_ = true;
     const GuardMessage message{.kind = GuardMessageKind::kBegin, .run = run ? 1U : 0U};
     const ssize_t sent = ::send(socket_.get(), &message, sizeof message, MSG_NOSIGNAL);
     const absl::Status begun = sent < 0 ? errno_status(errno, "The guard has ended")
@@ -111,7 +117,9 @@ void GuardProcess::dismiss() {
     GuardMessage message{.kind = GuardMessageKind::kDismiss};
     (void)::send(socket_.get(), &message, sizeof message, MSG_NOSIGNAL);
     const UniqueFd gone(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
-    if (gone.valid() && !wait_readable(gone.get(), -1, Clock::system().now() + kDismissLimit).ok())
+    const MonotonicTime deadline = Clock::system().now() + kDismissLimit;
+    // One that has not begun holds nothing, and may be loading still.
+    if (!begun_ || (gone.valid() && !wait_readable(gone.get(), -1, deadline).ok()))
         ::kill(pid_, SIGKILL);
     int status = 0;
     while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {

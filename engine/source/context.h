@@ -48,8 +48,9 @@ struct SourceContext {
     v1::Progress progress;       // what the last round told, for progress events
     uint32_t next_marker = 0;    // what ends a round on the streams: unlike rounds, never the same
 
+    // Launched by prepare, or at the freeze where that failed.
+    std::optional<GuardProcess> guard;
     // Made by prepare:
-    std::optional<GuardProcess> guard;       // launched, or none yet
     std::unique_ptr<VcpuThrottle> throttle;  // where may_throttle(); nothing is held once it goes
     std::unique_ptr<DirtyTracker> tracker;
     std::unique_ptr<SourceStreams> streams;

@@ -47,14 +47,11 @@ absl::Status launch_guard(SourceContext& context) {
     return absl::OkStatus();
 }
 
-// One that was launched long ago may have been killed since; its successor takes its time.
 absl::Status Handover::start_guard() {
-    const bool begun = context_.guard && context_.guard->begin(was_running_).ok();
-    if (!begun) {
-        context_.guard.reset();
-        GODWIT_RETURN_IF_ERROR(launch_guard(context_));
-        GODWIT_RETURN_IF_ERROR(context_.guard->begin(was_running_));
-    }
+    // It may have been killed since it was launched.
+    if (context_.guard && context_.guard->has_ended()) context_.guard.reset();
+    if (!context_.guard) GODWIT_RETURN_IF_ERROR(launch_guard(context_));
+    GODWIT_RETURN_IF_ERROR(context_.guard->begin(was_running_));
     context_.streams->keep_cpus_awake(context_.placement.cpu_latency);
     return absl::OkStatus();
 }

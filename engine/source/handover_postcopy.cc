@@ -25,8 +25,8 @@ constexpr uint64_t kMaxLatePunches = 500;
 constexpr double kLatePageSeconds = 4e-6;
 constexpr double kMaxLateSendSeconds = 2e-3;
 // What takes longer to send than this is no afterthought: the policy of the rounds settled for it.
-// Some 80 ms go by from the last round to the first catch-up; a guest that writes at half the rate
-// of the link fills half of that.
+// What takes less shortens the pause by nearly as much, for a guest that writes slower than the
+// link carries; the migration takes longer by what is written meanwhile.
 constexpr Duration kCatchUpLimit = std::chrono::milliseconds(50);
 constexpr Duration kMomentLimit = std::chrono::milliseconds(2);
 constexpr int kMaxCatchUps = 3;

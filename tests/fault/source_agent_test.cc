@@ -189,6 +189,19 @@ TEST_F(SourceAgent, ToldToEndInTheFreezeCancels) {
     expect_at_a_and_moves();
 }
 
+// Launched, and not begun: another takes its place.
+TEST_F(SourceAgent, ReplacesAGuardThatWasKilledInTheRounds) {
+    a.restart(hold_at(step::kRoundSent));
+    BackgroundCommand command = begin_migration();
+    await_held(a);
+    const std::vector<pid_t> guards = guards_of(a);
+    ASSERT_EQ(guards.size(), 1U);
+    kill_process(guards.front());
+    let_go(a);
+    expect_end(command, kDone, "destination");
+    expect_only_at(b, a);
+}
+
 TEST_F(SourceAgent, GoesOnWithoutItsGuard) {
     a.restart(hold_at(step::kFrozen));
     BackgroundCommand command = begin_migration();
