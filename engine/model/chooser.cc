@@ -29,9 +29,8 @@ NoConverge when_it_does_not(Strategy strategy, NoConverge asked) {
 double streams_at_work(const PlanInput& input, uint32_t streams, bool guest_runs) {
     const double cpus = input.source_cpus;
     if (cpus <= 0) return streams;
-    const double busy = guest_runs ? input.busy_vcpus : 0;
-    const double shared = cpus * streams / (streams + busy);
-    return std::min(std::max(cpus - busy, shared), static_cast<double>(streams));
+    const double wanted = streams + (guest_runs ? input.busy_vcpus : 0);
+    return streams * std::min(cpus / wanted, 1.0);
 }
 
 double page_rate_of(const CodecOption& codec, double streams, double link_rate) {

@@ -50,7 +50,9 @@ struct PlanInput {
     std::vector<CodecOption> codecs;
     uint32_t max_streams = 8;
     // Streams that have no CPU for themselves share those that there are: with vCPUs that are busy
-    // alike while the guest runs, among themselves in the pause. 0: there are enough.
+    // alike while the guest runs, among themselves in the pause. What follows after the resume is
+    // taken to have as many as the rounds: the guest is busy at the destination then. 0: there are
+    // enough.
     uint32_t source_cpus = 0;
     double busy_vcpus = 0;
     double skipped_share = 0;

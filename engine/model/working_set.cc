@@ -16,8 +16,8 @@ constexpr uint32_t kMostThrottle_percent = 99;
 // As the engine has them (engine/source/handover_postcopy.cc): from the last round to the look
 // before the freeze, as parts of the setup: of 320 ms, 16 to 24 were seen, and a third more where
 // the destination was made ready for faults. From the last look to the stop.
-constexpr double kLookPart = 0.08;
-constexpr double kArmedLookPart = 0.1055;
+constexpr double kLookPart = 0.0625;
+constexpr double kArmedLookPart = 0.0824;
 constexpr double kStop_s = 0.003;
 // What is sent before the freeze, unless it is next to nothing or takes too long at the rate of the
 // fastest round.
@@ -103,6 +103,7 @@ double written_weight(const WorkingSetInput& input, const ModelRun& run) {
 double changed_since_read(const DirtyCurve& curve, double later_s, const ModelRun& run) {
     const double longest_s = run.round_s + later_s;
     const double shortest_s = run.round_s * run.at_once + later_s;
+    if (longest_s <= shortest_s) return run.again.pages(longest_s);
     if (run.first_write_s <= 0 || run.rounds > 1)
         return (run.again.mean_pages(longest_s) * longest_s -
                 run.again.mean_pages(shortest_s) * shortest_s) /
