@@ -216,7 +216,7 @@ void Trouble::happen(Kind kind) {
 // The source is lost before either side has noticed that the connection is.
 void Trouble::follow_with_source(Kind kind) {
     World& world = hosts_.world;
-    if (!hosts_.is_postcopy || !world.chance(40)) return;
+    if (!hosts_.is_postcopy || !world.chance(15)) return;
     const Kind next = kind == Kind::kCut ? Kind::kUnlinkKeptRam : Kind::kRebootSource;
     world.after(world.between({}, seconds(10)), [this, next] {
         happen(next);
