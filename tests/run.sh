@@ -8,7 +8,7 @@ log="$2"
 shift 2
 arguments=(--test-dir "$build" --output-on-failure "$@")
 again="${log%.log}-again.log"
-rm -f "$again"
+rm -f "$log" "$again"
 : "${GODWIT_TEST_JOBS:=3}" # most of a test is waiting
 failed=0
 if ! ctest -j"$GODWIT_TEST_JOBS" "${arguments[@]}" | tee "$log" && grep -q 'tests failed out of' "$log"; then
