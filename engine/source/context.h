@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -34,6 +35,7 @@ struct SourceContext {
     const StepHook& at_step;
     RateLimiter& limiter;  // of all streams
     TransferClient& peer;
+    std::function<void()> forget_operators_word;  // Drain::Plan::on_word_forgotten
     Duration fixed_cost;  // of a pause, as measured by the agent's last migrations
     std::string guard_program;
     std::string state_dir;

@@ -37,6 +37,9 @@ class Drain final : public PageRequests, private PageSink {
         RateLimiter* limiter = nullptr;
         // Called on run()'s thread when the limit has changed.
         std::function<void(Bytes bytes_per_s)> on_limit;
+        // Called when the destination has answered: what an operator said counts no more. Any
+        // thread, with nothing locked.
+        std::function<void()> on_word_forgotten;
         TcpOptions tcp;  // of streams that it has to open
         std::vector<std::string> source_addresses;
         ThreadPlacement placement;         // of the threads that push

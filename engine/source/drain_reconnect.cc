@@ -32,10 +32,7 @@ bool Drain::give_up(Fate fate) {
     retry_asked_ = true;
     retry_.notify_all();
     if (awaited_ == nullptr) return true;
-    awaited_->update([&](Seen& seen) {
-        if (seen.resumed_at || seen.refused) return;
-        (fate == Fate::kNowhere ? seen.gone_there : seen.refused) = operators_word_text(fate);
-    });
+    awaited_->update([](Seen& seen) { seen.operator_spoke = true; });
     return true;
 }
 
@@ -45,15 +42,18 @@ std::optional<Fate> Drain::given_up() {
 }
 
 void Drain::forget_word() {
-    const std::lock_guard lock(mutex_);
-    given_up_.reset();
+    {
+        const std::lock_guard lock(mutex_);
+        given_up_.reset();
+    }
+    if (plan_.on_word_forgotten) plan_.on_word_forgotten();
 }
 
 void Drain::set_awaited(SourceSignals* signals) {
+    // The destination has answered since: its word counts, and not the operator's.
+    if (signals != nullptr) forget_word();
     const std::lock_guard lock(mutex_);
     awaited_ = signals;
-    // The destination has answered since: its word counts, and not the operator's.
-    if (signals != nullptr) given_up_.reset();
 }
 
 void Drain::set_interrupted(bool now) {

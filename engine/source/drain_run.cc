@@ -70,7 +70,8 @@ DrainSteps::Step Drain::Run::await_resumed(bool in_doubt) {
     const auto wait = [this](MonotonicTime deadline) {
         return connection_.signals->wait(
             "the answer to COMMIT", Mind::kPeerOnly, deadline, [this](const Seen& now) {
-                return now.resumed_at || now.refused || now.gone_there || stop_.stop_requested();
+                return now.resumed_at || now.refused || now.gone_there || now.operator_spoke ||
+                       stop_.stop_requested();
             });
     };
     if (in_doubt) drain_.set_awaited(connection_.signals);
@@ -95,11 +96,14 @@ DrainSteps::Step Drain::Run::await_resumed(bool in_doubt) {
         resumed_at_ = *seen->resumed_at;
         return Step::kDone;
     }
-    if (!seen->refused && !seen->gone_there) return Step::kStopped;
-    outcome_.by_operator = drain_.given_up().has_value();
-    outcome_.detail = seen->refused ? *seen->refused : *seen->gone_there;
-    // No destination says that its guest is gone before RESUMED.
-    return seen->refused ? Step::kRefused : Step::kGuestGone;
+    if (seen->refused || seen->gone_there) {
+        forget_word();
+        outcome_.detail = seen->refused ? *seen->refused : *seen->gone_there;
+        return seen->refused ? Step::kRefused : Step::kGuestGone;
+    }
+    const std::optional<Fate> word = seen->operator_spoke ? operators_word() : std::nullopt;
+    if (!word) return Step::kStopped;
+    return word == Fate::kNowhere ? Step::kGuestGone : Step::kRefused;
 }
 
 DrainSteps::Step Drain::Run::push() {
@@ -132,9 +136,12 @@ void Drain::Run::hang_up(bool lost) {
 
 void Drain::note_resumed(MonotonicTime at) {
     {
+        // From here on only an interruption makes room for an operator's word.
         const std::lock_guard lock(mutex_);
         resumed_ = true;
+        given_up_.reset();
     }
+    if (plan_.on_word_forgotten) plan_.on_word_forgotten();
     resumed_at_ = at;
     plan_.log->message("drain",
                        fmt::format("the guest runs at {}; {} follow", plan_.destination.to_string(),

@@ -77,6 +77,7 @@ absl::Status Handover::make_ready(LiveResult& live) {
                        .streams_in_use = context_.streams->in_use(),
                        .limiter = &context_.limiter,
                        .on_limit = [this](Bytes rate) { note_limit(rate); },
+                       .on_word_forgotten = context_.forget_operators_word,
                        .tcp = context_.tcp,
                        .source_addresses = settings.source_addresses,
                        .placement = context_.placement,

@@ -33,6 +33,7 @@ class SourceSignals {
         std::optional<std::string> gone_there;  // the destination's QEMU ended after COMMIT
         std::optional<std::string> load_failed;
         std::optional<std::string> refused;
+        bool operator_spoke = false;  // in doubt: of the guest's end there, or its return
         uint64_t verify_replies = 0;
         bool guest_gone = false;
         // QEMU began a migration that is none of ours: somebody else moves the guest.

@@ -125,6 +125,7 @@ v1::MigrationReport SourceMigration::run(const std::stop_token& stop) {
         .at_step = dependencies_.at_step,
         .limiter = limiter_,
         .peer = peer,
+        .forget_operators_word = [this] { operators_word_.forget(); },
         .fixed_cost = dependencies_.fixed_cost,
         .guard_program = dependencies_.guard_program,
         .state_dir = dependencies_.state_dir,

@@ -334,7 +334,7 @@ std::optional<Fate> SourceAgent::operators_word() {
 
 void SourceAgent::forget_word() {
     given_up_.reset();
-    if (!is_draining_) operators_word_.forget();
+    operators_word_.forget();
 }
 
 bool SourceAgent::wait(Duration limit) {

@@ -121,7 +121,7 @@ absl::Status SourceAgent::send(const PageAnswer& answer) {
 
 DrainSteps::Step SourceAgent::await_resumed(bool in_doubt) {
     // The destination has answered since: its word counts, and not the operator's.
-    if (in_doubt) given_up_.reset();
+    if (in_doubt) forget_word();
     is_answer_awaited_ = in_doubt;
     hosts_.world.wait(MonotonicTime::max(), [this] {
         const Seen seen = signals_.seen();
@@ -130,7 +130,7 @@ DrainSteps::Step SourceAgent::await_resumed(bool in_doubt) {
     is_answer_awaited_ = false;
     const Seen seen = signals_.seen();
     if (seen.resumed_at) {
-        given_up_.reset();
+        forget_word();
         return Step::kDone;
     }
     if (seen.refused) return Step::kRefused;
@@ -247,7 +247,7 @@ absl::Status SourceAgent::connect(bool resumed) {
         missing_there_ = missing;
     }
     is_interrupted_ = false;
-    given_up_.reset();
+    forget_word();
     return absl::OkStatus();
 }
 

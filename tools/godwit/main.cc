@@ -280,8 +280,9 @@ void add_migration_commands(CLI::App& app, Words& words, Action& action) {
         "power the destination off first, or kill the VM's QEMU there and remove the state\n"
         "directory of its agent. An agent that comes back there asks this one before it lets\n"
         "the guest run, if it can reach it. --guest-at none is for a guest that is lost with\n"
-        "the destination, also after it had left: nobody will ask for its last pages, which\n"
-        "the source lets go. `godwit watch` and `godwit report` then say how it ended.\n\n"
+        "the destination after it had run there: nobody will ask for its last pages, which\n"
+        "the source lets go, as it does with a copy that stands there. `godwit watch` and\n"
+        "`godwit report` then say how it ended.\n\n"
         "Example:\n  godwit resolve web --guest-at source --confirm web");
     resolve
         ->add_option("--guest-at", words.guest_at,

@@ -281,7 +281,8 @@ std::string what_to_confirm(Fate fate, const std::string& vm, const std::string&
             return fmt::format(
                 "What is here of {0} would be let go for ever, and where it still runs at {1} it "
                 "would wait for ever for its last pages. Make sure that it does not: {1} was "
-                "powered off, or {0}'s QEMU there has ended.",
+                "powered off, or {0}'s QEMU there has ended. Where {0} may never have run there "
+                "and a copy stands here, --guest-at source lets that run instead.",
                 vm, destination);
     }
     return {};

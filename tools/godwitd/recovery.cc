@@ -317,6 +317,7 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
                  record.set_bandwidth_bytes_per_s(bytes_per_s);
                  write_record();
              },
+         .on_word_forgotten = [&word = entry->operators_word] { word.forget(); },
          .tcp = {.congestion_control = record.congestion_control(), .ring = options_.ring},
          .source_addresses = {record.source_addresses().begin(), record.source_addresses().end()},
          .placement = options_.placement,
