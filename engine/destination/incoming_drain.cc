@@ -8,6 +8,12 @@
 #include "engine/postcopy/realtime.h"
 
 namespace godwit {
+namespace {
+
+// An end is seen within milliseconds.
+constexpr Duration kSeenToEnd = std::chrono::seconds(2);
+
+}  // namespace
 
 // --- a restarted agent ----------------------------------------------------------------------
 
@@ -135,8 +141,15 @@ bool IncomingMigration::await_next_session() {
         // The source does not know yet, or it was told by an earlier agent that could not write it
         // down, and will never come.
         lock.unlock();
-        if (const absl::Status status = end_drain(); !status.ok())
-            spdlog::error("migration {}: {}", id(), std::string(status.message()));
+        const absl::Status ended = end_drain();
+        if (ended.ok()) return false;
+        spdlog::error("migration {}: {}", id(), std::string(ended.message()));
+        // Most likely its QEMU has ended just now. Unsaid, the source would ask for ever.
+        lock.lock();
+        changed_.wait_for(lock, kSeenToEnd, [this] { return vm_gone_ || ending_; });
+        const bool gone = vm_gone_;
+        lock.unlock();
+        if (gone) note_guest_gone();
         return false;
     }
     if (found != DrainNext::kServe) return false;

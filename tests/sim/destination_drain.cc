@@ -147,8 +147,8 @@ bool DestinationAgent::await_next_session() {
             broken_ = absl::OkStatus();
             return true;
         case DrainNext::kEnd:
-            end_drain();
-            return false;
+            if (end_drain()) return false;
+            [[fallthrough]];  // its QEMU has ended meanwhile
         case DrainNext::kGuestGone:
             record_.set_guest_gone(true);
             phase_ = DestinationPhase::kDrained;
