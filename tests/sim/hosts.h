@@ -25,7 +25,6 @@ enum class Mutant {
     kResumesWithoutAnAnswer,      // in doubt is taken for REFUSED
     kRunsAStaleCopy,              // a destination that finds LIVE after a crash runs its copy
     kForgetsToSyncBeforeTheWord,  // FREEZING is in memory only when COMMIT leaves
-    kBelievesAnOperatorTooSoon,   // although the destination has just asked
     kGuardIgnoresTheWord,         // gives the guest back though COMMIT was decided
     kRefusesWithQemuAlive,        // REFUSED before the copy is dead
     kSendsCommitBeforeLoaded,     // does not wait for the destination

@@ -104,7 +104,6 @@ const std::vector<NamedMutant>& mutants() {
         {Mutant::kResumesWithoutAnAnswer, "resumes-without-an-answer"},
         {Mutant::kRunsAStaleCopy, "runs-a-stale-copy"},
         {Mutant::kForgetsToSyncBeforeTheWord, "forgets-to-sync-before-the-word"},
-        {Mutant::kBelievesAnOperatorTooSoon, "believes-an-operator-too-soon"},
         {Mutant::kGuardIgnoresTheWord, "guard-ignores-the-word"},
         {Mutant::kRefusesWithQemuAlive, "refuses-with-qemu-alive"},
         {Mutant::kSendsCommitBeforeLoaded, "sends-commit-before-loaded"},

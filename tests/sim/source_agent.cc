@@ -390,10 +390,8 @@ absl::Status SourceAgent::resolve(Fate fate) {
 
 // As MigrationRegistry's.
 bool SourceAgent::given_back() {
-    // The first of both counts; the mutant does not remember that it was asked.
-    const bool said = hosts_.mutant == Mutant::kBelievesAnOperatorTooSoon
-                          ? operators_word_.said() == Fate::kRefused
-                          : operators_word_.given_back();
+    // The first of both counts.
+    const bool said = operators_word_.given_back();
     if (is_there_ || guest_at_ == v1::GUEST_AT_DESTINATION) return false;
     if (given_back_ || guest_at_ == v1::GUEST_AT_SOURCE) return true;
     return said && !guest_at_ && qemu().alive();

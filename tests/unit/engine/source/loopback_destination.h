@@ -98,7 +98,8 @@ class LoopbackDestination {
                 if (silent_) continue;
                 const MarkerAckBody ack{.round = MarkerBody::decode(frame->body)->round,
                                         .stream = stream.route.stream};
-                EXPECT_TRUE(urgent_->send(FrameKind::kMarkerAck, ack.encode()).ok());
+                // A source that has ended the round, for another stream failed, has hung up.
+                if (!urgent_->send(FrameKind::kMarkerAck, ack.encode()).ok()) return;
                 continue;
             }
             if (frame->kind() == FrameKind::kPunch) {
