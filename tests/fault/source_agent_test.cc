@@ -189,9 +189,12 @@ TEST_F(SourceAgent, ToldToEndInTheFreezeCancels) {
     expect_at_a_and_moves();
 }
 
-// Launched, and not begun: another takes its place.
-TEST_F(SourceAgent, ReplacesAGuardThatWasKilledInTheRounds) {
-    a.restart(hold_at(step::kRoundSent));
+// Until the freeze it is launched and not begun: another takes its place. From then on the
+// migration does without.
+class GuardKilled : public SourceAgent, public ::testing::WithParamInterface<std::string_view> {};
+
+TEST_P(GuardKilled, HoldsNoMigrationUp) {
+    a.restart(hold_at(GetParam()));
     BackgroundCommand command = begin_migration();
     await_held(a);
     const std::vector<pid_t> guards = guards_of(a);
@@ -202,17 +205,8 @@ TEST_F(SourceAgent, ReplacesAGuardThatWasKilledInTheRounds) {
     expect_only_at(b, a);
 }
 
-TEST_F(SourceAgent, GoesOnWithoutItsGuard) {
-    a.restart(hold_at(step::kFrozen));
-    BackgroundCommand command = begin_migration();
-    await_held(a);
-    const std::vector<pid_t> guards = guards_of(a);
-    ASSERT_EQ(guards.size(), 1U);
-    kill_process(guards.front());
-    let_go(a);
-    expect_end(command, kDone, "destination");
-    expect_only_at(b, a);
-}
+INSTANTIATE_TEST_SUITE_P(Steps, GuardKilled, ::testing::Values(step::kRoundSent, step::kFrozen),
+                         step_name);
 
 }  // namespace
 }  // namespace godwit::testing
