@@ -37,8 +37,8 @@ class Drain final : public PageRequests, private PageSink {
         RateLimiter* limiter = nullptr;
         // Called on run()'s thread when the limit has changed.
         std::function<void(Bytes bytes_per_s)> on_limit;
-        // Called when the destination has answered: what an operator said counts no more. Any
-        // thread, with nothing locked.
+        // Called when the destination has answered: what an operator said counts no more. Not
+        // while give_up() calls `say`, so that both know the same word; it may not call the drain.
         std::function<void()> on_word_forgotten;
         TcpOptions tcp;  // of streams that it has to open
         std::vector<std::string> source_addresses;
@@ -77,9 +77,10 @@ class Drain final : public PageRequests, private PageSink {
     // Tries to reconnect at once. False when nothing is interrupted. Any thread.
     bool retry_now();
     // An operator's word, for one whom nobody answers: kRefused counts in doubt, kNowhere there and
-    // in an interrupted drain. Of no effect once the destination answers what it knows. False: the
-    // guest has left, and nothing is interrupted. Any thread.
-    bool give_up(Fate fate);
+    // in an interrupted drain. Of no effect once the destination answers what it knows. `say` keeps
+    // the word for those who ask this agent. False, and `say` is not called: the guest has left,
+    // and nothing is interrupted. Errors: those of `say`. Any thread.
+    absl::StatusOr<bool> give_up(Fate fate, const std::function<absl::Status()>& say);
 
     // Also when it has ended: bytes sent on connections of its own.
     [[nodiscard]] Bytes sent_bytes() const { return sent_bytes_; }
@@ -95,6 +96,7 @@ class Drain final : public PageRequests, private PageSink {
     using Step = DrainSteps::Step;
     [[nodiscard]] std::optional<Fate> given_up();
     void forget_word();
+    void forget_word_locked();  // with mutex_ held
     [[nodiscard]] bool has_left() const { return resumed_ || plan_.has_left; }
     // Whose RESUMED is waited for, in a way that give_up() can end; none: nobody's.
     void set_awaited(SourceSignals* signals);

@@ -25,9 +25,10 @@ bool Drain::retry_now() {
     return true;
 }
 
-bool Drain::give_up(Fate fate) {
+absl::StatusOr<bool> Drain::give_up(Fate fate, const std::function<absl::Status()>& say) {
     const std::lock_guard lock(mutex_);
     if (has_left() && !interrupted_now_) return false;
+    GODWIT_RETURN_IF_ERROR(say());
     given_up_ = fate;
     retry_asked_ = true;
     retry_.notify_all();
@@ -42,18 +43,20 @@ std::optional<Fate> Drain::given_up() {
 }
 
 void Drain::forget_word() {
-    {
-        const std::lock_guard lock(mutex_);
-        given_up_.reset();
-    }
+    const std::lock_guard lock(mutex_);
+    forget_word_locked();
+}
+
+void Drain::forget_word_locked() {
+    given_up_.reset();
     if (plan_.on_word_forgotten) plan_.on_word_forgotten();
 }
 
 void Drain::set_awaited(SourceSignals* signals) {
-    // The destination has answered since: its word counts, and not the operator's.
-    if (signals != nullptr) forget_word();
     const std::lock_guard lock(mutex_);
     awaited_ = signals;
+    // The destination has answered since: its word counts, and not the operator's.
+    if (signals != nullptr) forget_word_locked();
 }
 
 void Drain::set_interrupted(bool now) {

@@ -139,9 +139,8 @@ void Drain::note_resumed(MonotonicTime at) {
         // From here on only an interruption makes room for an operator's word.
         const std::lock_guard lock(mutex_);
         resumed_ = true;
-        given_up_.reset();
+        forget_word_locked();
     }
-    if (plan_.on_word_forgotten) plan_.on_word_forgotten();
     resumed_at_ = at;
     plan_.log->message("drain",
                        fmt::format("the guest runs at {}; {} follow", plan_.destination.to_string(),

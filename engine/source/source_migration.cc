@@ -386,12 +386,10 @@ absl::Status SourceMigration::resolve(Fate fate) {
     if (fate != Fate::kNowhere && !in_doubt_) return absl::FailedPreconditionError(kNothingInDoubt);
     if (drain_ && fate == Fate::kAtDestination)
         return absl::FailedPreconditionError(kLastPagesAreHere);
-    GODWIT_RETURN_IF_ERROR(operators_word_.say(fate));
-    if (drain_ && !drain_->give_up(fate)) {
-        operators_word_.forget();
-        return absl::FailedPreconditionError(kIsNotAwaited);
-    }
-    return absl::OkStatus();
+    const auto say = [&] { return operators_word_.say(fate); };
+    if (!drain_) return say();
+    GODWIT_ASSIGN_OR_RETURN(const bool counts, drain_->give_up(fate, say));
+    return counts ? absl::OkStatus() : absl::FailedPreconditionError(kIsNotAwaited);
 }
 
 // One that somebody else moved meanwhile is not seen to be gone.

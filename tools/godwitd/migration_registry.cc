@@ -322,12 +322,10 @@ absl::Status MigrationRegistry::resolve(const std::string& name, Fate fate,
         return refused(fate == Fate::kNowhere ? kIsNotAwaited : kNothingInDoubt);
     if (entry->has_last_pages && fate == Fate::kAtDestination)
         return absl::FailedPreconditionError(kLastPagesAreHere);
-    GODWIT_RETURN_IF_ERROR(entry->operators_word.say(fate));
-    if (entry->drain && !entry->drain->give_up(fate)) {
-        entry->operators_word.forget();
-        return refused(kIsNotAwaited);
-    }
-    return absl::OkStatus();
+    const auto say = [&] { return entry->operators_word.say(fate); };
+    if (!entry->drain) return say();
+    GODWIT_ASSIGN_OR_RETURN(const bool counts, entry->drain->give_up(fate, say));
+    return counts ? absl::OkStatus() : refused(kIsNotAwaited);
 }
 
 bool MigrationRegistry::given_back(const std::string& id) {

@@ -334,7 +334,8 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
         const std::lock_guard lock(mutex_);
         entry->drain = drain;
         // Before there was anybody to hear it.
-        if (const std::optional<Fate> said = entry->operators_word.said()) drain->give_up(*said);
+        if (const std::optional<Fate> said = entry->operators_word.said())
+            drain->give_up(*said, [] { return absl::OkStatus(); }).IgnoreError();
     }
     const auto on_resumed = [&](MonotonicTime) {
         end_stale_qemu(vm, false, report);
