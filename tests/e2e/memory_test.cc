@@ -90,7 +90,9 @@ json move_with_balloon(const std::string& extra) {
     start_guest(a, guest);
     std::vector<std::string> flags = kPatient;
     flags.insert(flags.end(), {"--tracker", "uffd-wp"});
-    json report = json_of(migrate_with(a, b, guest.name, flags));
+    const CommandResult result = migrate_with(a, b, guest.name, flags);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    json report = json_of(result);
     EXPECT_EQ(report["tracker"], "uffd-wp");
     EXPECT_EQ(report["verify"]["mismatches"], 0);
     expect_alive_and_well(b, guest.name);

@@ -61,9 +61,6 @@ void draw_moment(KillPlan& plan, Draws& draws) {
     // Much of a migration's time is not where it is in most danger.
     const int64_t kind = draws.between(0, 5);
     plan.moment = kind < 2 ? Moment::kAnywhere : kind < 4 ? Moment::kNearPause : Moment::kAtStep;
-    // A guard idles until the freeze.
-    if (plan.kind.victim == Victim::kGuard && plan.moment == Moment::kAnywhere)
-        plan.moment = Moment::kNearPause;
     plan.part = static_cast<double>(draws.between(0, 1050)) / 1000;
     plan.after = draws.ms(0, 150);
     const std::vector<StepOf> steps = steps_of(plan);

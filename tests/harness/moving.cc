@@ -51,9 +51,12 @@ CommandResult migrate_with(TestAgent& from, TestAgent& to, const std::string& vm
                            const std::vector<std::string>& flags) {
     std::vector<std::string> words = {"migrate", vm, "--to", to.address(), "--verify", "--json"};
     // Most tests are about rounds; those of the other strategies say so.
-    if (std::find(flags.begin(), flags.end(), "--strategy") == flags.end())
-        words.insert(words.end(), {"--strategy", "precopy"});
-    if (tracker_for(from, vm) == "uffd-wp") words.insert(words.end(), {"--tracker", "uffd-wp"});
+    const auto says = [&flags](const char* flag) {
+        return std::find(flags.begin(), flags.end(), flag) != flags.end();
+    };
+    if (!says("--strategy")) words.insert(words.end(), {"--strategy", "precopy"});
+    if (!says("--tracker") && tracker_for(from, vm) == "uffd-wp")
+        words.insert(words.end(), {"--tracker", "uffd-wp"});
     words.insert(words.end(), flags.begin(), flags.end());
     return from.cli(words);
 }
