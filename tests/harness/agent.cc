@@ -14,6 +14,8 @@
 
 #include "engine/guest/qemu/process.h"
 #include "engine/guest/qemu/vm_record.h"
+#include "engine/report/json.h"
+#include "tools/godwit/agent_client.h"
 
 namespace godwit::testing {
 namespace {
@@ -114,13 +116,30 @@ nlohmann::json TestAgent::cli_json(const std::vector<std::string>& words) {
     return nlohmann::json::parse(result.out, nullptr, false);
 }
 
+// Asked again and again while a test waits: not by a program each time, which would take longer to
+// load than all else that most tests do. What namespaces part from the test needs the program.
+absl::StatusOr<std::unique_ptr<AgentClient>> TestAgent::client() const {
+    if (!options_.wrapper.empty()) return absl::UnavailableError("in namespaces of its own");
+    return AgentClient::connect(address_);
+}
+
 nlohmann::json TestAgent::vm(const std::string& name) {
+    if (const auto agent = client(); agent.ok()) {
+        const auto info = (*agent)->get_vm(name);
+        return info.ok() ? nlohmann::json(to_json(*info)) : nlohmann::json();
+    }
     nlohmann::json found = cli_json({"vm", "show", name});
     return found.is_object() && found.contains("spec") ? found : nlohmann::json();
 }
 
 std::vector<std::string> TestAgent::vm_names() {
     std::vector<std::string> names;
+    if (const auto agent = client(); agent.ok()) {
+        const auto vms = (*agent)->list_vms();
+        if (vms.ok())
+            for (const v1::VmInfo& vm : vms->vms()) names.push_back(vm.spec().name());
+        return names;
+    }
     const nlohmann::json answer = cli_json({"vm", "list"});
     if (answer.is_object() && answer.contains("vms"))
         for (const auto& entry : answer["vms"]) names.push_back(entry["spec"]["name"]);

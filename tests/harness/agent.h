@@ -8,7 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "engine/base/status.h"
 #include "tests/harness/command.h"
+
+namespace godwit {
+class AgentClient;
+}
 
 namespace godwit::testing {
 
@@ -65,6 +70,7 @@ class TestAgent {
 
   private:
     void start();
+    [[nodiscard]] absl::StatusOr<std::unique_ptr<AgentClient>> client() const;
 
     AgentOptions options_;
     std::string state_dir_;
