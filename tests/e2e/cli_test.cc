@@ -52,6 +52,28 @@ TEST(Cli, EveryCommandHasHelpWithAnExample) {
     EXPECT_THAT(version.out, HasSubstr("."));
 }
 
+// `godwit WORDS…` on a host whose libvirt can't be loaded.
+CommandResult without_libvirt(const std::vector<std::string>& words) {
+    std::string library;
+    for (const auto& directory : std::filesystem::directory_iterator("/usr/lib"))
+        if (const auto found = directory.path() / "libvirt.so.0"; std::filesystem::exists(found))
+            library = std::filesystem::canonical(found).string();
+    EXPECT_NE(library, "");
+    std::vector<std::string> argv = {
+        "unshare", "--mount", "sh", "-c", "mount --bind /dev/null \"$0\" && exec \"$@\"", library};
+    argv.insert(argv.end(), kNoAgent.begin(), kNoAgent.end());
+    argv.insert(argv.end(), words.begin(), words.end());
+    return run_command(argv);
+}
+
+TEST(Cli, NeedsLibvirtForItsDomainsOnly) {
+    EXPECT_EQ(without_libvirt({"--version"}).exit_code, 0);
+    const CommandResult check = without_libvirt({"libvirt", "check", "web"});
+    EXPECT_NE(check.exit_code, 0);
+    EXPECT_THAT(check.err, HasSubstr("libvirt is not installed here (/"));
+    EXPECT_THAT(check.err, HasSubstr("install it"));
+}
+
 struct WrongFlags {
     const char* name;
     std::vector<std::string> words;

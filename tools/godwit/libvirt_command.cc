@@ -35,17 +35,17 @@ absl::StatusOr<Found> find(const LibvirtWords& words) {
 }
 
 absl::StatusOr<std::string> xml_of(virDomain* domain, unsigned int flags) {
-    char* text = ::virDomainGetXMLDesc(domain, flags);
+    char* text = virDomainGetXMLDesc(domain, flags);
     if (text == nullptr) return libvirt_status("Cannot read the domain's XML");
     return take_text(text);
 }
 
 // Of a domain that runs: what QEMU was started with. Of another: what it will be started with.
 absl::StatusOr<std::vector<std::string>> problems_of(const LibvirtWords& words, virDomain* domain) {
-    if (::virDomainIsActive(domain) == 1) {
+    if (virDomainIsActive(domain) == 1) {
         LibvirtHypervisor hypervisor(words.uri);
         GODWIT_ASSIGN_OR_RETURN(const std::shared_ptr<Vm> vm,
-                                hypervisor.find(::virDomainGetName(domain)));
+                                hypervisor.find(virDomainGetName(domain)));
         return vm->migration_blockers();
     }
     GODWIT_ASSIGN_OR_RETURN(const std::string xml, xml_of(domain, VIR_DOMAIN_XML_INACTIVE));
@@ -72,7 +72,7 @@ void add_disk_notes(const DiskIdentities& disks, std::vector<std::string>& notes
 // of the `problems`.
 absl::StatusOr<std::vector<std::string>> notes_of(const Found& found,
                                                   std::vector<std::string>& problems) {
-    char* text = ::virConnectGetCapabilities(found.connection.get());
+    char* text = virConnectGetCapabilities(found.connection.get());
     if (text == nullptr) return libvirt_status("Cannot read libvirt's capabilities");
     const std::string capabilities = take_text(text);
     GODWIT_ASSIGN_OR_RETURN(const std::string xml, xml_of(found.domain.get(), 0));
@@ -84,7 +84,7 @@ absl::StatusOr<std::vector<std::string>> notes_of(const Found& found,
             "it has autostart: after a move libvirt would start it here a second time when this "
             "host boots, unless its definition goes along (--persistent --undefine-source) or "
             "virsh autostart --disable {} is said",
-            ::virDomainGetName(found.domain.get())));
+            virDomainGetName(found.domain.get())));
     GODWIT_ASSIGN_OR_RETURN(const v1::VmSpec spec, spec_of_domain(xml));
     if (const auto disks = identities_of(spec, this_host()); disks.ok())
         add_disk_notes(*disks, notes);
@@ -131,10 +131,10 @@ ExitCode libvirt_check(const LibvirtWords& words) {
     if (!problems.ok()) return refuse(words, problems.status());
     const auto notes = notes_of(*found, *problems);
     if (!notes.ok()) return refuse(words, notes.status());
-    const bool runs = ::virDomainIsActive(found->domain.get()) == 1;
+    const bool runs = virDomainIsActive(found->domain.get()) == 1;
     const ExitCode code = problems->empty() ? ExitCode::kDone : ExitCode::kRefused;
     if (*words.json) {
-        std::cout << json_text({{"domain", ::virDomainGetName(found->domain.get())},
+        std::cout << json_text({{"domain", virDomainGetName(found->domain.get())},
                                 {"running", runs},
                                 {"can_be_moved", problems->empty()},
                                 {"problems", *problems},
@@ -154,7 +154,7 @@ ExitCode libvirt_enable(const LibvirtWords& words) {
     const absl::StatusOr<Found> found = find(words);
     if (!found.ok()) return refuse(words, found.status());
     virDomain* domain = found->domain.get();
-    if (::virDomainIsPersistent(domain) != 1)
+    if (virDomainIsPersistent(domain) != 1)
         return refuse(words,
                       absl::FailedPreconditionError(fmt::format(
                           "{} has no definition to be changed: it is transient", words.domain)));
@@ -167,13 +167,13 @@ ExitCode libvirt_enable(const LibvirtWords& words) {
     const std::string difference = line_diff(*before, *after);
     if (!words.yes)
         return print_change(words, false, difference, "Nothing was changed yet: say --yes");
-    const DomainHandle defined(::virDomainDefineXML(found->connection.get(), after->c_str()));
+    const DomainHandle defined(virDomainDefineXML(found->connection.get(), after->c_str()));
     if (!defined) return refuse(words, libvirt_status("Cannot change the domain's definition"));
     return print_change(
         words, true, difference,
         fmt::format(
             "{} is changed; {}", words.domain,
-            ::virDomainIsActive(domain) == 1
+            virDomainIsActive(domain) == 1
                 ? "it runs on as it was started: this takes effect when it is shut down and "
                   "started"
                 : "this takes effect when it is started"));

@@ -1,7 +1,6 @@
 #include "engine/guest/libvirt/connection.h"
 
 #include <fmt/format.h>
-#include <libvirt/virterror.h>
 
 #include <array>
 #include <cstdlib>
@@ -52,18 +51,18 @@ absl::StatusCode code_of(const virError& error) {
 class EventLoop {
   public:
     EventLoop() {
-        ::virSetErrorFunc(nullptr, [](void*, virErrorPtr) {});  // it would print to stderr
-        if (::virInitialize() < 0 || ::virEventRegisterDefaultImpl() < 0) return;
-        timer_ = ::virEventAddTimeout(
+        virSetErrorFunc(nullptr, [](void*, virErrorPtr) {});  // it would print to stderr
+        if (virInitialize() < 0 || virEventRegisterDefaultImpl() < 0) return;
+        timer_ = virEventAddTimeout(
             -1, [](int, void*) {}, nullptr, nullptr);
         thread_ = std::jthread([](const std::stop_token& stop) {
             set_thread_name("libvirt-events");
-            while (!stop.stop_requested() && ::virEventRunDefaultImpl() == 0) continue;
+            while (!stop.stop_requested() && virEventRunDefaultImpl() == 0) continue;
         });
     }
     ~EventLoop() {
         thread_.request_stop();
-        if (timer_ >= 0) ::virEventUpdateTimeout(timer_, 0);
+        if (timer_ >= 0) virEventUpdateTimeout(timer_, 0);
     }
     EventLoop(const EventLoop&) = delete;
     EventLoop& operator=(const EventLoop&) = delete;
@@ -82,7 +81,7 @@ bool start_event_loop() {
 }  // namespace
 
 absl::Status libvirt_status(std::string_view what) {
-    const virError* error = ::virGetLastError();
+    const virError* error = virGetLastError();
     if (error == nullptr || error->code == VIR_ERR_OK)
         return absl::UnknownError(fmt::format("{}: libvirt does not say why", what));
     return absl::Status(code_of(*error),
@@ -106,13 +105,13 @@ std::string LibvirtConnection::embedded_root() const {
 namespace {
 
 absl::StatusOr<ConnectHandle> open_connection(const std::string& uri) {
-    ConnectHandle fresh(::virConnectOpen(uri.c_str()), [](virConnect* connection) {
-        if (connection != nullptr) ::virConnectClose(connection);
+    ConnectHandle fresh(virConnectOpen(uri.c_str()), [](virConnect* connection) {
+        if (connection != nullptr) virConnectClose(connection);
     });
     if (!fresh) return libvirt_status(fmt::format("Cannot connect to libvirt at {}", uri));
     // Local drivers have none, and need none.
-    if (::virConnectSetKeepAlive(fresh.get(), kKeepAliveSeconds, kKeepAliveCount) < 0)
-        ::virResetLastError();
+    if (virConnectSetKeepAlive(fresh.get(), kKeepAliveSeconds, kKeepAliveCount) < 0)
+        virResetLastError();
     return fresh;
 }
 
@@ -129,7 +128,7 @@ absl::StatusOr<ConnectHandle> LibvirtConnection::get() {
         if (!connection_) return last_failure_;
         return connection_;
     }
-    if (connection_ && ::virConnectIsAlive(connection_.get()) == 1) return connection_;
+    if (connection_ && virConnectIsAlive(connection_.get()) == 1) return connection_;
     is_opening_ = true;
     ConnectHandle lost = std::move(connection_);
     lock.unlock();
@@ -144,6 +143,7 @@ absl::StatusOr<ConnectHandle> LibvirtConnection::get() {
 }
 
 absl::StatusOr<ConnectHandle> LibvirtConnection::open_another() const {
+    GODWIT_RETURN_IF_ERROR(load_libvirt());
     if (!start_event_loop()) return absl::InternalError("libvirt's event loop can't be started");
     // A libvirtd that hangs takes the connection and says nothing.
     absl::StatusOr<ConnectHandle> opened =
@@ -156,13 +156,13 @@ absl::StatusOr<ConnectHandle> LibvirtConnection::open_another() const {
 
 absl::StatusOr<DomainHandle> domain_by_uuid(const ConnectHandle& connection,
                                             const std::string& uuid) {
-    DomainHandle domain(::virDomainLookupByUUIDString(connection.get(), uuid.c_str()));
+    DomainHandle domain(virDomainLookupByUUIDString(connection.get(), uuid.c_str()));
     if (!domain) return libvirt_status("Cannot look a domain up");
     return domain;
 }
 
 absl::StatusOr<DomainHandle> find_domain(const ConnectHandle& connection, const std::string& name) {
-    DomainHandle domain(::virDomainLookupByName(connection.get(), name.c_str()));
+    DomainHandle domain(virDomainLookupByName(connection.get(), name.c_str()));
     if (domain) return domain;
     absl::Status by_name = libvirt_status("Cannot look the domain up");
     if (absl::IsNotFound(by_name)) {
@@ -181,7 +181,7 @@ bool has_ended_soon(virDomain* domain) {
     const MonotonicTime deadline = Clock::system().now() + kEndSeenLimit;
     std::mutex mutex;
     std::condition_variable timer;
-    while (::virDomainIsActive(domain) == 1) {
+    while (virDomainIsActive(domain) == 1) {
         if (Clock::system().now() >= deadline) return false;
         std::unique_lock lock(mutex);
         timer.wait_for(lock, kEndSeenPause);
@@ -201,7 +201,7 @@ absl::Status undefine_domain(const std::shared_ptr<LibvirtConnection>& libvirt,
         if (!has_ended_soon(found->get()))
             return absl::FailedPreconditionError("it runs");  // it would become transient
         // What is nowhere else (snapshots, a saved state) is a reason to keep the definition.
-        if (::virDomainUndefineFlags(found->get(), VIR_DOMAIN_UNDEFINE_KEEP_NVRAM) < 0)
+        if (virDomainUndefineFlags(found->get(), VIR_DOMAIN_UNDEFINE_KEEP_NVRAM) < 0)
             return libvirt_status("libvirt");
         return absl::OkStatus();
     });
@@ -210,7 +210,7 @@ absl::Status undefine_domain(const std::shared_ptr<LibvirtConnection>& libvirt,
 
 absl::StatusOr<bool> starts_with_host(virDomain* domain) {
     int with_host = 0;
-    if (::virDomainGetAutostart(domain, &with_host) < 0)
+    if (virDomainGetAutostart(domain, &with_host) < 0)
         return libvirt_status("Cannot ask whether a domain starts with its host");
     return with_host != 0;
 }
@@ -225,7 +225,7 @@ std::vector<std::string> definition_left_behind(const std::shared_ptr<LibvirtCon
             if (absl::IsNotFound(domain.status())) return "";
             GODWIT_RETURN_IF_ERROR(domain.status());
             GODWIT_ASSIGN_OR_RETURN(const bool with_host, starts_with_host(domain->get()));
-            return with_host ? ::virDomainGetName(domain->get()) : "";
+            return with_host ? virDomainGetName(domain->get()) : "";
         });
     if (!starts.ok())
         return {fmt::format(
@@ -241,7 +241,7 @@ std::vector<std::string> definition_left_behind(const std::shared_ptr<LibvirtCon
 
 std::string domain_uuid(virDomain* domain) {
     std::array<char, VIR_UUID_STRING_BUFLEN> text{};
-    ::virDomainGetUUIDString(domain, text.data());
+    virDomainGetUUIDString(domain, text.data());
     return text.data();
 }
 

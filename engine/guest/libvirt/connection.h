@@ -1,8 +1,6 @@
 // Connections to libvirt: handles that close themselves, errors as statuses, the event loop.
 #pragma once
 
-#include <libvirt/libvirt.h>
-
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -11,6 +9,7 @@
 
 #include "engine/base/status.h"
 #include "engine/base/thread_annotations.h"
+#include "engine/guest/libvirt/libvirt_calls.h"
 
 namespace godwit {
 

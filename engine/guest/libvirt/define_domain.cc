@@ -25,7 +25,7 @@ absl::StatusOr<bool> is_known(const ConnectHandle& connection, const std::string
     const absl::StatusOr<DomainHandle> domain = domain_by_uuid(connection, uuid);
     if (absl::IsNotFound(domain.status())) return false;
     GODWIT_RETURN_IF_ERROR(domain.status());
-    return static_cast<int>(::virDomainGetID(domain->get())) == id;
+    return static_cast<int>(virDomainGetID(domain->get())) == id;
 }
 
 }  // namespace
@@ -64,7 +64,7 @@ absl::Status define_running_domain(LibvirtConnection& libvirt, const std::string
     if (const absl::Status room = try_to_write(definition_directory(libvirt), definition);
         !room.ok())
         return absl::FailedPreconditionError(room.message());
-    const DomainHandle defined(::virDomainDefineXML(connection.get(), definition.c_str()));
+    const DomainHandle defined(virDomainDefineXML(connection.get(), definition.c_str()));
     if (defined) return absl::OkStatus();
     const absl::Status refused = libvirt_status("libvirt");
     GODWIT_ASSIGN_OR_RETURN(const bool still_known, is_known(connection, uuid, id));

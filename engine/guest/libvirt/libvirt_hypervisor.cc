@@ -1,7 +1,6 @@
 #include "engine/guest/libvirt/libvirt_hypervisor.h"
 
 #include <fmt/format.h>
-#include <libvirt/libvirt-qemu.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -30,7 +29,7 @@ constexpr Duration kKillLimit = std::chrono::seconds(10);
 constexpr Duration kRegainLimit = std::chrono::seconds(25);
 constexpr Duration kRegainPause = std::chrono::milliseconds(200);
 
-bool runs(virDomain* domain) { return ::virDomainIsActive(domain) == 1; }
+bool runs(virDomain* domain) { return virDomainIsActive(domain) == 1; }
 
 // Whether that process is a QEMU of this domain.
 bool is_qemu_of(pid_t pid, const std::string& uuid) {
@@ -65,7 +64,7 @@ absl::StatusOr<std::string> monitor_from_record(const std::string& root, const s
 // The thread group of a vCPU's thread, as QEMU names it.
 absl::StatusOr<pid_t> pid_from_monitor(virDomain* domain) {
     char* text = nullptr;
-    if (::virDomainQemuMonitorCommand(domain, R"({"execute":"query-cpus-fast"})", &text, 0) < 0)
+    if (virDomainQemuMonitorCommand(domain, R"({"execute":"query-cpus-fast"})", &text, 0) < 0)
         return libvirt_status("Cannot ask for the domain's process");
     const Json reply = parse_json(take_text(text));
     const auto cpus = reply.find("return");
@@ -90,14 +89,14 @@ absl::Status check_file(const HostFile& file) {
 absl::Status check_is_free(LibvirtConnection& libvirt, const std::string& name,
                            const std::string& uuid) {
     GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, libvirt.get());
-    if (const DomainHandle same{::virDomainLookupByName(connection.get(), name.c_str())};
+    if (const DomainHandle same{virDomainLookupByName(connection.get(), name.c_str())};
         same && domain_uuid(same.get()) != uuid)
         return absl::AlreadyExistsError(
             fmt::format("libvirt has another domain named {}, with the UUID {}: rename or undefine "
                         "it",
                         name, domain_uuid(same.get())));
     if (const absl::StatusOr<DomainHandle> same = domain_by_uuid(connection, uuid); same.ok()) {
-        const std::string its_name = ::virDomainGetName(same->get());
+        const std::string its_name = virDomainGetName(same->get());
         if (its_name != name)
             return absl::AlreadyExistsError(fmt::format(
                 "libvirt has another domain with the UUID {}, named {}", uuid, its_name));
@@ -108,16 +107,15 @@ absl::Status check_is_free(LibvirtConnection& libvirt, const std::string& name,
 }
 
 absl::StatusOr<DomainRun> run_of(const LibvirtConnection& libvirt, virDomain* domain) {
-    DomainRun run{.uuid = domain_uuid(domain), .id = static_cast<int>(::virDomainGetID(domain))};
-    run.process.pid = pid_from_file(libvirt.embedded_root(), ::virDomainGetName(domain));
+    DomainRun run{.uuid = domain_uuid(domain), .id = static_cast<int>(virDomainGetID(domain))};
+    run.process.pid = pid_from_file(libvirt.embedded_root(), virDomainGetName(domain));
     if (run.process.pid <= 0 || !is_qemu_of(run.process.pid, run.uuid)) {
         GODWIT_ASSIGN_OR_RETURN(run.process.pid, pid_from_monitor(domain));
     }
     GODWIT_ASSIGN_OR_RETURN(run.process.start_time, process_start_time(run.process.pid));
     if (libvirt.is_embedded()) {
-        GODWIT_ASSIGN_OR_RETURN(
-            run.monitor_socket,
-            monitor_from_record(libvirt.embedded_root(), ::virDomainGetName(domain)));
+        GODWIT_ASSIGN_OR_RETURN(run.monitor_socket, monitor_from_record(libvirt.embedded_root(),
+                                                                        virDomainGetName(domain)));
     }
     return run;
 }
@@ -128,12 +126,12 @@ absl::StatusOr<std::shared_ptr<LibvirtVm>> open_domain(
         return absl::FailedPreconditionError(
             fmt::format("domain {} does not run; a cold move is not done yet: start it, or copy "
                         "its definition and disks",
-                        ::virDomainGetName(domain)));
-    char* xml = ::virDomainGetXMLDesc(domain, kDomainXmlFlags);
+                        virDomainGetName(domain)));
+    char* xml = virDomainGetXMLDesc(domain, kDomainXmlFlags);
     if (xml == nullptr) return libvirt_status("Cannot read the domain's XML");
     const std::string text = take_text(xml);
     // Aliases are in this one only.
-    const std::string live = take_text(::virDomainGetXMLDesc(domain, 0));
+    const std::string live = take_text(virDomainGetXMLDesc(domain, 0));
     GODWIT_ASSIGN_OR_RETURN(v1::VmSpec spec, spec_of_domain(text));
     GODWIT_ASSIGN_OR_RETURN(const DomainRun run, run_of(*libvirt, domain));
     GODWIT_ASSIGN_OR_RETURN(DomainRam ram, open_domain_ram(run.process.pid));
@@ -181,7 +179,7 @@ absl::StatusOr<std::shared_ptr<LibvirtVm>> create_domain(
     const std::string& xml) {
     GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, libvirt->get());
     const DomainHandle domain(
-        ::virDomainCreateXML(connection.get(), xml.c_str(), VIR_DOMAIN_START_PAUSED));
+        virDomainCreateXML(connection.get(), xml.c_str(), VIR_DOMAIN_START_PAUSED));
     if (!domain) {
         const absl::Status failed = libvirt_status("libvirt");
         // Lost in the middle of the call: it may have started all the same.
@@ -189,7 +187,7 @@ absl::StatusOr<std::shared_ptr<LibvirtVm>> create_domain(
         return failed;
     }
     absl::StatusOr<std::shared_ptr<LibvirtVm>> vm = open_domain(libvirt, domain.get());
-    if (!vm.ok() && runs(domain.get())) ::virDomainDestroy(domain.get());
+    if (!vm.ok() && runs(domain.get())) virDomainDestroy(domain.get());
     return vm;
 }
 
@@ -199,12 +197,12 @@ absl::StatusOr<HypervisorInfo> LibvirtHypervisor::info() {
     return result_within<HypervisorInfo>(
         kAnswerLimit, [libvirt = connection_]() -> absl::StatusOr<HypervisorInfo> {
             GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, libvirt->get());
-            const char* type = ::virConnectGetType(connection.get());
+            const char* type = virConnectGetType(connection.get());
             if (type == nullptr || std::string_view(type) != "QEMU")
                 return absl::FailedPreconditionError(fmt::format(
                     "{} runs no QEMU ({})", libvirt->uri(), type == nullptr ? "?" : type));
             unsigned long version = 0;
-            if (::virConnectGetVersion(connection.get(), &version) < 0)
+            if (virConnectGetVersion(connection.get(), &version) < 0)
                 return libvirt_status("Cannot ask for QEMU's version");
             return HypervisorInfo{.name = "libvirt",
                                   .version = fmt::format("{}.{}.{}", version / 1'000'000,
@@ -288,7 +286,7 @@ absl::StatusOr<std::string> LibvirtHypervisor::name_of(const std::string& uuid) 
         kAnswerLimit, [libvirt = connection_, uuid]() -> absl::StatusOr<std::string> {
             GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, libvirt->get());
             GODWIT_ASSIGN_OR_RETURN(const DomainHandle domain, find_domain(connection, uuid));
-            return std::string(::virDomainGetName(domain.get()));
+            return std::string(virDomainGetName(domain.get()));
         });
 }
 
@@ -298,12 +296,12 @@ absl::StatusOr<std::vector<std::string>> LibvirtHypervisor::names() {
         GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, libvirt->get());
         virDomainPtr* domains = nullptr;
         const int count =
-            ::virConnectListAllDomains(connection.get(), &domains, VIR_CONNECT_LIST_DOMAINS_ACTIVE);
+            virConnectListAllDomains(connection.get(), &domains, VIR_CONNECT_LIST_DOMAINS_ACTIVE);
         if (count < 0) return libvirt_status("Cannot list the domains");
         Names names;
         for (int i = 0; i < count; ++i) {
             const DomainHandle domain(domains[i]);
-            names.emplace_back(::virDomainGetName(domain.get()));
+            names.emplace_back(virDomainGetName(domain.get()));
         }
         std::free(domains);  // NOLINT(cppcoreguidelines-no-malloc): libvirt's
         return names;

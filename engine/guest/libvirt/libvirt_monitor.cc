@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <libvirt/libvirt-qemu.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -96,10 +95,10 @@ struct LibvirtMonitor::Parts {
     // Each of these calls waits for libvirtd.
     void take_leave() {
         if (monitor_events >= 0)
-            ::virConnectDomainQemuMonitorEventDeregister(connection.get(), monitor_events);
+            virConnectDomainQemuMonitorEventDeregister(connection.get(), monitor_events);
         if (lifecycle_events >= 0)
-            ::virConnectDomainEventDeregisterAny(connection.get(), lifecycle_events);
-        if (hears_of_close) ::virConnectUnregisterCloseCallback(connection.get(), &Sink::on_close);
+            virConnectDomainEventDeregisterAny(connection.get(), lifecycle_events);
+        if (hears_of_close) virConnectUnregisterCloseCallback(connection.get(), &Sink::on_close);
         const std::lock_guard lock(workers_mutex);
         workers.clear();  // joined
     }
@@ -129,9 +128,9 @@ absl::StatusOr<std::unique_ptr<QmpSession>> LibvirtMonitor::open_now(
     const std::shared_ptr<Sink>& sink) {
     GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, libvirt.open_another());
     GODWIT_ASSIGN_OR_RETURN(DomainHandle domain, domain_by_uuid(connection, uuid));
-    if (static_cast<int>(::virDomainGetID(domain.get())) != domain_id)
+    if (static_cast<int>(virDomainGetID(domain.get())) != domain_id)
         return absl::NotFoundError(fmt::format("domain {} has ended, or was started anew",
-                                               ::virDomainGetName(domain.get())));
+                                               virDomainGetName(domain.get())));
     std::unique_ptr<LibvirtMonitor> monitor(new LibvirtMonitor(sink));
     monitor->parts_->connection = connection;
     monitor->parts_->domain = std::move(domain);
@@ -147,14 +146,14 @@ absl::Status LibvirtMonitor::register_events() {
     virDomain* domain = parts_->domain.get();
     // NOLINTBEGIN(cppcoreguidelines-owning-memory): libvirt calls Sink::forget
     auto* for_monitor = new Sink::Reference(sink_);
-    parts_->monitor_events = ::virConnectDomainQemuMonitorEventRegister(
+    parts_->monitor_events = virConnectDomainQemuMonitorEventRegister(
         connection, domain, nullptr, &Sink::on_monitor_event, for_monitor, &Sink::forget, 0);
     if (parts_->monitor_events < 0) {
         Sink::forget(for_monitor);
         return libvirt_status("Cannot hear of QEMU's events");
     }
     auto* for_lifecycle = new Sink::Reference(sink_);
-    parts_->lifecycle_events = ::virConnectDomainEventRegisterAny(
+    parts_->lifecycle_events = virConnectDomainEventRegisterAny(
         connection, domain, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
         VIR_DOMAIN_EVENT_CALLBACK(&Sink::on_lifecycle), for_lifecycle, &Sink::forget);
     if (parts_->lifecycle_events < 0) {
@@ -162,8 +161,8 @@ absl::Status LibvirtMonitor::register_events() {
         return libvirt_status("Cannot hear of the domain's events");
     }
     auto* for_close = new Sink::Reference(sink_);
-    parts_->hears_of_close = ::virConnectRegisterCloseCallback(connection, &Sink::on_close,
-                                                               for_close, &Sink::forget) == 0;
+    parts_->hears_of_close =
+        virConnectRegisterCloseCallback(connection, &Sink::on_close, for_close, &Sink::forget) == 0;
     // Drivers within this process have no connection to lose.
     if (!parts_->hears_of_close) Sink::forget(for_close);
     // NOLINTEND(cppcoreguidelines-owning-memory)
@@ -183,7 +182,7 @@ LibvirtMonitor::~LibvirtMonitor() {
 }
 
 absl::Status LibvirtMonitor::state() const {
-    if (::virConnectIsAlive(parts_->connection.get()) != 1)
+    if (virConnectIsAlive(parts_->connection.get()) != 1)
         return absl::UnavailableError("the connection to libvirt is lost");
     const std::lock_guard lock(sink_->mutex);
     return sink_->ended ? absl::UnavailableError("the domain has ended") : absl::OkStatus();
@@ -252,9 +251,9 @@ void LibvirtMonitor::Work::run(virDomain* domain, const std::stop_token& stop) {
 absl::StatusOr<Json> LibvirtMonitor::Work::carry_out(virDomain* domain, const Call& call) {
     char* text = nullptr;
     int fd = call.fd.get();
-    const int done = fd >= 0 ? ::virDomainQemuMonitorCommandWithFiles(
-                                   domain, call.line.c_str(), 1, &fd, nullptr, nullptr, &text, 0)
-                             : ::virDomainQemuMonitorCommand(domain, call.line.c_str(), &text, 0);
+    const int done = fd >= 0 ? virDomainQemuMonitorCommandWithFiles(domain, call.line.c_str(), 1,
+                                                                    &fd, nullptr, nullptr, &text, 0)
+                             : virDomainQemuMonitorCommand(domain, call.line.c_str(), &text, 0);
     if (done < 0) {
         // Whether QEMU was asked is not known: never a refusal by QEMU itself.
         absl::Status status = libvirt_status(call.command);

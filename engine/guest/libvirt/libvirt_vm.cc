@@ -112,7 +112,7 @@ absl::StatusOr<std::shared_ptr<LibvirtVm>> LibvirtVm::open(const std::string& gu
 absl::StatusOr<DomainHandle> LibvirtVm::domain_of(const ConnectHandle& connection,
                                                   const DomainRun& run, const std::string& name) {
     GODWIT_ASSIGN_OR_RETURN(DomainHandle domain, domain_by_uuid(connection, run.uuid));
-    if (static_cast<int>(::virDomainGetID(domain.get())) != run.id)
+    if (static_cast<int>(virDomainGetID(domain.get())) != run.id)
         return absl::NotFoundError(fmt::format("domain {} has ended", name));
     return domain;
 }
@@ -138,7 +138,7 @@ absl::StatusOr<std::vector<std::string>> LibvirtVm::migration_blockers() {
     GODWIT_ASSIGN_OR_RETURN(
         const int job_type, ask_of_domain<int>([](virDomain* domain) -> absl::StatusOr<int> {
             virDomainJobInfo job{};
-            if (::virDomainGetJobInfo(domain, &job) < 0)
+            if (virDomainGetJobInfo(domain, &job) < 0)
                 return libvirt_status("Cannot ask for libvirt's job on the domain");
             return job.type;
         }));
@@ -181,7 +181,7 @@ absl::Status LibvirtVm::prepare_device_save(UniqueFd out) {
     GODWIT_ASSIGN_OR_RETURN(
         const std::string now,
         ask_of_domain<std::string>([](virDomain* domain) -> absl::StatusOr<std::string> {
-            char* xml = ::virDomainGetXMLDesc(domain, kDomainXmlFlags);
+            char* xml = virDomainGetXMLDesc(domain, kDomainXmlFlags);
             if (xml == nullptr) return libvirt_status("Cannot read the domain's XML");
             return take_text(xml);
         }));
@@ -212,8 +212,8 @@ absl::StatusOr<v1::VmSpec> LibvirtVm::spec_to_move(bool with_definition) {
         ask_of_domain<std::string>([](virDomain* domain) -> absl::StatusOr<std::string> {
             // Of a transient domain: its present run, as virsh does it.
             unsigned int flags = VIR_DOMAIN_XML_SECURE | VIR_DOMAIN_XML_MIGRATABLE;
-            if (::virDomainIsPersistent(domain) == 1) flags |= VIR_DOMAIN_XML_INACTIVE;
-            char* xml = ::virDomainGetXMLDesc(domain, flags);
+            if (virDomainIsPersistent(domain) == 1) flags |= VIR_DOMAIN_XML_INACTIVE;
+            char* xml = virDomainGetXMLDesc(domain, flags);
             if (xml == nullptr) return libvirt_status("Cannot read the domain's definition");
             return without_incoming(take_text(xml));
         }));
@@ -258,7 +258,7 @@ absl::Status LibvirtVm::kill(Duration limit) {
     if (found.ok()) {
         const std::lock_guard lock(mutex_);
         destroyer_ = std::make_unique<LateCall>(
-            kLibvirtCall, [domain = *std::move(found)] { ::virDomainDestroy(domain.get()); });
+            kLibvirtCall, [domain = *std::move(found)] { virDomainDestroy(domain.get()); });
         if (await_end(Clock::system().now() + std::min(kToldLimit, limit)).ok())
             return absl::OkStatus();
     }
@@ -269,7 +269,7 @@ absl::Status LibvirtVm::stop(bool force, Duration limit) {
     const MonotonicTime deadline = Clock::system().now() + limit;
     if (force) return kill(limit);
     const auto told = ask_of_domain<bool>([](virDomain* domain) -> absl::StatusOr<bool> {
-        if (::virDomainShutdown(domain) < 0) return libvirt_status("libvirt");
+        if (virDomainShutdown(domain) < 0) return libvirt_status("libvirt");
         return true;
     });
     if (absl::IsNotFound(told.status())) return absl::OkStatus();

@@ -18,25 +18,25 @@ constexpr Bytes kMiB = Bytes{1} << 20;
 class TypedParameters {
   public:
     TypedParameters() = default;
-    ~TypedParameters() { ::virTypedParamsFree(list_, count_); }
+    ~TypedParameters() { virTypedParamsFree(list_, count_); }
     TypedParameters(const TypedParameters&) = delete;
     TypedParameters& operator=(const TypedParameters&) = delete;
 
     bool add(const char* name, const std::string& value) {
-        return ::virTypedParamsAddString(&list_, &count_, &room_, name, value.c_str()) == 0;
+        return virTypedParamsAddString(&list_, &count_, &room_, name, value.c_str()) == 0;
     }
     bool add(const char* name, unsigned long long value) {
-        return ::virTypedParamsAddULLong(&list_, &count_, &room_, name, value) == 0;
+        return virTypedParamsAddULLong(&list_, &count_, &room_, name, value) == 0;
     }
     [[nodiscard]] unsigned long long number(const char* name) const {
         unsigned long long value = 0;
-        ::virTypedParamsGetULLong(list_, count_, name, &value);
+        virTypedParamsGetULLong(list_, count_, name, &value);
         return value;
     }
     // Of the domain's job; false: there is none, or nobody can tell.
     bool read_job(virDomain* domain, unsigned int flags) {
         int type = VIR_DOMAIN_JOB_NONE;
-        return ::virDomainGetJobStats(domain, &type, &list_, &count_, flags) == 0 &&
+        return virDomainGetJobStats(domain, &type, &list_, &count_, flags) == 0 &&
                type != VIR_DOMAIN_JOB_NONE;
     }
     [[nodiscard]] virTypedParameterPtr list() const { return list_; }
@@ -70,8 +70,8 @@ absl::Status run_migration(virDomain* domain, const NativeMove& move) {
     if (move.with_definition) flags |= VIR_MIGRATE_PERSIST_DEST;
     if (move.undefine_source) flags |= VIR_MIGRATE_UNDEFINE_SOURCE;
     if (move.unsafe) flags |= VIR_MIGRATE_UNSAFE;
-    if (::virDomainMigrateToURI3(domain, move.destination.c_str(), parameters.list(),
-                                 parameters.count(), flags) < 0)
+    if (virDomainMigrateToURI3(domain, move.destination.c_str(), parameters.list(),
+                               parameters.count(), flags) < 0)
         return libvirt_status(fmt::format("libvirt's own migration to {}", move.destination));
     return absl::OkStatus();
 }
@@ -102,15 +102,15 @@ NativeProgress final_progress(const std::shared_ptr<LibvirtConnection>& libvirt,
 }
 
 bool abort_job(const std::shared_ptr<LibvirtConnection>& libvirt, const std::string& uuid) {
-    return status_within(
-               kLookLimit,
-               [libvirt, uuid] {
-                   GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection, libvirt->get());
-                   GODWIT_ASSIGN_OR_RETURN(const DomainHandle domain,
-                                           domain_by_uuid(connection, uuid));
-                   return ::virDomainAbortJob(domain.get()) == 0 ? absl::OkStatus()
-                                                                 : libvirt_status("abort");
-               })
+    return status_within(kLookLimit,
+                         [libvirt, uuid] {
+                             GODWIT_ASSIGN_OR_RETURN(const ConnectHandle connection,
+                                                     libvirt->get());
+                             GODWIT_ASSIGN_OR_RETURN(const DomainHandle domain,
+                                                     domain_by_uuid(connection, uuid));
+                             return virDomainAbortJob(domain.get()) == 0 ? absl::OkStatus()
+                                                                         : libvirt_status("abort");
+                         })
         .ok();
 }
 
