@@ -145,8 +145,9 @@ Decision decide(const RoundObservation& seen, const ConvergenceLimits& limits) {
 
 bool must_switch_by(Duration limit, Duration elapsed, uint64_t pages_left, double page_rate) {
     if (limit <= Duration::zero()) return false;
-    // Half as long again: the rate is what it was, and the push yields to faults.
-    return elapsed + time_for(pages_left, page_rate) * 3 / 2 >= limit;
+    const auto rest =
+        std::chrono::duration_cast<Duration>(time_for(pages_left, page_rate) * kPushAllowance);
+    return elapsed + rest >= limit;
 }
 
 }  // namespace godwit

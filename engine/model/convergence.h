@@ -85,8 +85,12 @@ struct Decision {
 
 Decision decide(const RoundObservation& seen, const ConvergenceLimits& limits);
 
+// What is left after the resume is taken to need half as long again as it would at the page rate
+// that was seen: the rate is what it was, and the push yields to faults.
+inline constexpr double kPushAllowance = 1.5;
 // Whether the guest has to resume before its last pages are there for all to be over by `limit`:
-// what is left, at the page rate that was seen, takes as long as there is time.
+// what is left takes as long as there is time. In a round that is what it has not sent yet, and
+// what the guest has written of the rest meanwhile.
 bool must_switch_by(Duration limit, Duration elapsed, uint64_t pages_left, double page_rate);
 
 }  // namespace godwit

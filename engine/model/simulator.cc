@@ -28,8 +28,10 @@ struct SimVmState {
     double sent_pages = 0;
     double dirty_pages = 0;
     double stopped_s = 0;
-    double seen_rate = 0;  // page rate of the last round that could tell
-    uint64_t version = 0;  // of its event in the queue
+    double seen_rate = 0;   // page rate of the last round that could tell
+    double dirty_rate = 0;  // pages per second in the last round
+    bool is_cut = false;    // the guest has to resume before this round is over
+    uint64_t version = 0;   // of its event in the queue
 };
 
 struct SimEvent {
@@ -140,7 +142,37 @@ class Simulator {
         state.bytes_left = std::max(0.0, state.bytes_left - state.rate * (now_s_ - state.since_s));
         state.since_s = now_s_;
         state.rate = rate;
-        schedule(vm, now_s_ + state.bytes_left / rate);
+        const double left_s = state.bytes_left / rate;
+        const double cut_s = state.step == SimStep::kRound ? time_to_cut(vm) : left_s;
+        state.is_cut = cut_s < left_s;
+        schedule(vm, now_s_ + std::min(cut_s, left_s));
+    }
+
+    // Until this round has to be cut for all to be over by the deadline; longer than the round: it
+    // has not. As the engine sees it: with what has been written meanwhile, at the rate of the last
+    // round, the rest can grow, though what the round has to send shrinks.
+    [[nodiscard]] double time_to_cut(uint32_t vm) const {
+        const SimulatedVm& of = vms_[vm];
+        const SimVmState& state = states_[vm];
+        if (of.finish_by_s <= 0) return kLongestTime_s;
+        const double page_rate = state.rate / kSimPage;
+        const double left = state.bytes_left / kSimPage;
+        const double rewritten =
+            std::min(state.sent_pages - left, state.dirty_rate * (now_s_ - state.round_began_s));
+        const double spare_s = of.finish_by_s - (now_s_ - result_.migrations[vm].begin_s) -
+                               kPushAllowance * (left + rewritten) / page_rate;
+        if (spare_s <= 0) return 0;
+        // Seconds that are lost of these in a second of the round.
+        const double loss = 1 - kPushAllowance * (1 - std::min(state.dirty_rate / page_rate, 1.0));
+        return loss > 0 ? spare_s / loss : kLongestTime_s;
+    }
+
+    // As the engine sees it, for all to be over by its deadline.
+    [[nodiscard]] bool has_to_resume(uint32_t vm, double pages_left, double page_rate) const {
+        const SimulatedVm& of = vms_[vm];
+        return must_switch_by(from_seconds(of.finish_by_s),
+                              from_seconds(now_s_ - result_.migrations[vm].begin_s),
+                              static_cast<uint64_t>(pages_left), page_rate);
     }
 
     void advance(uint32_t vm) {
@@ -154,6 +186,7 @@ class Simulator {
                 return stop(vm, limits.strategy == Strategy::kPostcopy ? NextStep::kPostcopy
                                                                        : NextStep::kStopAndCopy);
             case SimStep::kRound:
+                if (state.is_cut) return cut_round(vm);
                 finish_flow(vm);
                 return pass(vm, SimStep::kRoundOverhead, vms_[vm].costs.per_round_s);
             case SimStep::kRoundOverhead:
@@ -184,16 +217,36 @@ class Simulator {
         transfer(vm, SimStep::kRound, pages);
     }
 
+    // What the guest has written since the round began.
+    void collect(uint32_t vm) {
+        SimVmState& state = states_[vm];
+        const SimulatedVm& of = vms_[vm];
+        SimulatedMigration& migration = result_.migrations[vm];
+        const double own_s =
+            (now_s_ - state.round_began_s) * (100 - migration.throttle_percent) / 100;
+        state.dirty_pages = std::min(
+            of.writer->distinct_pages(state.guest_s, state.guest_s + own_s), of.touched_pages);
+        state.guest_s += own_s;
+        ++migration.rounds;
+    }
+
+    void cut_round(uint32_t vm) {
+        SimVmState& state = states_[vm];
+        collect(vm);
+        state.bytes_left = std::max(0.0, state.bytes_left - state.rate * (now_s_ - state.since_s));
+        state.dirty_pages =
+            std::min(state.dirty_pages + state.bytes_left / kSimPage, vms_[vm].touched_pages);
+        result_.migrations[vm].page_bytes -= state.bytes_left;
+        finish_flow(vm);
+        stop(vm, NextStep::kPostcopy);
+    }
+
     void end_round(uint32_t vm) {
         SimVmState& state = states_[vm];
         const SimulatedVm& of = vms_[vm];
         SimulatedMigration& migration = result_.migrations[vm];
         const double round_s = now_s_ - state.round_began_s;
-        const double own_s = round_s * (100 - migration.throttle_percent) / 100;
-        state.dirty_pages = std::min(
-            of.writer->distinct_pages(state.guest_s, state.guest_s + own_s), of.touched_pages);
-        state.guest_s += own_s;
-        ++migration.rounds;
+        collect(vm);
         const double send_s = std::max(round_s - of.costs.per_round_s, 1e-9);
         // As the engine: a round too small to tell keeps the rate that was seen before.
         if (state.sent_pages >= kLeastTelling || state.seen_rate == 0)
@@ -211,7 +264,10 @@ class Simulator {
                     .touched = static_cast<Bytes>(of.touched_pages * kSimPage),
                     .fixed_cost = from_seconds(of.costs.pause_s)},
                    of.limits);
-        act(vm, decision.step);
+        state.dirty_rate = decision.dirty_pages_per_s;
+        const bool is_due = decision.step != NextStep::kSwitch &&
+                            has_to_resume(vm, state.dirty_pages, state.seen_rate);
+        act(vm, is_due ? NextStep::kPostcopy : decision.step);
     }
 
     void act(uint32_t vm, NextStep step) {
@@ -295,6 +351,7 @@ absl::Status check_vm(const SimulatedVm& vm, size_t host_count) {
     GODWIT_RETURN_IF_ERROR(
         check_range("page rate in bytes per second", vm.most_page_rate, kLeastRate, kMostRate));
     GODWIT_RETURN_IF_ERROR(check_range("wire bytes per page byte", vm.wire_share, 0, 2));
+    GODWIT_RETURN_IF_ERROR(check_range("deadline in seconds", vm.finish_by_s, 0, kLongestTime_s));
     for (const double cost :
          {vm.costs.setup_s, vm.costs.per_round_s, vm.costs.pause_s, vm.costs.fault_s})
         GODWIT_RETURN_IF_ERROR(check_range("fixed cost in seconds", cost, 0, kLongestTime_s));

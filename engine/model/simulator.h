@@ -26,6 +26,7 @@ struct SimulatedVm {
     double wire_share = 1;
     MigrationCosts costs;
     ConvergenceLimits limits;
+    double finish_by_s = 0;  // from its own beginning: what --finish-by says; 0: no deadline
     std::shared_ptr<const Writer> writer;
 };
 

@@ -62,8 +62,11 @@ bool is_time_to_switch(const SourceContext& context, const v1::Round& round, con
     const uint64_t done = context.sender->done_pages();
     const double seconds = std::chrono::duration<double>(now - round_began).count();
     if (done < kMinRatePages || seconds <= 0) return false;
+    // The guest writes as fast as in the last round; of the first nothing is known yet.
+    const auto rewritten = static_cast<uint64_t>(context.progress.dirty_pages_per_s() * seconds);
     return must_switch_by(context.settings.finish_by, now - context.started_at,
-                          round.dirty_pages() - std::min(done, round.dirty_pages()) + part.after,
+                          round.dirty_pages() - std::min(done, round.dirty_pages()) + part.after +
+                              std::min(done, rewritten),
                           static_cast<double>(done * kPageBytes) / seconds);
 }
 

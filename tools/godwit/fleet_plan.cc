@@ -67,9 +67,11 @@ SimulatedVm simulated(const FleetSample& sample, const v1::MigrateRequest& reque
     const Bytes touched = sample.rate.ok() ? sample.rate->touched_bytes() : sample.memory_bytes;
     // One that touches nothing takes its fixed costs all the same.
     const uint64_t touched_pages = std::max<uint64_t>(touched / kPageBytes, 1);
-    SimulatedVm vm{.touched_pages = static_cast<double>(touched_pages),
-                   .costs = costs,
-                   .limits = limits_of(request)};
+    SimulatedVm vm{
+        .touched_pages = static_cast<double>(touched_pages),
+        .costs = costs,
+        .limits = limits_of(request),
+        .finish_by_s = std::min(static_cast<double>(request.finish_by_ms()) / 1e3, kLongestTime_s)};
     DirtyCurve curve;
     if (sample.rate.ok()) {
         std::vector<DirtySample> points;

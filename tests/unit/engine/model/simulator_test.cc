@@ -105,6 +105,56 @@ TEST(Simulator, ReplaysATrace) {
     EXPECT_DOUBLE_EQ(writer->distinct_pages(1, 1), 0);
 }
 
+// A guest that writes faster than the link carries.
+SimulatedVm restless_vm(double finish_by_s) {
+    SimulatedVm vm = *synthetic_vm(
+        {.pattern = "uniform", .set_pages = 1 << 18, .writes_per_s = 1e6, .noise = 0}, 1);
+    vm.costs = {.setup_s = 0.1, .per_round_s = 0.002, .pause_s = 0.008};
+    vm.limits = {.strategy = Strategy::kPrecopy, .on_no_converge = NoConverge::kFail};
+    vm.finish_by_s = finish_by_s;
+    return vm;
+}
+
+TEST(Simulator, ResumesInTimeForAllToBeOverByTheDeadline) {
+    EXPECT_EQ(run({restless_vm(0)}).migrations[0].end, NextStep::kGiveUp);
+    const double copy_s = restless_vm(0).touched_pages * kPageBytes / kLink;
+    const SimulatedMigration in_time = run({restless_vm(3 * copy_s)}).migrations[0];
+    EXPECT_EQ(in_time.end, NextStep::kPostcopy);
+    EXPECT_LE(in_time.end_s, 3 * copy_s);
+    EXPECT_GE(in_time.rounds, 1U);
+}
+
+TEST(Simulator, SendsNothingTwiceWhereTheDeadlineLeavesNoTimeForARound) {
+    const double copy_s = restless_vm(0).touched_pages * kPageBytes / kLink;
+    const SimulatedMigration late = run({restless_vm(copy_s)}).migrations[0];
+    EXPECT_EQ(late.end, NextStep::kPostcopy);
+    EXPECT_DOUBLE_EQ(late.page_bytes, copy_s * kLink);
+    EXPECT_NEAR(late.end_s, 0.1 + 0.008 + copy_s, 1e-6);
+}
+
+TEST(Simulator, CutsARoundThatASecondVmMakesTooSlow) {
+    const double copy_s = restless_vm(0).touched_pages * kPageBytes / kLink;
+    SimulatedVm second = restless_vm(0);
+    second.limits.strategy = Strategy::kStopAndCopy;
+    second.costs.setup_s = 0.1 + copy_s / 2;
+    const Simulation both = run({restless_vm(1.7 * copy_s), second}, 2);
+    EXPECT_EQ(both.migrations[0].end, NextStep::kPostcopy);
+    EXPECT_EQ(both.migrations[0].rounds, 1U);
+    // Half had been sent; what the guest wrote of that meanwhile comes once more.
+    EXPECT_GT(both.migrations[0].page_bytes, copy_s * kLink);
+    EXPECT_LT(both.migrations[0].page_bytes, 1.6 * copy_s * kLink);
+}
+
+TEST(Simulator, CountsADeadlineFromEachVmsBeginning) {
+    const double copy_s = restless_vm(0).touched_pages * kPageBytes / kLink;
+    const Simulation two = run({restless_vm(3 * copy_s), restless_vm(3 * copy_s)});
+    for (const SimulatedMigration& one : two.migrations) {
+        EXPECT_EQ(one.end, NextStep::kPostcopy);
+        EXPECT_LE(one.end_s - one.begin_s, 3 * copy_s);
+    }
+    EXPECT_EQ(two.migrations[0].rounds, two.migrations[1].rounds);
+}
+
 TEST(Simulator, RefusesHostsThatAreNotThere) {
     SimulatedVm vm = vm_with("uniform", 1);
     const std::vector<SimulatedHost> hosts(2, {.link_rate = kLink});

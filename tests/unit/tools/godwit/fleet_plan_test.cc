@@ -232,6 +232,21 @@ TEST(AutoOrder, HasIdleVmsAtOnceAndBusyOnesOneByOne) {
     EXPECT_THAT(of_idle->reason, HasSubstr("assumed"));
 }
 
+TEST(AutoOrder, ExpectsDeadlinesToBeHeld) {
+    // 10 GiB at 1 Gb/s, rewritten all the time: ten rounds and more, or 2 minutes.
+    const LinkGuess gigabit{.bytes_per_s = 1.25e8, .source = "assumed"};
+    const std::vector<FleetSample> busy = {sample("a", 10, 200'000)};
+    v1::MigrateRequest request = request_to("b:1");
+    const auto without = auto_order(busy, request, gigabit, kSomeCosts, 0);
+    request.set_finish_by_ms(100'000);
+    const auto with = auto_order(busy, request, gigabit, kSomeCosts, 0);
+    ASSERT_TRUE(without.ok() && with.ok());
+    EXPECT_GT(without->expected_s.value(), 110);
+    EXPECT_LE(with->expected_s.value(), 100);
+    request.set_finish_by_ms(UINT64_MAX);
+    EXPECT_TRUE(auto_order(busy, request, gigabit, kSomeCosts, 0).ok());
+}
+
 TEST(AutoOrder, NeverHasMoreAtATimeThanAsked) {
     std::vector<FleetSample> idle;
     for (int i = 0; i < 6; ++i) idle.push_back(sample("vm" + std::to_string(i), 1, 0));
