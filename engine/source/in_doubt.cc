@@ -108,10 +108,8 @@ std::optional<FateAnswer> settle(Doubt& doubt) {
             return FateAnswer{
                 .fate = *fate, .by_operator = true, .detail = operators_word_text(*fate)};
         }
-        std::string said = std::string(answer.status().message());
-        if (answer.ok())
-            said = answer->detail().empty() ? v1::IncomingState_Name(answer->state())
-                                            : answer->detail();
+        std::string said =
+            answer.ok() ? undecided_text(*answer) : std::string(answer.status().message());
         if (said != last_said) doubt.trouble(said);
         last_said = std::move(said);
     } while (doubt.wait(std::chrono::milliseconds(500)));

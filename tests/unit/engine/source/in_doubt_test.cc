@@ -87,6 +87,7 @@ class ScriptedDoubt final : public Doubt {
     SourceCopy copy = SourceCopy::kStands;
     std::optional<Fate> word;
     std::vector<Fate> noted;
+    std::vector<std::string> troubles;
 
     absl::StatusOr<v1::QueryResponse> ask() override {
         absl::StatusOr<v1::QueryResponse> first = answers.front();
@@ -98,7 +99,7 @@ class ScriptedDoubt final : public Doubt {
     void forget_word() override { word.reset(); }
     bool wait(Duration /*limit*/) override { return !answers.empty(); }
     void note_resolution(Fate fate) override { noted.push_back(fate); }
-    void trouble(const std::string& /*said*/) override {}
+    void trouble(const std::string& said) override { troubles.push_back(said); }
 };
 
 TEST(Settle, TakesAnOperatorsWordOnlyWhereTheDestinationKnowsNothing) {
@@ -135,6 +136,24 @@ TEST(Settle, CallsPagesLostOnceTwoAnswersInARowSayThatTheyAreMissing) {
     const auto settled = settle(whole);
     ASSERT_TRUE(settled);
     EXPECT_FALSE(settled->lacks_pages);
+}
+
+// An agent of before the field: that none is missing, or that any is, would be a guess.
+TEST(Settle, TakesADestinationThatDoesNotSayWhatItMissesForNeitherWholeNorLost) {
+    v1::QueryResponse older = says(v1::INCOMING_STATE_RESUMED);
+    older.set_draining(true);
+    ScriptedDoubt doubt;
+    doubt.copy = SourceCopy::kLeft;
+    doubt.answers = {older, older, older};
+    EXPECT_FALSE(settle(doubt));
+    ASSERT_EQ(doubt.troubles.size(), 1U);
+    EXPECT_NE(doubt.troubles[0].find("does not say whether pages are missing"), std::string::npos)
+        << doubt.troubles[0];
+    // And none is no other number of them.
+    doubt.answers = {misses(3), older, misses(3), misses(0)};
+    EXPECT_FALSE(settle(doubt));
+    EXPECT_NE(doubt.troubles.back().find("; 0 pages are missing there"), std::string::npos)
+        << doubt.troubles.back();
 }
 
 }  // namespace
