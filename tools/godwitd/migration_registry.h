@@ -14,6 +14,7 @@
 #include "godwit/v1/agent.pb.h"
 #include "tools/godwitd/calibration_file.h"
 #include "tools/godwitd/fixed_costs.h"
+#include "tools/godwitd/found_guest.h"
 #include "tools/godwitd/vm_registry.h"
 
 namespace godwit {
@@ -114,9 +115,9 @@ class MigrationRegistry {
                                 const v1::JournalRecord& record);
     void finish_native(Entry& entry, const v1::JournalRecord& record, bool is_here);
     void finish_doubt(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
-                      const std::shared_ptr<Vm>& vm, const std::stop_token& stop);
+                      const FoundGuest& guest, const std::stop_token& stop);
     void finish_drain(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
-                      const std::shared_ptr<Vm>& vm, std::vector<RamBlock> blocks,
+                      const FoundGuest& guest, std::vector<RamBlock> blocks,
                       const std::stop_token& stop);
     void await_end(const Entry& entry);
     void note_resolution(Entry& entry, v1::JournalRecord& record, Fate fate);

@@ -14,8 +14,8 @@
 #include "engine/source/drain.h"
 #include "engine/source/in_doubt.h"
 #include "engine/source/kept_ram.h"
-#include "engine/source/persistent_rollback.h"
 #include "engine/source/recovery_plan.h"
+#include "tools/godwitd/found_guest.h"
 #include "tools/godwitd/migration_registry.h"
 #include "tools/godwitd/recovery_report.h"
 
@@ -25,7 +25,6 @@ namespace {
 // A guard sees the death of its agent at once, and then waits for QEMU no longer than this.
 constexpr Duration kGuardLimit = std::chrono::minutes(3);
 constexpr Duration kFirstAnswerLimit = std::chrono::seconds(5);
-constexpr Duration kEndOfQemuLimit = std::chrono::seconds(10);
 constexpr Duration kBetweenOpens = std::chrono::seconds(1);
 
 // The guest's memory as it was frozen: while its QEMU stands here, that has it too. `vm` may be
@@ -50,32 +49,6 @@ absl::StatusOr<std::vector<RamBlock>> await_last_pages(const v1::JournalRecord& 
         stopped.wait_for(lock, stop, kBetweenOpens, [] { return false; });
         if (stop.stop_requested()) return blocks;
     }
-}
-
-// The word is open or says ABORT: the guest belongs here. Ok when the report is final.
-absl::Status give_back(Vm& vm, const v1::JournalRecord& record, const std::string& reason,
-                       const std::stop_token& stop, v1::MigrationReport& report) {
-    const absl::Status status =
-        roll_back_persistently(vm, record.was_running(), stop, [&](const absl::Status& trouble) {
-            spdlog::error("migration {}: the guest is at the source and is not seen to run yet: {}",
-                          record.migration_id(), std::string(trouble.message()));
-        });
-    if (absl::IsCancelled(status)) return status;
-    if (status.ok())
-        at_source(report, reason);
-    else if (absl::IsNotFound(status))
-        died(report, reason + "; and its QEMU has ended by itself");
-    else
-        needs_operator(
-            report, fmt::format("{}; and the guest could not be resumed at the source: {}", reason,
-                                std::string(status.message())));
-    return absl::OkStatus();
-}
-
-// Nobody may start a second guest from it.
-void end_stale_qemu(const std::shared_ptr<Vm>& vm, bool left_alone, v1::MigrationReport& report) {
-    if (vm ? !vm->kill(kEndOfQemuLimit).ok() : left_alone)
-        report.add_warnings("the source's QEMU could not be ended");
 }
 
 bool guest_runs(Vm& vm) {
@@ -126,7 +99,7 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
                                                const v1::JournalRecord& record) {
     const std::shared_ptr<Vm> vm = hold_vm_of(record);
     if (record.native()) return finish_native(*entry, record, vm != nullptr);
-    const bool left_alone = !vm && vms_.is_left_alone(entry->vm);
+    const FoundGuest guest{.vm = vm, .left_alone = !vm && vms_.is_left_alone(entry->vm)};
     const absl::StatusOr<Journal> journal = Journal::open(options_.state_dir, entry->id);
     absl::StatusOr<DecisionWord> word =
         journal.ok() ? DecisionWord::find(journal->word_path()) : journal.status();
@@ -139,7 +112,7 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
         .record = record,
         .word = word.ok() ? absl::StatusOr<Verdict>(word->read()) : word.status(),
         .vm = vm != nullptr,
-        .left_alone = left_alone,
+        .left_alone = guest.left_alone,
         .runs = [&] { return guest_runs(*vm); },
         .has_kept_ram =
             [&] {
@@ -154,7 +127,7 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
             at_source(report, "the agent ended after the destination had refused");
             return conclude(*entry, record, report);
         case SourceRecovery::kIsElsewhere:
-            end_stale_qemu(vm, left_alone, report);
+            end_stale_qemu(guest, report);
             taken_over(report, operators_word_text(Fate::kAtDestination));
             entry->committed = true;
             entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
@@ -167,7 +140,7 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
             return await_end(*entry);
         case SourceRecovery::kIsNowhere:
             died(report, operators_word_text(Fate::kNowhere));
-            end_stale_qemu(vm, left_alone, report);
+            end_stale_qemu(guest, report);
             return conclude(*entry, record, report);
         case SourceRecovery::kDrain:
             entry->in_doubt = froze;
@@ -184,14 +157,14 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
                                        "the agent was restarted; the guest's last pages follow "
                                        "once they can be opened, which is tried each second: {}",
                                        std::string(blocks.status().message()));
-            entry->thread = std::jthread([this, entry, record, vm, kept = std::move(blocks)](
+            entry->thread = std::jthread([this, entry, record, guest, kept = std::move(blocks)](
                                              const std::stop_token& stop) mutable {
                 set_thread_name("drain");
-                if (!kept.ok()) kept = await_last_pages(record, vm.get(), stop);
+                if (!kept.ok()) kept = await_last_pages(record, guest.vm.get(), stop);
                 if (kept.ok())
-                    finish_drain(entry, record, vm, *std::move(kept), stop);
+                    finish_drain(entry, record, guest, *std::move(kept), stop);
                 else if (!stop.stop_requested())
-                    finish_doubt(entry, record, vm, stop);
+                    finish_doubt(entry, record, guest, stop);
             });
             return;
         case SourceRecovery::kAsk:
@@ -204,9 +177,9 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
                 entry->pending =
                     "the agent was restarted; the destination is asked how the drain ended";
             }
-            entry->thread = std::jthread([this, entry, record, vm](const std::stop_token& stop) {
+            entry->thread = std::jthread([this, entry, record, guest](const std::stop_token& stop) {
                 set_thread_name("in-doubt");
-                finish_doubt(entry, record, vm, stop);
+                finish_doubt(entry, record, guest, stop);
             });
             return;
         case SourceRecovery::kNeedsOperator:
@@ -232,10 +205,10 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
                                 ? operators_word_text(Fate::kRefused)
                                 : std::string("the agent ended during the migration");
     entry->pending = why + "; the guest is being given back";
-    entry->thread = std::jthread([this, entry, record, vm, why](const std::stop_token& stop) {
+    entry->thread = std::jthread([this, entry, record, guest, why](const std::stop_token& stop) {
         set_thread_name("roll-back");
         v1::MigrationReport rolled_back = entry->report;
-        if (give_back(*vm, record, why, stop, rolled_back).ok())
+        if (give_back(guest, record, why, stop, rolled_back).ok())
             conclude(*entry, record, rolled_back, stop);
     });
     await_end(*entry);
@@ -295,14 +268,13 @@ void MigrationRegistry::conclude(Entry& entry, v1::JournalRecord record, v1::Mig
 
 // COMMIT was sent, and pages may be missing at the destination.
 void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
-                                     const std::shared_ptr<Vm>& vm, std::vector<RamBlock> blocks,
+                                     const FoundGuest& guest, std::vector<RamBlock> blocks,
                                      const std::stop_token& stop) {
     v1::MigrationReport report = entry->report;
     // For how long the agent was away nobody knows.
     report.mutable_postcopy()->set_interruptions(report.postcopy().interruptions() + 1);
     const absl::StatusOr<HostPort> address = parse_host_port(record.peer());
     if (!address.ok()) return;
-    const bool left_alone = !vm && vms_.is_left_alone(entry->vm);
     const auto write_record = [&] {
         if (const auto journal = Journal::open(options_.state_dir, entry->id); journal.ok())
             journal->write(record, Journal::Durability::kPageCache).IgnoreError();
@@ -324,7 +296,7 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
          .blocks = blocks,
          .log = entry->log.get(),
          .has_left = record.phase() == v1::JOURNAL_PHASE_DRAINING,
-         .is_guest_here = [&vm, left_alone] { return left_alone || is_guest_here(vm); }});
+         .is_guest_here = [&guest] { return guest.may_stand(); }});
     if (!made.ok()) {
         spdlog::error("migration {}: {}", entry->id, std::string(made.status().message()));
         return;
@@ -338,7 +310,7 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
             drain->give_up(*said, [] { return absl::OkStatus(); }).IgnoreError();
     }
     const auto on_resumed = [&](MonotonicTime) {
-        end_stale_qemu(vm, false, report);
+        end_stale_qemu(guest, report);
         record.set_phase(v1::JOURNAL_PHASE_DRAINING);
         if (record.resumed_unix_ms() == 0) record.set_resumed_unix_ms(unix_ms());
         report.set_guest_at(v1::GUEST_AT_DESTINATION);
@@ -373,17 +345,14 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
             if (outcome.by_operator) note_resolution(*entry, record, Fate::kNowhere);
             died(report,
                  outcome.by_operator ? outcome.detail : "the destination says: " + outcome.detail);
-            end_stale_qemu(vm, left_alone, report);
+            end_stale_qemu(guest, report);
             break;
         case Drain::End::kRefused: {
             if (outcome.by_operator) note_resolution(*entry, record, Fate::kRefused);
             const std::string why = outcome.by_operator
                                         ? outcome.detail
                                         : std::string("the destination refused after COMMIT");
-            if (!vm)
-                died(report, why + ", and the source's QEMU has ended");
-            else if (!give_back(*vm, record, why, stop, report).ok())
-                return;
+            if (!give_back(guest, record, why, stop, report).ok()) return;
             break;
         }
     }
@@ -407,7 +376,7 @@ void MigrationRegistry::note_resolution(Entry& entry, v1::JournalRecord& record,
 }
 
 void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
-                                     const std::shared_ptr<Vm>& vm, const std::stop_token& stop) {
+                                     const FoundGuest& guest, const std::stop_token& stop) {
     v1::MigrationReport report = entry->report;
     const absl::StatusOr<HostPort> address = parse_host_port(record.peer());
     if (!address.ok()) return;
@@ -417,36 +386,35 @@ void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry, v1::Jo
     }
     TransferClient peer(*address);
     const bool has_left = record.phase() == v1::JOURNAL_PHASE_DRAINING;
-    const bool left_alone = !vm && vms_.is_left_alone(entry->vm);
-    const std::optional<FateAnswer> answer = settle_doubt(
-        {.peer = peer,
-         .migration_id = entry->id,
-         .operators_word = entry->operators_word,
-         .copy_here =
-             [&] {
-                 if (has_left) return SourceCopy::kLeft;
-                 return left_alone || is_guest_here(vm) ? SourceCopy::kStands : SourceCopy::kEnded;
-             },
-         .note_resolution =
-             [&](Fate fate) {
-                 // Where its QEMU has ended here nothing is given back: the destination may go on
-                 // with it.
-                 if (fate != Fate::kRefused || left_alone || is_guest_here(vm))
-                     note_resolution(*entry, record, fate);
-             },
-         .heard =
-             [&entry](const std::string& heard) {
-                 spdlog::warn("migration {}: in doubt; {}", entry->id, heard);
-             }},
-        stop);
+    const std::optional<FateAnswer> answer =
+        settle_doubt({.peer = peer,
+                      .migration_id = entry->id,
+                      .operators_word = entry->operators_word,
+                      .copy_here =
+                          [&] {
+                              if (has_left) return SourceCopy::kLeft;
+                              return guest.may_stand() ? SourceCopy::kStands : SourceCopy::kEnded;
+                          },
+                      .note_resolution =
+                          [&](Fate fate) {
+                              // Where its QEMU has ended here nothing is given back: the
+                              // destination may go on with it.
+                              if (fate != Fate::kRefused || guest.may_stand())
+                                  note_resolution(*entry, record, fate);
+                          },
+                      .heard =
+                          [&entry](const std::string& heard) {
+                              spdlog::warn("migration {}: in doubt; {}", entry->id, heard);
+                          }},
+                     stop);
     if (!answer) return;  // the next agent goes on asking
     const std::string refused =
         answer->by_operator ? answer->detail : std::string("the destination refused after COMMIT");
     if (answer->fate == Fate::kNowhere) {
         died(report, answer->detail);
-        end_stale_qemu(vm, left_alone, report);
+        end_stale_qemu(guest, report);
     } else if (answer->fate == Fate::kAtDestination) {
-        end_stale_qemu(vm, left_alone, report);
+        end_stale_qemu(guest, report);
         taken_over(report, answer->by_operator
                                ? answer->detail
                                : std::string("the agent ended after COMMIT; the destination has "
@@ -458,12 +426,8 @@ void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry, v1::Jo
                            "it there, and start it anew");
             report.set_guest_at(v1::GUEST_AT_DESTINATION);
         }
-    } else if (vm) {
-        if (!give_back(*vm, record, refused, stop, report).ok()) return;
-    } else if (left_alone) {
-        needs_operator(report, refused + ", and the VM's QEMU could not be adopted");
-    } else {
-        died(report, refused + ", and the source's QEMU has ended");
+    } else if (!give_back(guest, record, refused, stop, report).ok()) {
+        return;
     }
     conclude(*entry, record, report, stop);
 }
