@@ -116,6 +116,14 @@ class MigrationRegistry {
     void finish_native(Entry& entry, const v1::JournalRecord& record, bool is_here);
     void finish_doubt(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
                       const FoundGuest& guest, const std::stop_token& stop);
+    std::optional<FateAnswer> ask_fate(const std::shared_ptr<Entry>& entry,
+                                       v1::JournalRecord& record, const FoundGuest& guest,
+                                       const std::function<bool()>& pages_came,
+                                       const std::stop_token& stop);
+    void conclude_fate(const std::shared_ptr<Entry>& entry, const v1::JournalRecord& record,
+                       const FoundGuest& guest, const FateAnswer& answer,
+                       const std::stop_token& stop);
+    void note_left(Entry& entry, v1::JournalRecord& record);
     void finish_drain(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
                       const FoundGuest& guest, std::vector<RamBlock> blocks,
                       const std::stop_token& stop);

@@ -25,7 +25,6 @@ namespace {
 // A guard sees the death of its agent at once, and then waits for QEMU no longer than this.
 constexpr Duration kGuardLimit = std::chrono::minutes(3);
 constexpr Duration kFirstAnswerLimit = std::chrono::seconds(5);
-constexpr Duration kBetweenOpens = std::chrono::seconds(1);
 
 // The guest's memory as it was frozen: while its QEMU stands here, that has it too. `vm` may be
 // none.
@@ -35,20 +34,6 @@ absl::StatusOr<std::vector<RamBlock>> open_last_pages(const v1::JournalRecord& r
     spdlog::warn("migration {}: {}; its QEMU has the guest's memory still", record.migration_id(),
                  std::string(blocks.status().message()));
     return open_ram_of_qemu(vm->ram_blocks(), record);
-}
-
-// Until it can be opened, or is lost, or whoever asks stops.
-absl::StatusOr<std::vector<RamBlock>> await_last_pages(const v1::JournalRecord& record, Vm* vm,
-                                                       const std::stop_token& stop) {
-    std::mutex mutex;
-    std::condition_variable_any stopped;
-    while (true) {
-        absl::StatusOr<std::vector<RamBlock>> blocks = open_last_pages(record, vm);
-        if (blocks.ok() || kept_ram_is_lost(blocks.status())) return blocks;
-        std::unique_lock lock(mutex);
-        stopped.wait_for(lock, stop, kBetweenOpens, [] { return false; });
-        if (stop.stop_requested()) return blocks;
-    }
 }
 
 bool guest_runs(Vm& vm) {
@@ -155,16 +140,24 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
                                  ? "the agent was restarted; the guest's last pages follow"
                                  : fmt::format(
                                        "the agent was restarted; the guest's last pages follow "
-                                       "once they can be opened, which is tried each second: {}",
+                                       "once they can be opened, which is tried again and again: "
+                                       "{}",
                                        std::string(blocks.status().message()));
             entry->thread = std::jthread([this, entry, record, guest, kept = std::move(blocks)](
                                              const std::stop_token& stop) mutable {
                 set_thread_name("drain");
-                if (!kept.ok()) kept = await_last_pages(record, guest.vm.get(), stop);
+                v1::JournalRecord now = record;
+                const auto known = [&] {
+                    kept = open_last_pages(now, guest.vm.get());
+                    return kept.ok() || kept_ram_is_lost(kept.status());
+                };
+                if (!kept.ok())
+                    if (const auto fate = ask_fate(entry, now, guest, known, stop))
+                        return conclude_fate(entry, now, guest, *fate, stop);
                 if (kept.ok())
-                    finish_drain(entry, record, guest, *std::move(kept), stop);
+                    finish_drain(entry, now, guest, *std::move(kept), stop);
                 else if (!stop.stop_requested())
-                    finish_doubt(entry, record, guest, stop);
+                    finish_doubt(entry, now, guest, stop);
             });
             return;
         case SourceRecovery::kAsk:
@@ -311,15 +304,9 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
     }
     const auto on_resumed = [&](MonotonicTime) {
         end_stale_qemu(guest, report);
-        record.set_phase(v1::JOURNAL_PHASE_DRAINING);
-        if (record.resumed_unix_ms() == 0) record.set_resumed_unix_ms(unix_ms());
         report.set_guest_at(v1::GUEST_AT_DESTINATION);
         *record.mutable_report() = report;
-        write_record();
-        const std::lock_guard lock(mutex_);
-        entry->in_doubt = false;
-        entry->has_left = true;
-        entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
+        note_left(*entry, record);
     };
     const Drain::Outcome outcome = drain->run({}, on_resumed, stop);
     {
@@ -375,52 +362,85 @@ void MigrationRegistry::note_resolution(Entry& entry, v1::JournalRecord& record,
         spdlog::error("migration {}: {}", record.migration_id(), std::string(status.message()));
 }
 
+// RESUMED was heard: nothing that is here is run any more.
+void MigrationRegistry::note_left(Entry& entry, v1::JournalRecord& record) {
+    record.set_phase(v1::JOURNAL_PHASE_DRAINING);
+    if (record.resumed_unix_ms() == 0) record.set_resumed_unix_ms(unix_ms());
+    if (const auto journal = Journal::open(options_.state_dir, entry.id); journal.ok())
+        journal->write(record, Journal::Durability::kPageCache).IgnoreError();
+    const std::lock_guard lock(mutex_);
+    entry.in_doubt = false;
+    entry.has_left = true;
+    entry.report.set_guest_at(v1::GUEST_AT_DESTINATION);
+}
+
 void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
                                      const FoundGuest& guest, const std::stop_token& stop) {
-    v1::MigrationReport report = entry->report;
-    const absl::StatusOr<HostPort> address = parse_host_port(record.peer());
-    if (!address.ok()) return;
     {
         const std::lock_guard lock(mutex_);
         entry->has_last_pages = false;
     }
+    // None: the next agent goes on asking.
+    if (const auto fate = ask_fate(entry, record, guest, {}, stop))
+        conclude_fate(entry, record, guest, *fate, stop);
+}
+
+// Until the destination, or an operator, says what becomes of it. Nothing: the agent ends, or
+// `pages_came` (as settle_doubt()'s; none: there are no pages to come).
+std::optional<FateAnswer> MigrationRegistry::ask_fate(const std::shared_ptr<Entry>& entry,
+                                                      v1::JournalRecord& record,
+                                                      const FoundGuest& guest,
+                                                      const std::function<bool()>& pages_came,
+                                                      const std::stop_token& stop) {
+    const absl::StatusOr<HostPort> address = parse_host_port(record.peer());
+    if (!address.ok()) return std::nullopt;
     TransferClient peer(*address);
-    const bool has_left = record.phase() == v1::JOURNAL_PHASE_DRAINING;
-    const std::optional<FateAnswer> answer =
-        settle_doubt({.peer = peer,
-                      .migration_id = entry->id,
-                      .operators_word = entry->operators_word,
-                      .copy_here =
-                          [&] {
-                              if (has_left) return SourceCopy::kLeft;
-                              return guest.may_stand() ? SourceCopy::kStands : SourceCopy::kEnded;
-                          },
-                      .note_resolution =
-                          [&](Fate fate) {
-                              // Where its QEMU has ended here nothing is given back: the
-                              // destination may go on with it.
-                              if (fate != Fate::kRefused || guest.may_stand())
-                                  note_resolution(*entry, record, fate);
-                          },
-                      .heard =
-                          [&entry](const std::string& heard) {
-                              spdlog::warn("migration {}: in doubt; {}", entry->id, heard);
-                          }},
-                     stop);
-    if (!answer) return;  // the next agent goes on asking
+    return settle_doubt({.peer = peer,
+                         .migration_id = entry->id,
+                         .operators_word = entry->operators_word,
+                         .copy_here =
+                             [&] {
+                                 if (record.phase() == v1::JOURNAL_PHASE_DRAINING)
+                                     return SourceCopy::kLeft;
+                                 return guest.may_stand() ? SourceCopy::kStands
+                                                          : SourceCopy::kEnded;
+                             },
+                         .note_resolution =
+                             [&](Fate fate) {
+                                 // Where its QEMU has ended here nothing is given back: the
+                                 // destination may go on with it, unless it waits for pages that
+                                 // are here.
+                                 if (fate != Fate::kRefused || pages_came || guest.may_stand())
+                                     note_resolution(*entry, record, fate);
+                             },
+                         .heard =
+                             [&](const std::string& heard) {
+                                 const bool has_left = record.phase() == v1::JOURNAL_PHASE_DRAINING;
+                                 spdlog::warn("migration {}: {}; {}", entry->id,
+                                              has_left ? "the guest has left" : "in doubt", heard);
+                             },
+                         .pages_came = pages_came,
+                         .note_resumed = [&] { note_left(*entry, record); }},
+                        stop);
+}
+
+void MigrationRegistry::conclude_fate(const std::shared_ptr<Entry>& entry,
+                                      const v1::JournalRecord& record, const FoundGuest& guest,
+                                      const FateAnswer& answer, const std::stop_token& stop) {
+    v1::MigrationReport report = entry->report;
     const std::string refused =
-        answer->by_operator ? answer->detail : std::string("the destination refused after COMMIT");
-    if (answer->fate == Fate::kNowhere) {
-        died(report, answer->detail);
+        answer.by_operator ? answer.detail : std::string("the destination refused after COMMIT");
+    if (answer.fate == Fate::kNowhere) {
+        died(report, answer.detail);
         end_stale_qemu(guest, report);
-    } else if (answer->fate == Fate::kAtDestination) {
+    } else if (answer.fate == Fate::kAtDestination) {
         end_stale_qemu(guest, report);
-        taken_over(report, answer->by_operator
-                               ? answer->detail
+        taken_over(report, answer.by_operator
+                               ? answer.detail
                                : std::string("the agent ended after COMMIT; the destination has "
                                              "the guest"));
-        if (answer->guest_gone) died(report, "the destination says: " + answer->detail);
-        if (answer->lacks_pages) {
+        if (answer.guest_gone) died(report, "the destination says: " + answer.detail);
+        if (answer.lacks_pages) {
             needs_operator(report,
                            "the guest waits for pages that were lost with the source's memory: end "
                            "it there, and start it anew");
