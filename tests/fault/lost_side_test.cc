@@ -209,6 +209,28 @@ TEST_F(LostSide, LinkOfASourceWhoseQemuStandsIsMadeAgain) {
     expect_drained_in_the_end();
 }
 
+// QEMU alone has the memory for whoever comes after the agent that has it open.
+TEST_F(LostSide, LinkOfASourceThatCantBeMadeAgainKeepsItsQemuUntilTheLastPage) {
+    hold(b, step::kContNoted);
+    BackgroundCommand command = begin_postcopy();
+    await_held(b);
+    a.end(SIGKILL);
+    expect_lost(command);
+    const std::vector<pid_t> qemus = a.qemu_pids();
+    ASSERT_EQ(qemus.size(), 1U);
+    const std::vector<std::string> kept = kept_files(a);
+    ASSERT_NO_FATAL_FAILURE(lose_links_of_a());
+    std::ofstream(kept.front()) << "somebody's";
+    bring_back(a);
+    let_go(b);
+    ASSERT_TRUE(await_drained(0.2)) << "too fast to be caught";
+    ASSERT_TRUE(eventually(std::chrono::seconds(30), [&] { return journal_says("DRAINING"); }));
+    EXPECT_EQ(a.qemu_pids(), qemus);
+    a.end(SIGKILL);
+    bring_back(a);
+    expect_drained_in_the_end();
+}
+
 // The last page has come, and only the end of it is not noted yet: nobody is to end that guest.
 TEST_F(LostSide, LinkOfASourceThatIsNotNeededAnyMoreIsNoLoss) {
     hold(b, step::kLastPageCame);

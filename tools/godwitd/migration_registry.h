@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/source/kept_ram.h"
 #include "engine/source/source_migration.h"
 #include "godwit/v1/agent.pb.h"
 #include "tools/godwitd/calibration_file.h"
@@ -125,8 +126,7 @@ class MigrationRegistry {
                        const std::stop_token& stop);
     void note_left(Entry& entry, v1::JournalRecord& record);
     void finish_drain(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
-                      const FoundGuest& guest, std::vector<RamBlock> blocks,
-                      const std::stop_token& stop);
+                      const FoundGuest& guest, const LastPages& pages, const std::stop_token& stop);
     void await_end(const Entry& entry);
     void note_resolution(Entry& entry, v1::JournalRecord& record, Fate fate);
     void conclude(Entry& entry, v1::JournalRecord record, v1::MigrationReport report,

@@ -28,9 +28,10 @@ constexpr Duration kFirstAnswerLimit = std::chrono::seconds(5);
 
 // The guest's memory as it was frozen: while its QEMU stands here, that has it too. `vm` may be
 // none.
-absl::StatusOr<std::vector<RamBlock>> open_last_pages(const v1::JournalRecord& record, Vm* vm) {
+absl::StatusOr<LastPages> open_last_pages(const v1::JournalRecord& record, Vm* vm) {
     absl::StatusOr<std::vector<RamBlock>> blocks = open_kept_ram(record);
-    if (blocks.ok() || !kept_ram_is_lost(blocks.status()) || vm == nullptr) return blocks;
+    if (blocks.ok()) return LastPages{.blocks = *std::move(blocks)};
+    if (!kept_ram_is_lost(blocks.status()) || vm == nullptr) return blocks.status();
     spdlog::warn("migration {}: {}; its QEMU has the guest's memory still", record.migration_id(),
                  std::string(blocks.status().message()));
     return open_ram_of_qemu(vm->ram_blocks(), record);
@@ -92,7 +93,7 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
     v1::MigrationReport report = entry->report;
     if (froze && !word.ok())
         spdlog::error("migration {}: {}", entry->id, std::string(word.status().message()));
-    absl::StatusOr<std::vector<RamBlock>> blocks = absl::UnknownError("not looked for");
+    absl::StatusOr<LastPages> pages = absl::UnknownError("not looked for");
     const FoundAtSource found{
         .record = record,
         .word = word.ok() ? absl::StatusOr<Verdict>(word->read()) : word.status(),
@@ -101,11 +102,11 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
         .runs = [&] { return guest_runs(*vm); },
         .has_kept_ram =
             [&] {
-                blocks = open_last_pages(record, vm.get());
-                if (!blocks.ok())
+                pages = open_last_pages(record, vm.get());
+                if (!pages.ok())
                     spdlog::warn("migration {}: there is nothing to send: {}", entry->id,
-                                 std::string(blocks.status().message()));
-                return blocks.ok() || !kept_ram_is_lost(blocks.status());
+                                 std::string(pages.status().message()));
+                return pages.ok() || !kept_ram_is_lost(pages.status());
             }};
     switch (plan_source_recovery(found)) {
         case SourceRecovery::kWasGivenBack:
@@ -136,14 +137,14 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
             entry->log = std::make_shared<EventLog>();
             entry->limiter = std::make_shared<RateLimiter>(record.bandwidth_bytes_per_s());
             if (!froze) entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
-            entry->pending = blocks.ok()
+            entry->pending = pages.ok()
                                  ? "the agent was restarted; the guest's last pages follow"
                                  : fmt::format(
                                        "the agent was restarted; the guest's last pages follow "
                                        "once they can be opened, which is tried again and again: "
                                        "{}",
-                                       std::string(blocks.status().message()));
-            entry->thread = std::jthread([this, entry, record, guest, kept = std::move(blocks)](
+                                       std::string(pages.status().message()));
+            entry->thread = std::jthread([this, entry, record, guest, kept = std::move(pages)](
                                              const std::stop_token& stop) mutable {
                 set_thread_name("drain");
                 v1::JournalRecord now = record;
@@ -155,7 +156,7 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
                     if (const auto fate = ask_fate(entry, now, guest, known, stop))
                         return conclude_fate(entry, now, guest, *fate, stop);
                 if (kept.ok())
-                    finish_drain(entry, now, guest, *std::move(kept), stop);
+                    finish_drain(entry, now, guest, *kept, stop);
                 else if (!stop.stop_requested())
                     finish_doubt(entry, now, guest, stop);
             });
@@ -261,7 +262,7 @@ void MigrationRegistry::conclude(Entry& entry, v1::JournalRecord record, v1::Mig
 
 // COMMIT was sent, and pages may be missing at the destination.
 void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
-                                     const FoundGuest& guest, std::vector<RamBlock> blocks,
+                                     const FoundGuest& guest, const LastPages& pages,
                                      const std::stop_token& stop) {
     v1::MigrationReport report = entry->report;
     // For how long the agent was away nobody knows.
@@ -286,7 +287,7 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
          .tcp = {.congestion_control = record.congestion_control(), .ring = options_.ring},
          .source_addresses = {record.source_addresses().begin(), record.source_addresses().end()},
          .placement = options_.placement,
-         .blocks = blocks,
+         .blocks = pages.blocks,
          .log = entry->log.get(),
          .has_left = record.phase() == v1::JOURNAL_PHASE_DRAINING,
          .is_guest_here = [&guest] { return guest.may_stand(); }});
@@ -303,7 +304,13 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
             drain->give_up(*said, [] { return absl::OkStatus(); }).IgnoreError();
     }
     const auto on_resumed = [&](MonotonicTime) {
-        end_stale_qemu(guest, report);
+        if (pages.kept.ok())
+            end_stale_qemu(guest, report);
+        else
+            spdlog::warn(
+                "migration {}: the source's QEMU stands until the last page has come, for it alone "
+                "has these for a successor of this agent: {}",
+                entry->id, std::string(pages.kept.message()));
         report.set_guest_at(v1::GUEST_AT_DESTINATION);
         *record.mutable_report() = report;
         note_left(*entry, record);
@@ -319,6 +326,7 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
         case Drain::End::kStopped:
             return;  // the next agent goes on
         case Drain::End::kDrained:
+            end_stale_qemu(guest, report);
             report.set_outcome(v1::OUTCOME_DONE);
             report.set_guest_at(v1::GUEST_AT_DESTINATION);
             report.set_retry_safe(false);
