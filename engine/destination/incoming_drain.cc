@@ -245,11 +245,7 @@ void IncomingMigration::settle() {
         spdlog::info("migration {}: {} are in huge pages again", id(), format_bytes(bytes));
     }
     postcopy_.reset();
-    if (!state().guest_gone()) {
-        note_arrival();
-        if (const absl::Status status = enter(v1::JOURNAL_PHASE_RESUMED, ""); !status.ok())
-            spdlog::error("migration {}: {}", id(), std::string(status.message()));
-    }
+    if (!state().guest_gone()) return release();
     dependencies_.on_resumed(record_.vm());
 }
 
