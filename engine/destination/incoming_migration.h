@@ -176,6 +176,7 @@ class IncomingMigration final : private Asker, private CommitSteps {
     absl::Status begin_next_session(Session& session);
     bool await_next_session();
     void note_guest_gone();
+    void note_unended(const absl::Status& why);  // under mutex_
     void settle();
     [[nodiscard]] bool is_draining() const;
 

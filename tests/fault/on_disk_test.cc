@@ -68,5 +68,52 @@ TEST_F(OnDisk, IsThatTheGuestCameWhereARestartedAgentLetItRun) {
     expect_noted_once_it_is_free();
 }
 
+// --- a drain whose end fails ----------------------------------------------------------------
+
+// The kernel has no memory for it, say.
+class UnendedDrain : public OnDisk {
+  protected:
+    BackgroundCommand begin_unended() {
+        seams.refuse_unregister(true);
+        BackgroundCommand command = begin_postcopy();
+        EXPECT_TRUE(eventually(std::chrono::seconds(60), [&] {
+            return b.log().find("its drain can't be ended yet") != std::string::npos;
+        })) << b.log();
+        return command;
+    }
+};
+
+TEST_F(UnendedDrain, IsSaidAndEndsOnceItCan) {
+    BackgroundCommand command = begin_unended();
+    EXPECT_TRUE(GuestWatch(b.ram_file(kVm)).until_it_runs(std::chrono::seconds(30)));
+    // The source, which comes again and again, passes it on.
+    await_log("its drain can't be ended yet");
+    EXPECT_EQ(report()["outcome"], "running");
+    seams.refuse_unregister(false);
+    expect_drained_by(command);
+    expect_moves(b, a);
+}
+
+TEST_F(UnendedDrain, EndsWithoutItsSourceOnceItCan) {
+    BackgroundCommand command = begin_unended();
+    a.end(SIGKILL);
+    expect_lost(command);
+    seams.refuse_unregister(false);
+    EXPECT_TRUE(eventually(std::chrono::seconds(30), [&] {
+        const nlohmann::json vm = b.vm(kVm);
+        return vm.is_object() && vm["migration_id"] == "";
+    })) << b.log();
+    bring_back(a);
+    expect_drained_in_the_end();
+}
+
+TEST_F(UnendedDrain, EndsWithItsGuest) {
+    BackgroundCommand command = begin_unended();
+    ASSERT_EQ(b.qemu_pids().size(), 1U);
+    kill_process(b.qemu_pids().front());
+    expect_end(command, kDied, "none");
+    expect_nothing_left(b, kVm);
+}
+
 }  // namespace
 }  // namespace godwit::testing
