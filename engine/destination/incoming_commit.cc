@@ -80,10 +80,6 @@ void IncomingMigration::note_resumed() {
         dependencies_.on_settling(record_.vm());
     }
     tell_resumed();
-    if (all_pages) {
-        note_arrival();
-        dependencies_.on_resumed(record_.vm());
-    }
     dependencies_.at_step(step::kResumedSent);
     const v1::JournalPhase now = all_pages ? v1::JOURNAL_PHASE_RESUMED : v1::JOURNAL_PHASE_DRAINING;
     if (const absl::Status status = enter(now, ""); !status.ok())
@@ -91,8 +87,20 @@ void IncomingMigration::note_resumed() {
     if (!all_pages && gone) return break_session(absl::NotFoundError("the guest's QEMU has ended"));
     if (const absl::Status status = vm_->announce(); !status.ok())
         spdlog::warn("migration {}: announce: {}", id(), std::string(status.message()));
+    if (all_pages) return release();
     // Not only once the last page is here: whoever saves the guest meanwhile is to get its memory.
-    if (!all_pages) vm_->arrived("").IgnoreError();
+    vm_->arrived("").IgnoreError();
+}
+
+// It may move on from now on. A host that loses its power afterwards would not know any more that
+// it had come, and say that it is lost: so the disk knows first. The pause has long been over.
+void IncomingMigration::release() {
+    note_arrival();
+    if (const absl::Status status =
+            enter(v1::JOURNAL_PHASE_RESUMED, "", Journal::Durability::kDisk);
+        !status.ok())
+        spdlog::error("migration {}: {}", id(), std::string(status.message()));
+    dependencies_.on_resumed(record_.vm());
 }
 
 // A hypervisor that is away is waited for, as the source does before it removes its own definition.

@@ -1,6 +1,8 @@
 // IncomingMigration: its life after COMMIT while pages are missing here.
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "engine/base/log.h"
 #include "engine/destination/drain_plan.h"
 #include "engine/destination/incoming_migration.h"
@@ -10,8 +12,8 @@
 namespace godwit {
 namespace {
 
-// An end is seen within milliseconds.
-constexpr Duration kSeenToEnd = std::chrono::seconds(2);
+// What is in the way of the end of a drain may pass.
+constexpr Duration kEndAgain = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -119,43 +121,55 @@ v1::ReconnectResponse IncomingMigration::reconnect() {
 
 // Whether the source comes (again). The guest waits meanwhile where it needs a page.
 bool IncomingMigration::await_next_session() {
+    bool said = false;
     std::unique_lock lock(mutex_);
-    const auto next = [this] {
-        return next_in_drain({.phase = phase_,
-                              .source_comes = session_asked_,
-                              .guest_gone = vm_gone_,
-                              .complete = is_drain(phase_) && postcopy_->complete()});
-    };
-    if (next() == DrainNext::kWait)
-        spdlog::warn("migration {}: the source is lost ({}); the guest waits where it needs a page",
-                     id(), std::string(broken_.message()));
-    while (next() == DrainNext::kWait && !ending_) changed_.wait(lock);
-    const DrainNext found = next();
-    if (found == DrainNext::kGuestGone) {
-        lock.unlock();
-        note_guest_gone();
-        return false;
+    while (true) {
+        const DrainNext next =
+            next_in_drain({.phase = phase_,
+                           .source_comes = session_asked_,
+                           .guest_gone = vm_gone_,
+                           .complete = is_drain(phase_) && postcopy_->complete()});
+        if (next == DrainNext::kGuestGone) {
+            lock.unlock();
+            note_guest_gone();
+            return false;
+        }
+        if (ending_ || next == DrainNext::kOver) return false;
+        if (next == DrainNext::kServe) {
+            broken_ = absl::OkStatus();
+            wakeup_.drain();
+            return true;
+        }
+        if (next == DrainNext::kEnd) {
+            // The source does not know yet, or it was told by an earlier agent that could not write
+            // it down, and will never come.
+            lock.unlock();
+            const absl::Status ended = end_drain();
+            if (ended.ok()) return false;
+            lock.lock();
+            // Mostly its QEMU has ended just now. If not, faults are served meanwhile, and nobody
+            // asks for a page that is not there.
+            note_unended(ended);
+            changed_.wait_for(lock, kEndAgain,
+                              [this] { return vm_gone_ || ending_ || session_asked_; });
+            continue;
+        }
+        if (!std::exchange(said, true))
+            spdlog::warn(
+                "migration {}: the source is lost ({}); the guest waits where it needs a page",
+                id(), std::string(broken_.message()));
+        changed_.wait(lock);
     }
-    if (ending_) return false;
-    if (found == DrainNext::kEnd) {
-        // The source does not know yet, or it was told by an earlier agent that could not write it
-        // down, and will never come.
-        lock.unlock();
-        const absl::Status ended = end_drain();
-        if (ended.ok()) return false;
-        spdlog::error("migration {}: {}", id(), std::string(ended.message()));
-        // Most likely its QEMU has ended just now. Unsaid, the source would ask for ever.
-        lock.lock();
-        changed_.wait_for(lock, kSeenToEnd, [this] { return vm_gone_ || ending_; });
-        const bool gone = vm_gone_;
-        lock.unlock();
-        if (gone) note_guest_gone();
-        return false;
-    }
-    if (found != DrainNext::kServe) return false;
-    broken_ = absl::OkStatus();
-    wakeup_.drain();
-    return true;
+}
+
+void IncomingMigration::note_unended(const absl::Status& why) {
+    std::string text = fmt::format(
+        "the last page is here and the guest runs, but its drain can't be ended yet, which is "
+        "tried again each second: {}",
+        std::string(why.message()));
+    if (text == detail_) return;
+    spdlog::error("migration {}: {}", id(), text);
+    detail_ = std::move(text);
 }
 
 void IncomingMigration::note_guest_gone() {
@@ -245,11 +259,7 @@ void IncomingMigration::settle() {
         spdlog::info("migration {}: {} are in huge pages again", id(), format_bytes(bytes));
     }
     postcopy_.reset();
-    if (!state().guest_gone()) {
-        note_arrival();
-        if (const absl::Status status = enter(v1::JOURNAL_PHASE_RESUMED, ""); !status.ok())
-            spdlog::error("migration {}: {}", id(), std::string(status.message()));
-    }
+    if (!state().guest_gone()) return release();
     dependencies_.on_resumed(record_.vm());
 }
 
@@ -282,6 +292,7 @@ absl::Status IncomingMigration::end_drain() {
         const std::lock_guard lock(mutex_);
         *record_.mutable_report()->mutable_postcopy() = report;
         phase_ = DestinationPhase::kDrained;
+        detail_.clear();
     }
     if (const absl::Status status = enter(v1::JOURNAL_PHASE_RESUMED, ""); !status.ok())
         spdlog::error("migration {}: {}", id(), std::string(status.message()));

@@ -353,7 +353,8 @@ void IncomingMigration::warn_of_stall(Said& said) const {
                  id(), to_ms(Clock::system().now() - *since) / 1000);
 }
 
-absl::Status IncomingMigration::enter(v1::JournalPhase phase, const std::string& detail) {
+absl::Status IncomingMigration::enter(v1::JournalPhase phase, const std::string& detail,
+                                      Journal::Durability durability) {
     const std::lock_guard one_at_a_time(journal_mutex_);
     v1::JournalRecord record;
     {
@@ -367,7 +368,7 @@ absl::Status IncomingMigration::enter(v1::JournalPhase phase, const std::string&
     }
     Journal::Prepared& prepared = prepared_cont_.at(record.postcopy() ? 1 : 0);
     if (phase == v1::JOURNAL_PHASE_CONT) return journal_.write(record, prepared);
-    const absl::Status status = journal_.write(record, Journal::Durability::kPageCache);
+    const absl::Status status = journal_.write(record, durability);
     // CONT, where QEMU has refused it: what came before still says LIVE, and needs no room.
     if (!status.ok() && phase == v1::JOURNAL_PHASE_LIVE && journal_.take_back(prepared).ok())
         return absl::OkStatus();

@@ -118,7 +118,8 @@ class IncomingMigration final : private Asker, private CommitSteps {
         bool failure = false;
     };
     void warn_of_stall(Said& said) const;
-    absl::Status enter(v1::JournalPhase phase, const std::string& detail);
+    absl::Status enter(v1::JournalPhase phase, const std::string& detail,
+                       Journal::Durability durability = Journal::Durability::kPageCache);
     void prepare_cont(bool postcopy);
     [[nodiscard]] std::shared_ptr<Session> session() const;
     // Whether that frame may come now; goes on to the phase after it.
@@ -148,6 +149,7 @@ class IncomingMigration final : private Asker, private CommitSteps {
     absl::Status commit(bool run_guest);
     void note_resumed();
     void note_arrival();
+    void release();
     void refuse(const absl::Status& reason);
     // CommitSteps:
     absl::Status note(v1::JournalPhase phase, const std::string& detail) override;
@@ -174,6 +176,7 @@ class IncomingMigration final : private Asker, private CommitSteps {
     absl::Status begin_next_session(Session& session);
     bool await_next_session();
     void note_guest_gone();
+    void note_unended(const absl::Status& why);  // under mutex_
     void settle();
     [[nodiscard]] bool is_draining() const;
 

@@ -67,7 +67,8 @@ class IncomingPostcopy {
     [[nodiscard]] absl::Status check_mappings() const { return memory_->check_mappings(); }
     [[nodiscard]] absl::Status failure() const { return server_->failure(); }
 
-    // After the last page: faults are the kernel's again.
+    // After the last page: faults are the kernel's again. Errors: FaultMemory::unregister_all's;
+    // they are served still.
     absl::Status finish();
     // Puts small pages together to huge ones; returns how many bytes. After finish().
     Bytes collapse(const std::stop_token& stop);

@@ -46,6 +46,7 @@ class Drain::Run final : public DrainSteps {
     bool is_hurried_ = false;       // this connection's timeouts are those of a drain
     std::optional<MonotonicTime> lost_at_;
     std::string last_said_;
+    std::string heard_;  // what the destination has said of itself
 };
 
 Drain::Outcome Drain::run(Connection first, const std::function<void(MonotonicTime)>& on_resumed,
@@ -190,10 +191,15 @@ absl::Status Drain::Run::connect(bool resumed) {
     drain_.interrupted_ += Clock::system().now() - *std::exchange(lost_at_, std::nullopt);
     drain_.set_interrupted(false);
     forget_word();
+    const std::string& said = answer_.state().detail();
+    if (!said.empty() && std::exchange(heard_, said) != said)
+        spdlog::warn("migration {}: {} says: {}", drain_.plan_.migration_id,
+                     drain_.plan_.destination.to_string(), said);
     drain_.plan_.log->message("drain",
-                              fmt::format("reconnected to {}; {} are still missing there",
+                              fmt::format("reconnected to {}; {} are still missing there{}{}",
                                           drain_.plan_.destination.to_string(),
-                                          format_bytes(drain_.pending_.count() * kPageBytes)));
+                                          format_bytes(drain_.pending_.count() * kPageBytes),
+                                          said.empty() ? "" : "; it says: ", said));
     return absl::OkStatus();
 }
 

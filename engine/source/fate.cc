@@ -1,5 +1,7 @@
 #include "engine/source/fate.h"
 
+#include <fmt/format.h>
+
 namespace godwit {
 namespace {
 
@@ -12,7 +14,7 @@ FateAnswer lost_there(const v1::QueryResponse& answer) {
 std::optional<FateAnswer> fate_in(const v1::QueryResponse& answer, SourceCopy copy) {
     const bool resumed = answer.state() == v1::INCOMING_STATE_RESUMED;
     if (answer.draining()) {
-        if (answer.missing_pages() == 0) return std::nullopt;
+        if (!answer.has_missing_pages() || answer.missing_pages() == 0) return std::nullopt;
         if (!resumed && copy == SourceCopy::kStands) return std::nullopt;
         return FateAnswer{
             .fate = Fate::kAtDestination, .lacks_pages = true, .detail = answer.detail()};
@@ -33,6 +35,17 @@ std::optional<FateAnswer> fate_in(const v1::QueryResponse& answer, SourceCopy co
 
 bool knows_fate(const absl::StatusOr<v1::QueryResponse>& answer) {
     return answer.ok() && answer->state() != v1::INCOMING_STATE_UNKNOWN;
+}
+
+std::string undecided_text(const v1::QueryResponse& answer) {
+    const std::string state = v1::IncomingState_Name(answer.state());
+    std::string said = answer.detail().empty() ? state : answer.detail();
+    if (!answer.draining()) return said;
+    if (answer.has_missing_pages())
+        return fmt::format("{}; {} pages are missing there", said, answer.missing_pages());
+    return said +
+           "; its agent is older and does not say whether pages are missing there: if the guest "
+           "waits there for good, end it (godwit vm stop --force), and start it anew";
 }
 
 std::string operators_word_text(Fate fate) {

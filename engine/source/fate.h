@@ -40,8 +40,12 @@ struct FateAnswer {
 //                           and what is here is not run: it is gone
 //   draining                nobody else sends what is missing. With no page missing only a session
 //                           or `cont` is still open, and the guest is whole; before RESUMED, with
-//                           a QEMU that stands here, the source's is the whole copy
+//                           a QEMU that stands here, the source's is the whole copy. An agent that
+//                           does not say what is missing is older: the guest may be whole
 std::optional<FateAnswer> fate_in(const v1::QueryResponse& answer, SourceCopy copy);
+
+// What an answer says that settles nothing, for people.
+std::string undecided_text(const v1::QueryResponse& answer);
 
 // Whether the destination knows what becomes of it: no operator's word counts beside that.
 bool knows_fate(const absl::StatusOr<v1::QueryResponse>& answer);

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "engine/base/wait.h"
 
 namespace godwit {
@@ -77,7 +79,11 @@ class AskedDoubt final : public Doubt {
     void forget_word() override { doubt_.operators_word.forget(); }
     bool wait(Duration limit) override {
         doubt_.operators_word.wait(limit, stop_);
-        return !stop_.stop_requested();
+        return !stop_.stop_requested() && !(doubt_.pages_came && doubt_.pages_came());
+    }
+    bool may_have_pages() override { return static_cast<bool>(doubt_.pages_came); }
+    void note_resumed() override {
+        if (doubt_.note_resumed) doubt_.note_resumed();
     }
     void note_resolution(Fate fate) override { doubt_.note_resolution(fate); }
     void trouble(const std::string& said) override {
@@ -94,12 +100,16 @@ class AskedDoubt final : public Doubt {
 std::optional<FateAnswer> settle(Doubt& doubt) {
     std::string last_said;
     std::optional<uint64_t> missing;
+    bool resumed = false;
     do {
         const absl::StatusOr<v1::QueryResponse> answer = doubt.ask();
         if (answer.ok()) {
             std::optional<FateAnswer> fate = fate_in(*answer, doubt.copy_here());
-            if (fate && (!fate->lacks_pages || missing == answer->missing_pages())) return fate;
+            const bool may_be_whole = doubt.may_have_pages() || missing != answer->missing_pages();
+            if (fate && (!fate->lacks_pages || !may_be_whole)) return fate;
             missing = answer->missing_pages();
+            if (answer->state() == v1::INCOMING_STATE_RESUMED && !std::exchange(resumed, true))
+                doubt.note_resumed();
         }
         if (knows_fate(answer)) {
             doubt.forget_word();
@@ -108,10 +118,8 @@ std::optional<FateAnswer> settle(Doubt& doubt) {
             return FateAnswer{
                 .fate = *fate, .by_operator = true, .detail = operators_word_text(*fate)};
         }
-        std::string said = std::string(answer.status().message());
-        if (answer.ok())
-            said = answer->detail().empty() ? v1::IncomingState_Name(answer->state())
-                                            : answer->detail();
+        std::string said =
+            answer.ok() ? undecided_text(*answer) : std::string(answer.status().message());
         if (said != last_said) doubt.trouble(said);
         last_said = std::move(said);
     } while (doubt.wait(std::chrono::milliseconds(500)));

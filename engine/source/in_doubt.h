@@ -60,8 +60,13 @@ class Doubt {
     virtual std::optional<Fate> operators_word() = 0;
     // It does not count: the destination has answered.
     virtual void forget_word() = 0;
-    // Until the operator has said something, or `limit` has passed. False: the agent ends.
+    // Until the operator has said something, or `limit` has passed. False: the agent ends, or the
+    // pages that were waited for can be sent now.
     virtual bool wait(Duration limit) = 0;
+    // What is missing there may be here still: no answer says that it is lost.
+    virtual bool may_have_pages() = 0;
+    // Once, when the destination has said that the guest runs there, and that settles nothing.
+    virtual void note_resumed() = 0;
     // What the operator said, to the disk.
     virtual void note_resolution(Fate fate) = 0;
     // Why it is still in doubt; once per reason.
@@ -69,9 +74,10 @@ class Doubt {
 };
 
 // Asks until the destination says what settles it (fate_in()), the operator does, or the agent ends
-// (then nothing is returned: still in doubt). An operator's word counts only while the destination
-// does not answer or knows nothing, and is on the disk before anything is done about it. Pages that
-// are missing there are lost once two answers in a row say so: what was on its way has come then.
+// (then nothing is returned: still in doubt), or has the pages that it waited for. An operator's
+// word counts only while the destination does not answer or knows nothing, and is on the disk
+// before anything is done about it. Pages that are missing there are lost once two answers in a row
+// say so: what was on its way has come then.
 std::optional<FateAnswer> settle(Doubt& doubt);
 
 // The same over gRPC.
@@ -83,6 +89,10 @@ struct DoubtOverGrpc {
     std::function<void(Fate)> note_resolution;
     // What the destination says instead, once each time it changes.
     std::function<void(const std::string&)> heard;
+    // Where the guest's last pages can't be sent yet: whether it is known by now that they can be,
+    // or never can. None: they can't, and what is missing there is lost.
+    std::function<bool()> pages_came = {};
+    std::function<void()> note_resumed = {};  // as Doubt's
 };
 std::optional<FateAnswer> settle_doubt(const DoubtOverGrpc& doubt, const std::stop_token& stop);
 

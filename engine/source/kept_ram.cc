@@ -2,13 +2,27 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 
-#include "engine/base/log.h"
-
 namespace godwit {
+namespace {
+
+absl::Status link_again(const RamBlock& block, const std::string& path) {
+    if (::link(block.path.c_str(), path.c_str()) != 0 && errno != EEXIST)
+        return errno_status(errno, fmt::format("Cannot link {} to {}", path, block.path));
+    struct stat linked {};
+    if (::lstat(path.c_str(), &linked) != 0)
+        return errno_status(errno, fmt::format("Cannot look at {}", path));
+    if (linked.st_dev == block.device && linked.st_ino == block.inode) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        fmt::format("Cannot link {} to the RAM of {}: something else has that name; move it away",
+                    path, block.name));
+}
+
+}  // namespace
 
 void plan_kept_ram(std::span<const RamBlock> blocks, v1::JournalRecord& record) {
     record.clear_kept_ram();
@@ -50,11 +64,11 @@ absl::StatusOr<std::vector<RamBlock>> open_kept_ram(const v1::JournalRecord& rec
     return blocks;
 }
 
-absl::StatusOr<std::vector<RamBlock>> open_ram_of_qemu(std::span<const RamBlock> blocks,
-                                                       const v1::JournalRecord& record) {
+absl::StatusOr<LastPages> open_ram_of_qemu(std::span<const RamBlock> blocks,
+                                           const v1::JournalRecord& record) {
     if (static_cast<size_t>(record.kept_ram_size()) != blocks.size())
         return absl::DataLossError("the journal names other RAM files than QEMU has");
-    std::vector<RamBlock> opened;
+    LastPages opened;
     for (size_t i = 0; i < blocks.size(); ++i) {
         const v1::KeptRam& kept = record.kept_ram(static_cast<int>(i));
         if (kept.name() != blocks[i].name || kept.size_bytes() != blocks[i].size)
@@ -64,11 +78,8 @@ absl::StatusOr<std::vector<RamBlock>> open_ram_of_qemu(std::span<const RamBlock>
         block.file.reset(::fcntl(blocks[i].file.get(), F_DUPFD_CLOEXEC, 0));
         if (!block.file.valid())
             return errno_status(errno, fmt::format("Cannot open the RAM of {}", block.name));
-        if (::link(block.path.c_str(), kept.path().c_str()) != 0 && errno != EEXIST)
-            spdlog::warn("{}", std::string(errno_status(errno, fmt::format("Cannot link {} to {}",
-                                                                           kept.path(), block.path))
-                                               .message()));
-        opened.push_back(std::move(block));
+        opened.kept.Update(link_again(block, kept.path()));
+        opened.blocks.push_back(std::move(block));
     }
     return opened;
 }

@@ -151,6 +151,30 @@ TEST_F(RecoveryTest, WordThatCantBeReadLeavesTheAnswerToTheDestination) {
     expect_only_at(b, a);
 }
 
+// Its record can't be read, and its QEMU stands with the only copy.
+TEST_F(RecoveryTest, GuestThatIsRefusedThereAndCouldNotBeAdoptedHereIsNotSaidToHaveDied) {
+    hold(b, step::kCommitCame);
+    BackgroundCommand command = begin_postcopy();
+    await_held(b);
+    const std::vector<pid_t> qemus = a.qemu_pids();
+    ASSERT_EQ(qemus.size(), 1U);
+    b.end(SIGKILL);
+    a.end(SIGKILL);
+    expect_lost(command);
+    const std::string path = a.state_dir() + "/vms/" + kVm + "/vm.json";
+    std::ifstream file(path);
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    std::ofstream(path, std::ios::trunc) << "?";
+    bring_back(a);
+    bring_back(b);
+    expect_report({.exit_code = 4, .outcome = "failed", .words = {"could not be adopted"}},
+                  "needs-operator");
+    EXPECT_EQ(::kill(qemus.front(), 0), 0) << "it was ended";
+    std::ofstream(path, std::ios::trunc) << text;
+    bring_back(a);
+    EXPECT_EQ(a.vm(kVm)["state"], "paused");
+}
+
 TEST_F(RecoveryTest, GuestThatWasGivenBackStaysEvenIfTheDestinationForgot) {
     hold(a, step::kConcluded);
     hold(b, step::kCommitCame);

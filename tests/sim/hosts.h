@@ -57,6 +57,7 @@ struct Hosts {
 
     bool is_postcopy = false;  // pages may follow the guest
     bool drains = false;       // they have to
+    bool opens_late = false;   // a restarted source can't open them for a while
 
     Disk source_disk{world};
     KeptRam kept_ram;

@@ -75,6 +75,7 @@ Outcome simulate(uint64_t seed, Mutant mutant) {
     hosts.guest.was_running = !world.chance(15);
     // Two of five.
     hosts.is_postcopy = seed % 5 < 2;
+    hosts.opens_late = seed % 6 == 1;
     hosts.source_qemu =
         std::make_shared<Qemu>(world, hosts.guest, "source's QEMU", false, Qemu::State::kPaused);
     if (hosts.guest.was_running) hosts.source_qemu->start_guest();

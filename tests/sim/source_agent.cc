@@ -339,7 +339,16 @@ void SourceAgent::forget_word() {
 
 bool SourceAgent::wait(Duration limit) {
     hosts_.world.wait(limit, [this] { return operators_word_.said().has_value(); });
-    return true;
+    return !opens_at_ || hosts_.world.now() < *opens_at_;
+}
+
+// As MigrationRegistry::note_left().
+void SourceAgent::note_resumed() {
+    in_doubt_ = false;
+    is_there_ = true;
+    record_.set_phase(v1::JOURNAL_PHASE_DRAINING);
+    hosts_.source_disk.write(record_, Journal::Durability::kPageCache).IgnoreError();
+    at_step("left-noted");
 }
 
 // As SourceMigration's: where its QEMU has ended here nothing is given back.
@@ -356,15 +365,19 @@ void SourceAgent::settle_and_end(const std::function<void(const std::string&)>& 
     in_doubt_ = record_.phase() == v1::JOURNAL_PHASE_FREEZING;
     const std::optional<FateAnswer> answer = settle(*this);
     in_doubt_ = false;
-    hosts_.world.say("source: settled: " + answer->detail);
-    if (answer->fate == Fate::kRefused) return give_back(answer->detail);
-    if (answer->lacks_pages)
-        record_.mutable_report()->set_reason("pages were lost with the source");
+    end_as_said(*answer, give_back);
+}
+
+void SourceAgent::end_as_said(const FateAnswer& answer,
+                              const std::function<void(const std::string&)>& give_back) {
+    hosts_.world.say("source: settled: " + answer.detail);
+    if (answer.fate == Fate::kRefused) return give_back(answer.detail);
+    if (answer.lacks_pages) record_.mutable_report()->set_reason("pages were lost with the source");
     qemu().kill("the guest is at the destination, or was");
     hosts_.release_kept_ram();
-    const bool is_gone = answer->guest_gone || answer->fate == Fate::kNowhere;
+    const bool is_gone = answer.guest_gone || answer.fate == Fate::kNowhere;
     end(is_gone ? v1::GUEST_AT_NONE : v1::GUEST_AT_DESTINATION, Journal::Durability::kPageCache,
-        answer->detail);
+        answer.detail);
 }
 
 // --- its API --------------------------------------------------------------------------------
@@ -380,7 +393,7 @@ absl::Status SourceAgent::resolve(Fate fate) {
         return absl::FailedPreconditionError("nothing is in doubt");
     if (fate != Fate::kRefused && qemu().runs())
         return absl::FailedPreconditionError("it runs here");
-    if (is_draining_ && fate == Fate::kAtDestination)
+    if ((is_draining_ || opens_at_) && fate == Fate::kAtDestination)
         return absl::FailedPreconditionError("the guest's last pages are still here");
     GODWIT_RETURN_IF_ERROR(operators_word_.say(fate));
     if (!is_draining_ || give_up_drain(fate)) return absl::OkStatus();

@@ -87,6 +87,8 @@ class SourceAgent final : public std::enable_shared_from_this<SourceAgent>,
     void forget_word() override;
     bool wait(Duration limit) override;
     void note_resolution(Fate fate) override;
+    bool may_have_pages() override { return opens_at_.has_value(); }
+    void note_resumed() override;
     void trouble(const std::string& said) override {
         hosts_.world.say("source: in doubt: " + said);
     }
@@ -102,6 +104,8 @@ class SourceAgent final : public std::enable_shared_from_this<SourceAgent>,
     absl::StatusOr<SourceSignals::Seen> wait_for(
         const char* what, MonotonicTime deadline,
         const std::function<bool(const SourceSignals::Seen&)>& done);
+    void end_as_said(const FateAnswer& answer,
+                     const std::function<void(const std::string&)>& give_back);
     void settle_and_end(const std::function<void(const std::string&)>& give_back);
     void undo(const std::string& why, bool frozen);
     void finish_at_destination();
@@ -119,6 +123,7 @@ class SourceAgent final : public std::enable_shared_from_this<SourceAgent>,
     bool push_stream(int stream, std::span<const ChunkPlace> share);
     void drain();
     void recover_drain(bool vm);
+    bool await_last_pages(bool vm);
     bool give_up_drain(Fate fate);
 
     Hosts& hosts_;
@@ -139,7 +144,8 @@ class SourceAgent final : public std::enable_shared_from_this<SourceAgent>,
 
     bool armed_ = false;  // the destination can catch faults
     bool is_draining_ = false;
-    bool is_there_ = false;  // the guest runs at the destination, as it said
+    std::optional<MonotonicTime> opens_at_;  // until then the last pages can't be opened
+    bool is_there_ = false;                  // the guest runs at the destination, as it said
     bool is_interrupted_ = false;
     std::optional<Fate> given_up_;  // by an operator
     bool is_retry_asked_ = false;

@@ -295,12 +295,37 @@ void SourceAgent::drain() {
     }
 }
 
+// They can't be opened for now. False: they are not needed any more, or lost, and it has ended.
+bool SourceAgent::await_last_pages(bool vm) {
+    const auto give_it_back = [this, vm](const std::string& why) {
+        give_back_and_conclude(vm, why);
+    };
+    hosts_.world.say("source: it can't open the guest's memory");
+    opens_at_ = hosts_.world.now() + hosts_.world.between({}, minutes(1));
+    const std::optional<FateAnswer> answer = settle(*this);
+    opens_at_.reset();
+    if (answer) {
+        in_doubt_ = false;
+        end_as_said(*answer, give_it_back);
+        return false;
+    }
+    if (qemu().alive()) hosts_.kept_ram.link();
+    if (hosts_.kept_ram.exists()) return true;
+    hosts_.pages_lost_here = true;
+    settle_and_end(give_it_back);
+    return false;
+}
+
 // As MigrationRegistry::finish_drain().
 void SourceAgent::recover_drain(bool vm) {
-    is_draining_ = true;
     in_doubt_ = record_.phase() == v1::JOURNAL_PHASE_FREEZING;
     is_there_ = !in_doubt_;
+    if (hosts_.opens_late && !await_last_pages(vm)) return;
+    is_draining_ = true;
+    is_interrupted_ = is_there_;
     have_pages();
+    // Before there was anybody to hear it.
+    if (const std::optional<Fate> said = operators_word_.said()) give_up_drain(*said);
     const DrainEnd ended = drain_in_order(*this, {.has_left = is_there_});
     is_draining_ = false;
     switch (ended) {

@@ -265,7 +265,8 @@ void IncomingRegistry::note_arrival(v1::JournalRecord record, Vm& vm) {
     record.set_arrival_problem(std::string(status.message()));
     const absl::StatusOr<Journal> journal = Journal::open(options_.state_dir, id);
     absl::Status written = journal.status();
-    if (journal.ok()) written = journal->write(record, Journal::Durability::kPageCache);
+    // It may move on then.
+    if (journal.ok()) written = journal->write(record, Journal::Durability::kDisk);
     if (!written.ok()) spdlog::error("migration {}: {}", id, std::string(written.message()));
     const std::lock_guard lock(mutex_);
     keep_answer(id, answer_of(record));

@@ -10,10 +10,12 @@
 #include <thread>
 #include <vector>
 
+#include "engine/source/kept_ram.h"
 #include "engine/source/source_migration.h"
 #include "godwit/v1/agent.pb.h"
 #include "tools/godwitd/calibration_file.h"
 #include "tools/godwitd/fixed_costs.h"
+#include "tools/godwitd/found_guest.h"
 #include "tools/godwitd/vm_registry.h"
 
 namespace godwit {
@@ -114,10 +116,17 @@ class MigrationRegistry {
                                 const v1::JournalRecord& record);
     void finish_native(Entry& entry, const v1::JournalRecord& record, bool is_here);
     void finish_doubt(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
-                      const std::shared_ptr<Vm>& vm, const std::stop_token& stop);
+                      const FoundGuest& guest, const std::stop_token& stop);
+    std::optional<FateAnswer> ask_fate(const std::shared_ptr<Entry>& entry,
+                                       v1::JournalRecord& record, const FoundGuest& guest,
+                                       const std::function<bool()>& pages_came,
+                                       const std::stop_token& stop);
+    void conclude_fate(const std::shared_ptr<Entry>& entry, const v1::JournalRecord& record,
+                       const FoundGuest& guest, const FateAnswer& answer,
+                       const std::stop_token& stop);
+    void note_left(Entry& entry, v1::JournalRecord& record);
     void finish_drain(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
-                      const std::shared_ptr<Vm>& vm, std::vector<RamBlock> blocks,
-                      const std::stop_token& stop);
+                      const FoundGuest& guest, const LastPages& pages, const std::stop_token& stop);
     void await_end(const Entry& entry);
     void note_resolution(Entry& entry, v1::JournalRecord& record, Fate fate);
     void conclude(Entry& entry, v1::JournalRecord record, v1::MigrationReport report,

@@ -14,8 +14,8 @@
 #include "engine/source/drain.h"
 #include "engine/source/in_doubt.h"
 #include "engine/source/kept_ram.h"
-#include "engine/source/persistent_rollback.h"
 #include "engine/source/recovery_plan.h"
+#include "tools/godwitd/found_guest.h"
 #include "tools/godwitd/migration_registry.h"
 #include "tools/godwitd/recovery_report.h"
 
@@ -25,57 +25,16 @@ namespace {
 // A guard sees the death of its agent at once, and then waits for QEMU no longer than this.
 constexpr Duration kGuardLimit = std::chrono::minutes(3);
 constexpr Duration kFirstAnswerLimit = std::chrono::seconds(5);
-constexpr Duration kEndOfQemuLimit = std::chrono::seconds(10);
-constexpr Duration kBetweenOpens = std::chrono::seconds(1);
 
 // The guest's memory as it was frozen: while its QEMU stands here, that has it too. `vm` may be
 // none.
-absl::StatusOr<std::vector<RamBlock>> open_last_pages(const v1::JournalRecord& record, Vm* vm) {
+absl::StatusOr<LastPages> open_last_pages(const v1::JournalRecord& record, Vm* vm) {
     absl::StatusOr<std::vector<RamBlock>> blocks = open_kept_ram(record);
-    if (blocks.ok() || !kept_ram_is_lost(blocks.status()) || vm == nullptr) return blocks;
+    if (blocks.ok()) return LastPages{.blocks = *std::move(blocks)};
+    if (!kept_ram_is_lost(blocks.status()) || vm == nullptr) return blocks.status();
     spdlog::warn("migration {}: {}; its QEMU has the guest's memory still", record.migration_id(),
                  std::string(blocks.status().message()));
     return open_ram_of_qemu(vm->ram_blocks(), record);
-}
-
-// Until it can be opened, or is lost, or whoever asks stops.
-absl::StatusOr<std::vector<RamBlock>> await_last_pages(const v1::JournalRecord& record, Vm* vm,
-                                                       const std::stop_token& stop) {
-    std::mutex mutex;
-    std::condition_variable_any stopped;
-    while (true) {
-        absl::StatusOr<std::vector<RamBlock>> blocks = open_last_pages(record, vm);
-        if (blocks.ok() || kept_ram_is_lost(blocks.status())) return blocks;
-        std::unique_lock lock(mutex);
-        stopped.wait_for(lock, stop, kBetweenOpens, [] { return false; });
-        if (stop.stop_requested()) return blocks;
-    }
-}
-
-// The word is open or says ABORT: the guest belongs here. Ok when the report is final.
-absl::Status give_back(Vm& vm, const v1::JournalRecord& record, const std::string& reason,
-                       const std::stop_token& stop, v1::MigrationReport& report) {
-    const absl::Status status =
-        roll_back_persistently(vm, record.was_running(), stop, [&](const absl::Status& trouble) {
-            spdlog::error("migration {}: the guest is at the source and is not seen to run yet: {}",
-                          record.migration_id(), std::string(trouble.message()));
-        });
-    if (absl::IsCancelled(status)) return status;
-    if (status.ok())
-        at_source(report, reason);
-    else if (absl::IsNotFound(status))
-        died(report, reason + "; and its QEMU has ended by itself");
-    else
-        needs_operator(
-            report, fmt::format("{}; and the guest could not be resumed at the source: {}", reason,
-                                std::string(status.message())));
-    return absl::OkStatus();
-}
-
-// Nobody may start a second guest from it.
-void end_stale_qemu(const std::shared_ptr<Vm>& vm, bool left_alone, v1::MigrationReport& report) {
-    if (vm ? !vm->kill(kEndOfQemuLimit).ok() : left_alone)
-        report.add_warnings("the source's QEMU could not be ended");
 }
 
 bool guest_runs(Vm& vm) {
@@ -126,7 +85,7 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
                                                const v1::JournalRecord& record) {
     const std::shared_ptr<Vm> vm = hold_vm_of(record);
     if (record.native()) return finish_native(*entry, record, vm != nullptr);
-    const bool left_alone = !vm && vms_.is_left_alone(entry->vm);
+    const FoundGuest guest{.vm = vm, .left_alone = !vm && vms_.is_left_alone(entry->vm)};
     const absl::StatusOr<Journal> journal = Journal::open(options_.state_dir, entry->id);
     absl::StatusOr<DecisionWord> word =
         journal.ok() ? DecisionWord::find(journal->word_path()) : journal.status();
@@ -134,27 +93,27 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
     v1::MigrationReport report = entry->report;
     if (froze && !word.ok())
         spdlog::error("migration {}: {}", entry->id, std::string(word.status().message()));
-    absl::StatusOr<std::vector<RamBlock>> blocks = absl::UnknownError("not looked for");
+    absl::StatusOr<LastPages> pages = absl::UnknownError("not looked for");
     const FoundAtSource found{
         .record = record,
         .word = word.ok() ? absl::StatusOr<Verdict>(word->read()) : word.status(),
         .vm = vm != nullptr,
-        .left_alone = left_alone,
+        .left_alone = guest.left_alone,
         .runs = [&] { return guest_runs(*vm); },
         .has_kept_ram =
             [&] {
-                blocks = open_last_pages(record, vm.get());
-                if (!blocks.ok())
+                pages = open_last_pages(record, vm.get());
+                if (!pages.ok())
                     spdlog::warn("migration {}: there is nothing to send: {}", entry->id,
-                                 std::string(blocks.status().message()));
-                return blocks.ok() || !kept_ram_is_lost(blocks.status());
+                                 std::string(pages.status().message()));
+                return pages.ok() || !kept_ram_is_lost(pages.status());
             }};
     switch (plan_source_recovery(found)) {
         case SourceRecovery::kWasGivenBack:
             at_source(report, "the agent ended after the destination had refused");
             return conclude(*entry, record, report);
         case SourceRecovery::kIsElsewhere:
-            end_stale_qemu(vm, left_alone, report);
+            end_stale_qemu(guest, report);
             taken_over(report, operators_word_text(Fate::kAtDestination));
             entry->committed = true;
             entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
@@ -167,7 +126,7 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
             return await_end(*entry);
         case SourceRecovery::kIsNowhere:
             died(report, operators_word_text(Fate::kNowhere));
-            end_stale_qemu(vm, left_alone, report);
+            end_stale_qemu(guest, report);
             return conclude(*entry, record, report);
         case SourceRecovery::kDrain:
             entry->in_doubt = froze;
@@ -178,20 +137,28 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
             entry->log = std::make_shared<EventLog>();
             entry->limiter = std::make_shared<RateLimiter>(record.bandwidth_bytes_per_s());
             if (!froze) entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
-            entry->pending = blocks.ok()
+            entry->pending = pages.ok()
                                  ? "the agent was restarted; the guest's last pages follow"
                                  : fmt::format(
                                        "the agent was restarted; the guest's last pages follow "
-                                       "once they can be opened, which is tried each second: {}",
-                                       std::string(blocks.status().message()));
-            entry->thread = std::jthread([this, entry, record, vm, kept = std::move(blocks)](
+                                       "once they can be opened, which is tried again and again: "
+                                       "{}",
+                                       std::string(pages.status().message()));
+            entry->thread = std::jthread([this, entry, record, guest, kept = std::move(pages)](
                                              const std::stop_token& stop) mutable {
                 set_thread_name("drain");
-                if (!kept.ok()) kept = await_last_pages(record, vm.get(), stop);
+                v1::JournalRecord now = record;
+                const auto known = [&] {
+                    kept = open_last_pages(now, guest.vm.get());
+                    return kept.ok() || kept_ram_is_lost(kept.status());
+                };
+                if (!kept.ok())
+                    if (const auto fate = ask_fate(entry, now, guest, known, stop))
+                        return conclude_fate(entry, now, guest, *fate, stop);
                 if (kept.ok())
-                    finish_drain(entry, record, vm, *std::move(kept), stop);
+                    finish_drain(entry, now, guest, *kept, stop);
                 else if (!stop.stop_requested())
-                    finish_doubt(entry, record, vm, stop);
+                    finish_doubt(entry, now, guest, stop);
             });
             return;
         case SourceRecovery::kAsk:
@@ -204,9 +171,9 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
                 entry->pending =
                     "the agent was restarted; the destination is asked how the drain ended";
             }
-            entry->thread = std::jthread([this, entry, record, vm](const std::stop_token& stop) {
+            entry->thread = std::jthread([this, entry, record, guest](const std::stop_token& stop) {
                 set_thread_name("in-doubt");
-                finish_doubt(entry, record, vm, stop);
+                finish_doubt(entry, record, guest, stop);
             });
             return;
         case SourceRecovery::kNeedsOperator:
@@ -232,10 +199,10 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
                                 ? operators_word_text(Fate::kRefused)
                                 : std::string("the agent ended during the migration");
     entry->pending = why + "; the guest is being given back";
-    entry->thread = std::jthread([this, entry, record, vm, why](const std::stop_token& stop) {
+    entry->thread = std::jthread([this, entry, record, guest, why](const std::stop_token& stop) {
         set_thread_name("roll-back");
         v1::MigrationReport rolled_back = entry->report;
-        if (give_back(*vm, record, why, stop, rolled_back).ok())
+        if (give_back(guest, record, why, stop, rolled_back).ok())
             conclude(*entry, record, rolled_back, stop);
     });
     await_end(*entry);
@@ -295,14 +262,13 @@ void MigrationRegistry::conclude(Entry& entry, v1::JournalRecord record, v1::Mig
 
 // COMMIT was sent, and pages may be missing at the destination.
 void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
-                                     const std::shared_ptr<Vm>& vm, std::vector<RamBlock> blocks,
+                                     const FoundGuest& guest, const LastPages& pages,
                                      const std::stop_token& stop) {
     v1::MigrationReport report = entry->report;
     // For how long the agent was away nobody knows.
     report.mutable_postcopy()->set_interruptions(report.postcopy().interruptions() + 1);
     const absl::StatusOr<HostPort> address = parse_host_port(record.peer());
     if (!address.ok()) return;
-    const bool left_alone = !vm && vms_.is_left_alone(entry->vm);
     const auto write_record = [&] {
         if (const auto journal = Journal::open(options_.state_dir, entry->id); journal.ok())
             journal->write(record, Journal::Durability::kPageCache).IgnoreError();
@@ -321,10 +287,10 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
          .tcp = {.congestion_control = record.congestion_control(), .ring = options_.ring},
          .source_addresses = {record.source_addresses().begin(), record.source_addresses().end()},
          .placement = options_.placement,
-         .blocks = blocks,
+         .blocks = pages.blocks,
          .log = entry->log.get(),
          .has_left = record.phase() == v1::JOURNAL_PHASE_DRAINING,
-         .is_guest_here = [&vm, left_alone] { return left_alone || is_guest_here(vm); }});
+         .is_guest_here = [&guest] { return guest.may_stand(); }});
     if (!made.ok()) {
         spdlog::error("migration {}: {}", entry->id, std::string(made.status().message()));
         return;
@@ -338,16 +304,16 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
             drain->give_up(*said, [] { return absl::OkStatus(); }).IgnoreError();
     }
     const auto on_resumed = [&](MonotonicTime) {
-        end_stale_qemu(vm, false, report);
-        record.set_phase(v1::JOURNAL_PHASE_DRAINING);
-        if (record.resumed_unix_ms() == 0) record.set_resumed_unix_ms(unix_ms());
+        if (pages.kept.ok())
+            end_stale_qemu(guest, report);
+        else
+            spdlog::warn(
+                "migration {}: the source's QEMU stands until the last page has come, for it alone "
+                "has these for a successor of this agent: {}",
+                entry->id, std::string(pages.kept.message()));
         report.set_guest_at(v1::GUEST_AT_DESTINATION);
         *record.mutable_report() = report;
-        write_record();
-        const std::lock_guard lock(mutex_);
-        entry->in_doubt = false;
-        entry->has_left = true;
-        entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
+        note_left(*entry, record);
     };
     const Drain::Outcome outcome = drain->run({}, on_resumed, stop);
     {
@@ -360,6 +326,7 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
         case Drain::End::kStopped:
             return;  // the next agent goes on
         case Drain::End::kDrained:
+            end_stale_qemu(guest, report);
             report.set_outcome(v1::OUTCOME_DONE);
             report.set_guest_at(v1::GUEST_AT_DESTINATION);
             report.set_retry_safe(false);
@@ -373,17 +340,14 @@ void MigrationRegistry::finish_drain(const std::shared_ptr<Entry>& entry, v1::Jo
             if (outcome.by_operator) note_resolution(*entry, record, Fate::kNowhere);
             died(report,
                  outcome.by_operator ? outcome.detail : "the destination says: " + outcome.detail);
-            end_stale_qemu(vm, left_alone, report);
+            end_stale_qemu(guest, report);
             break;
         case Drain::End::kRefused: {
             if (outcome.by_operator) note_resolution(*entry, record, Fate::kRefused);
             const std::string why = outcome.by_operator
                                         ? outcome.detail
                                         : std::string("the destination refused after COMMIT");
-            if (!vm)
-                died(report, why + ", and the source's QEMU has ended");
-            else if (!give_back(*vm, record, why, stop, report).ok())
-                return;
+            if (!give_back(guest, record, why, stop, report).ok()) return;
             break;
         }
     }
@@ -406,64 +370,92 @@ void MigrationRegistry::note_resolution(Entry& entry, v1::JournalRecord& record,
         spdlog::error("migration {}: {}", record.migration_id(), std::string(status.message()));
 }
 
+// RESUMED was heard: nothing that is here is run any more.
+void MigrationRegistry::note_left(Entry& entry, v1::JournalRecord& record) {
+    record.set_phase(v1::JOURNAL_PHASE_DRAINING);
+    if (record.resumed_unix_ms() == 0) record.set_resumed_unix_ms(unix_ms());
+    if (const auto journal = Journal::open(options_.state_dir, entry.id); journal.ok())
+        journal->write(record, Journal::Durability::kPageCache).IgnoreError();
+    const std::lock_guard lock(mutex_);
+    entry.in_doubt = false;
+    entry.has_left = true;
+    entry.report.set_guest_at(v1::GUEST_AT_DESTINATION);
+}
+
 void MigrationRegistry::finish_doubt(const std::shared_ptr<Entry>& entry, v1::JournalRecord record,
-                                     const std::shared_ptr<Vm>& vm, const std::stop_token& stop) {
-    v1::MigrationReport report = entry->report;
-    const absl::StatusOr<HostPort> address = parse_host_port(record.peer());
-    if (!address.ok()) return;
+                                     const FoundGuest& guest, const std::stop_token& stop) {
     {
         const std::lock_guard lock(mutex_);
         entry->has_last_pages = false;
     }
+    // None: the next agent goes on asking.
+    if (const auto fate = ask_fate(entry, record, guest, {}, stop))
+        conclude_fate(entry, record, guest, *fate, stop);
+}
+
+// Until the destination, or an operator, says what becomes of it. Nothing: the agent ends, or
+// `pages_came` (as settle_doubt()'s; none: there are no pages to come).
+std::optional<FateAnswer> MigrationRegistry::ask_fate(const std::shared_ptr<Entry>& entry,
+                                                      v1::JournalRecord& record,
+                                                      const FoundGuest& guest,
+                                                      const std::function<bool()>& pages_came,
+                                                      const std::stop_token& stop) {
+    const absl::StatusOr<HostPort> address = parse_host_port(record.peer());
+    if (!address.ok()) return std::nullopt;
     TransferClient peer(*address);
-    const bool has_left = record.phase() == v1::JOURNAL_PHASE_DRAINING;
-    const bool left_alone = !vm && vms_.is_left_alone(entry->vm);
-    const std::optional<FateAnswer> answer = settle_doubt(
-        {.peer = peer,
-         .migration_id = entry->id,
-         .operators_word = entry->operators_word,
-         .copy_here =
-             [&] {
-                 if (has_left) return SourceCopy::kLeft;
-                 return left_alone || is_guest_here(vm) ? SourceCopy::kStands : SourceCopy::kEnded;
-             },
-         .note_resolution =
-             [&](Fate fate) {
-                 // Where its QEMU has ended here nothing is given back: the destination may go on
-                 // with it.
-                 if (fate != Fate::kRefused || left_alone || is_guest_here(vm))
-                     note_resolution(*entry, record, fate);
-             },
-         .heard =
-             [&entry](const std::string& heard) {
-                 spdlog::warn("migration {}: in doubt; {}", entry->id, heard);
-             }},
-        stop);
-    if (!answer) return;  // the next agent goes on asking
+    return settle_doubt({.peer = peer,
+                         .migration_id = entry->id,
+                         .operators_word = entry->operators_word,
+                         .copy_here =
+                             [&] {
+                                 if (record.phase() == v1::JOURNAL_PHASE_DRAINING)
+                                     return SourceCopy::kLeft;
+                                 return guest.may_stand() ? SourceCopy::kStands
+                                                          : SourceCopy::kEnded;
+                             },
+                         .note_resolution =
+                             [&](Fate fate) {
+                                 // Where its QEMU has ended here nothing is given back: the
+                                 // destination may go on with it, unless it waits for pages that
+                                 // are here.
+                                 if (fate != Fate::kRefused || pages_came || guest.may_stand())
+                                     note_resolution(*entry, record, fate);
+                             },
+                         .heard =
+                             [&](const std::string& heard) {
+                                 const bool has_left = record.phase() == v1::JOURNAL_PHASE_DRAINING;
+                                 spdlog::warn("migration {}: {}; {}", entry->id,
+                                              has_left ? "the guest has left" : "in doubt", heard);
+                             },
+                         .pages_came = pages_came,
+                         .note_resumed = [&] { note_left(*entry, record); }},
+                        stop);
+}
+
+void MigrationRegistry::conclude_fate(const std::shared_ptr<Entry>& entry,
+                                      const v1::JournalRecord& record, const FoundGuest& guest,
+                                      const FateAnswer& answer, const std::stop_token& stop) {
+    v1::MigrationReport report = entry->report;
     const std::string refused =
-        answer->by_operator ? answer->detail : std::string("the destination refused after COMMIT");
-    if (answer->fate == Fate::kNowhere) {
-        died(report, answer->detail);
-        end_stale_qemu(vm, left_alone, report);
-    } else if (answer->fate == Fate::kAtDestination) {
-        end_stale_qemu(vm, left_alone, report);
-        taken_over(report, answer->by_operator
-                               ? answer->detail
+        answer.by_operator ? answer.detail : std::string("the destination refused after COMMIT");
+    if (answer.fate == Fate::kNowhere) {
+        died(report, answer.detail);
+        end_stale_qemu(guest, report);
+    } else if (answer.fate == Fate::kAtDestination) {
+        end_stale_qemu(guest, report);
+        taken_over(report, answer.by_operator
+                               ? answer.detail
                                : std::string("the agent ended after COMMIT; the destination has "
                                              "the guest"));
-        if (answer->guest_gone) died(report, "the destination says: " + answer->detail);
-        if (answer->lacks_pages) {
+        if (answer.guest_gone) died(report, "the destination says: " + answer.detail);
+        if (answer.lacks_pages) {
             needs_operator(report,
                            "the guest waits for pages that were lost with the source's memory: end "
                            "it there, and start it anew");
             report.set_guest_at(v1::GUEST_AT_DESTINATION);
         }
-    } else if (vm) {
-        if (!give_back(*vm, record, refused, stop, report).ok()) return;
-    } else if (left_alone) {
-        needs_operator(report, refused + ", and the VM's QEMU could not be adopted");
-    } else {
-        died(report, refused + ", and the source's QEMU has ended");
+    } else if (!give_back(guest, record, refused, stop, report).ok()) {
+        return;
     }
     conclude(*entry, record, report, stop);
 }

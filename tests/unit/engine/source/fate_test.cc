@@ -78,6 +78,13 @@ TEST(Fate, IsNotSettledWhileOnlyASessionOrContIsOpen) {
             EXPECT_FALSE(fate_in(drains(state, 0), copy));
 }
 
+TEST(Fate, IsNotSettledByAnAgentThatDoesNotSayWhatIsMissing) {
+    v1::QueryResponse older = drains(v1::INCOMING_STATE_RESUMED, 7);
+    older.clear_missing_pages();
+    for (const SourceCopy copy : kEveryCopy) EXPECT_FALSE(fate_in(older, copy));
+    EXPECT_NE(undecided_text(older), undecided_text(drains(v1::INCOMING_STATE_RESUMED, 0)));
+}
+
 TEST(Fate, OfAGuestWhosePagesNobodyHasIsAtTheDestination) {
     for (const SourceCopy copy : {SourceCopy::kEnded, SourceCopy::kLeft})
         for (const v1::IncomingState state :

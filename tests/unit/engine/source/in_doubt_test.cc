@@ -87,6 +87,9 @@ class ScriptedDoubt final : public Doubt {
     SourceCopy copy = SourceCopy::kStands;
     std::optional<Fate> word;
     std::vector<Fate> noted;
+    std::vector<std::string> troubles;
+    bool has_pages = false;
+    int resumed = 0;
 
     absl::StatusOr<v1::QueryResponse> ask() override {
         absl::StatusOr<v1::QueryResponse> first = answers.front();
@@ -97,8 +100,13 @@ class ScriptedDoubt final : public Doubt {
     std::optional<Fate> operators_word() override { return word; }
     void forget_word() override { word.reset(); }
     bool wait(Duration /*limit*/) override { return !answers.empty(); }
+    bool may_have_pages() override { return has_pages; }
+    void note_resumed() override {
+        ++resumed;
+        copy = SourceCopy::kLeft;
+    }
     void note_resolution(Fate fate) override { noted.push_back(fate); }
-    void trouble(const std::string& /*said*/) override {}
+    void trouble(const std::string& said) override { troubles.push_back(said); }
 };
 
 TEST(Settle, TakesAnOperatorsWordOnlyWhereTheDestinationKnowsNothing) {
@@ -135,6 +143,53 @@ TEST(Settle, CallsPagesLostOnceTwoAnswersInARowSayThatTheyAreMissing) {
     const auto settled = settle(whole);
     ASSERT_TRUE(settled);
     EXPECT_FALSE(settled->lacks_pages);
+}
+
+// An agent of before the field: that none is missing, or that any is, would be a guess.
+TEST(Settle, TakesADestinationThatDoesNotSayWhatItMissesForNeitherWholeNorLost) {
+    v1::QueryResponse older = says(v1::INCOMING_STATE_RESUMED);
+    older.set_draining(true);
+    ScriptedDoubt doubt;
+    doubt.copy = SourceCopy::kLeft;
+    doubt.answers = {older, older, older};
+    EXPECT_FALSE(settle(doubt));
+    ASSERT_EQ(doubt.troubles.size(), 1U);
+    EXPECT_NE(doubt.troubles[0].find("does not say whether pages are missing"), std::string::npos)
+        << doubt.troubles[0];
+    // And none is no other number of them.
+    doubt.answers = {misses(3), older, misses(3), misses(0)};
+    EXPECT_FALSE(settle(doubt));
+    EXPECT_NE(doubt.troubles.back().find("; 0 pages are missing there"), std::string::npos)
+        << doubt.troubles.back();
+}
+
+// They are here, and can't be opened yet: whatever else the destination says counts all the same.
+TEST(Settle, CallsNoPagesLostThatMayStillBeSent) {
+    ScriptedDoubt doubt;
+    doubt.has_pages = true;
+    doubt.answers = {misses(3), misses(3), misses(3)};
+    EXPECT_FALSE(settle(doubt));
+    EXPECT_EQ(doubt.resumed, 1);
+
+    v1::QueryResponse gone = says(v1::INCOMING_STATE_RESUMED);
+    gone.set_guest_gone(true);
+    doubt.answers = {misses(3), gone};
+    const auto settled = settle(doubt);
+    ASSERT_TRUE(settled);
+    EXPECT_TRUE(settled->guest_gone);
+}
+
+TEST(Settle, TakesAnOperatorsWordWhilePagesAreWaitedFor) {
+    ScriptedDoubt doubt;
+    doubt.has_pages = true;
+    doubt.answers = {misses(3), absl::UnavailableError("nobody is there")};
+    EXPECT_FALSE(settle(doubt));
+    doubt.word = Fate::kNowhere;
+    doubt.answers = {absl::UnavailableError("nobody is there")};
+    const auto settled = settle(doubt);
+    ASSERT_TRUE(settled);
+    EXPECT_EQ(settled->fate, Fate::kNowhere);
+    EXPECT_EQ(doubt.noted, std::vector<Fate>{Fate::kNowhere});
 }
 
 }  // namespace

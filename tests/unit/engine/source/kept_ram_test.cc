@@ -149,12 +149,13 @@ TEST_F(KeptRam, IsTakenFromQemuAndLinkedAgainWhereALinkIsLost) {
     ::unlink(record_.kept_ram(1).path().c_str());
     const auto opened = open_ram_of_qemu(blocks_, record_);
     ASSERT_TRUE(opened.ok()) << opened.status();
-    ASSERT_EQ(opened->size(), 2U);
-    EXPECT_EQ(opened->back().name, "ram1");
+    EXPECT_TRUE(opened->kept.ok()) << opened->kept;
+    ASSERT_EQ(opened->blocks.size(), 2U);
+    EXPECT_EQ(opened->blocks.back().name, "ram1");
     std::string content(4, '.');
     for (const RamBlock& block : blocks_) ::unlink(block.path.c_str());
     blocks_.clear();
-    EXPECT_TRUE(read_fully(opened->back().file.get(), content.data(), 4, 0).ok());
+    EXPECT_TRUE(read_fully(opened->blocks.back().file.get(), content.data(), 4, 0).ok());
     EXPECT_EQ(content, "ram1");
     EXPECT_TRUE(open_kept_ram(record_).ok()) << "the next agent finds it no more";
 }
@@ -165,10 +166,27 @@ TEST_F(KeptRam, IsTakenFromAQemuWhoseFileHasNoNameAnyMore) {
     ::unlink(blocks_[1].path.c_str());
     const auto opened = open_ram_of_qemu(blocks_, record_);
     ASSERT_TRUE(opened.ok()) << opened.status();
+    EXPECT_FALSE(opened->kept.ok()) << "that QEMU may not be ended";
     std::string content(4, '.');
-    EXPECT_TRUE(read_fully(opened->back().file.get(), content.data(), 4, 0).ok());
+    EXPECT_TRUE(read_fully(opened->blocks.back().file.get(), content.data(), 4, 0).ok());
     EXPECT_EQ(content, "ram1");
     EXPECT_FALSE(open_kept_ram(record_).ok());
+}
+
+// A file, or a folder: neither is the guest's memory.
+TEST_F(KeptRam, IsWithQemuAloneWhereSomethingElseHasItsName) {
+    ASSERT_NO_FATAL_FAILURE(keep());
+    const std::string path = record_.kept_ram(1).path();
+    ::unlink(path.c_str());
+    std::ofstream(path) << "somebody's";
+    auto opened = open_ram_of_qemu(blocks_, record_);
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    EXPECT_NE(opened->kept.message().find(path), std::string::npos) << opened->kept;
+    ::unlink(path.c_str());
+    std::filesystem::create_directory(path);
+    opened = open_ram_of_qemu(blocks_, record_);
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    EXPECT_FALSE(opened->kept.ok());
 }
 
 TEST_F(KeptRam, IsTakenFromNoQemuThatHasOtherMemory) {
