@@ -121,7 +121,7 @@ const std::vector<NamedMutant>& mutants() {
         {Mutant::kRunsWithoutItsPages, "runs-without-its-pages"},
         {Mutant::kEndsItsCopyForALostOne, "ends-its-copy-for-a-lost-one"},
         {Mutant::kAsksALostOneForEver, "asks-a-lost-one-for-ever"},
-        {Mutant::kCallsForAWholeGuestsEnd, "calls-for-a-whole-guests-end"},
+        {Mutant::kCallsForAWholeGuestsEnd, "calls-for-a-whole-guests-end", 30'000},
         {Mutant::kForgetsItsQemusPages, "forgets-its-qemus-pages"},
     };
     return kAll;

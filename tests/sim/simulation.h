@@ -41,6 +41,7 @@ Outcome simulate(uint64_t seed, Mutant mutant = Mutant::kNone);
 struct NamedMutant {
     Mutant mutant;
     const char* name;
+    uint64_t first_seed = 0;  // where a search begins: one that is rarely found would take a minute
 };
 const std::vector<NamedMutant>& mutants();
 
