@@ -29,7 +29,10 @@ constexpr size_t kMissingWordsAt = 16384;
 // --- the witness ----------------------------------------------------------------------------
 
 OneGuestWitness::OneGuestWitness(TestAgent& source, const TestAgent& destination)
-    : source_(source.ram_file(kVm)), destination_(destination) {
+    : OneGuestWitness(source, [&destination] { return destination.ram_files_on_disk(); }) {}
+
+OneGuestWitness::OneGuestWitness(TestAgent& source, Files at_destination)
+    : source_(source.ram_file(kVm)), at_destination_(std::move(at_destination)) {
     thread_ = std::jthread([this](const std::stop_token& stop) { watch(stop); });
 }
 
@@ -42,7 +45,7 @@ void OneGuestWitness::watch(const std::stop_token& stop) {
     while (!stop.stop_requested()) {
         wait_readable(-1, -1, Clock::system().now() + kGlance).IgnoreError();
         if (!there) {
-            for (const std::string& file : destination_.ram_files_on_disk()) there.emplace(file);
+            for (const std::string& file : at_destination_()) there.emplace(file);
             continue;
         }
         // The destination first: what runs here in between ran before it.

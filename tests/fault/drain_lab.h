@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -16,8 +17,12 @@ namespace godwit::testing {
 // never run at the source again.
 class OneGuestWitness {
   public:
-    // `source`: where the guest is; `destination` may have nothing of it yet.
+    // RAM files at the destination: none as long as it has nothing of the guest.
+    using Files = std::function<std::vector<std::string>()>;
+
+    // `source`: where the guest is.
     OneGuestWitness(TestAgent& source, const TestAgent& destination);
+    OneGuestWitness(TestAgent& source, Files at_destination);
     ~OneGuestWitness();
     OneGuestWitness(const OneGuestWitness&) = delete;
     OneGuestWitness& operator=(const OneGuestWitness&) = delete;
@@ -30,7 +35,7 @@ class OneGuestWitness {
     void watch(const std::stop_token& stop);
 
     GuestWatch source_;
-    const TestAgent& destination_;
+    const Files at_destination_;
     std::atomic<bool> ran_there_{false};
     std::atomic<bool> ran_here_after_{false};
     std::jthread thread_;

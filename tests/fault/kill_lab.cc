@@ -5,13 +5,9 @@
 #include <signal.h>
 #include <stdlib.h>
 
-#include <cstdio>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 
 #include "engine/base/units.h"
-#include "engine/base/wait.h"
 #include "tests/fault/leavings.h"
 
 namespace godwit::testing {
@@ -19,30 +15,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr Duration kEndLimit = std::chrono::seconds(120);
 constexpr Duration kTidyLimit = std::chrono::seconds(60);
 constexpr Bytes kStateDisk = Bytes{16} << 20;
-// A migration takes a second or two, of which any part can be caught.
-constexpr const char* kBandwidth = "4MiB/s";
-// All of its memory within half a second.
-constexpr const char* kGuestWords =
-    "ws=4M rate=400 pattern=random sweep=2500 rest=halt dma=512K diskrate=100";
-constexpr uint64_t kWholeSweep = 1'200;
 // Twice the guest, and some to spare.
 constexpr long kHugePages = 72;
-
-void print(const std::string& line) {
-    std::printf("%s\n", line.c_str());
-    std::fflush(stdout);
-}
-
-// The flags that make a migration of that plan what it is.
-std::vector<std::string> flags_of(const std::string& strategy, const std::string& tracker) {
-    std::vector<std::string> flags = {"--strategy", strategy,      "--tracker",
-                                      tracker,      "--bandwidth", kBandwidth};
-    if (strategy == "precopy") flags.insert(flags.end(), {"--on-no-converge", "stop-and-copy"});
-    return flags;
-}
 
 }  // namespace
 
@@ -81,7 +57,7 @@ void KillLab::use_backing(const std::string& backing) {
     if (backing != "hugetlb-2M") return;
     reserved_ = std::make_unique<ReservedHugePages>(kHugePages);
     if (reserved_->enough()) return;
-    print("no huge pages can be reserved here, so with thp");
+    print_line("no huge pages can be reserved here, so with thp");
     reserved_.reset();
     backing_ = "thp";
 }
@@ -95,7 +71,7 @@ void KillLab::boot_guest() {
     GuestOptions guest = small_guest(kVm);
     guest.memory = "64MiB";
     guest.backing = backing_;
-    guest.append = kGuestWords;
+    guest.append = kStruckGuestWords;
     guest.extra = fmt::format(
         "disks:\n  - path: {}/disk.raw\n    format: raw\n    cache: writeback\n", directory_);
     start_guest(source(), guest);
@@ -122,54 +98,13 @@ void KillLab::rehearse(const std::string& strategy) {
         EXPECT_EQ(rest_without_.count(kind), 0U) << kind;
 }
 
-BackgroundCommand KillLab::begin(const KillPlan& plan) {
-    std::vector<std::string> words = {"migrate", kVm,    "--to", destination().address(),
-                                      "--json",  "--id", id_,    "--downtime-limit",
-                                      "500ms"};
-    for (const std::string& flag : flags_of(plan.strategy, plan.tracker)) words.push_back(flag);
-    if (plan.verify) words.emplace_back("--verify");
-    return source().cli_in_background(words);
-}
-
-bool KillLab::journal_of_has(const TestAgent& agent, std::string_view phase) const {
-    std::ifstream file(fmt::format("{}/migrations/{}/journal.json", agent.state_dir(), id_));
-    const std::string text{std::istreambuf_iterator<char>(file), {}};
-    return text.find(fmt::format("JOURNAL_PHASE_{}", phase)) != std::string::npos;
-}
-
-bool KillLab::may_have_committed() const {
-    for (const char* phase : {"CONT", "RESUMED", "DRAINING"})
-        if (journal_of_has(agents_[1 - at_], phase)) return true;
-    return false;
-}
-
-void KillLab::await_moment(const KillPlan& plan, BackgroundCommand& command) {
-    const auto over = [&] { return command.wait(Duration::zero()); };
-    switch (plan.moment) {
-        case Moment::kAnywhere:
-            command.wait(
-                std::chrono::duration_cast<Duration>(plan.part * undisturbed_[plan.strategy]));
-            break;
-        case Moment::kNearPause:
-            eventually(kEndLimit, [&] { return journal_of_has(source(), "FREEZING") || over(); });
-            command.wait(plan.after);
-            break;
-        case Moment::kAtStep: {
-            const TestAgent& held = plan.step_at_source ? source() : destination();
-            eventually(kEndLimit, [&] { return is_held(held) || over(); });
-            break;
-        }
-    }
-    if (over()) print("    the migration was over before");
-}
-
 void KillLab::run(const KillPlan& plan) {
-    print(describe(plan));
+    print_line(describe(plan));
     SCOPED_TRACE(describe(plan));
     if (!has_guest_) boot_guest();
     if (!HasFailure()) rehearse(plan.strategy);
     if (HasFailure()) return;
-    id_ = fmt::format("kill-{}", ++count_);
+    course_.emplace(source(), destination(), fmt::format("kill-{}", ++count_));
     TestAgent& holder = plan.step_at_source ? source() : destination();
     if (plan.moment == Moment::kAtStep) {
         AgentOptions holding = options_of(&holder == agents_ ? 0 : 1);
@@ -178,10 +113,10 @@ void KillLab::run(const KillPlan& plan) {
     }
     qemu_of_source_ = source().qemu_pid(kVm);
     witness_.emplace(source(), destination());
-    BackgroundCommand command = begin(plan);
-    await_moment(plan, command);
+    BackgroundCommand command = course_->begin(plan);
+    course_->await_moment(plan, undisturbed_[plan.strategy], command);
     strike(plan, command);
-    std::string at = await_end(command);
+    std::string at = course_->await_end(command);
     if (HasFailure()) return;
     // Once all of it was there the migration was done, and the guest has died of something else.
     if (at == "destination" && may_die_at_destination(plan) && destination().qemu_pids().empty())
@@ -198,28 +133,6 @@ void KillLab::run(const KillPlan& plan) {
     if (at == "destination") at_ = 1 - at_;
     expect_one_guest_at(at_);
     if (at == "source" && !HasFailure()) expect_retry(plan);
-}
-
-std::string KillLab::await_end(BackgroundCommand& command) {
-    EXPECT_TRUE(command.wait(kEndLimit)) << "the command does not end: " << command.result().err;
-    nlohmann::json last;
-    const bool over = eventually(kEndLimit, [&] {
-        const CommandResult asked = source().cli({"report", id_, "--json"});
-        last = json_of(asked);
-        // An agent that was killed before it had written anything down knows of no migration.
-        if (!last.is_object() || !last.contains("guest_at"))
-            return asked.err.find("knows no migration") != std::string::npos;
-        return last["outcome"] != "running" && last["outcome"] != "in-doubt";
-    });
-    EXPECT_TRUE(over) << "it does not end: " << last.dump(2) << command.result().err;
-    if (!over || !last.is_object() || !last.contains("guest_at")) return "source";
-    std::string at = last["guest_at"];
-    print(fmt::format("    {}, guest at: {}; {}", last["outcome"].get<std::string>(), at,
-                      last.value("reason", "")));
-    EXPECT_TRUE(at == "source" || at == "destination" || at == "none") << at;
-    EXPECT_EQ(last["retry_safe"], at == "source");
-    EXPECT_EQ(last["outcome"] == "done", at == "destination");
-    return at;
 }
 
 bool KillLab::may_die_at_destination(const KillPlan& plan) {

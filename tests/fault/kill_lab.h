@@ -8,6 +8,7 @@
 #include <string>
 
 #include "tests/fault/drain_lab.h"
+#include "tests/fault/kill_course.h"
 #include "tests/fault/kill_plan.h"
 #include "tests/harness/linked_hosts.h"
 #include "tests/unit/dirty-tracking/process/reserved_huge_pages.h"
@@ -37,11 +38,6 @@ class KillLab : protected LinkedHosts, public ::testing::Test {
 
     void boot_guest();
     void rehearse(const std::string& strategy);
-    BackgroundCommand begin(const KillPlan& plan);
-    void await_moment(const KillPlan& plan, BackgroundCommand& command);
-    [[nodiscard]] bool journal_of_has(const TestAgent& agent, std::string_view phase) const;
-    // Whether the destination may have been told to let the guest run.
-    [[nodiscard]] bool may_have_committed() const;
 
     // kill_faults.cc. What is struck is also free again, or back, when it returns.
     void strike(const KillPlan& plan, BackgroundCommand& command);
@@ -55,8 +51,6 @@ class KillLab : protected LinkedHosts, public ::testing::Test {
     void let_go_of_both();
     void bring_back(int host, std::optional<Duration> clock_step = {});
 
-    // "source", "destination" or "none", as the source's agent has it when all is over.
-    std::string await_end(BackgroundCommand& command);
     // Whether its QEMU there may have been killed.
     static bool may_die_at_destination(const KillPlan& plan);
     // That the guest may have died of this: its QEMU was struck.
@@ -74,7 +68,7 @@ class KillLab : protected LinkedHosts, public ::testing::Test {
     int at_ = 0;  // the host that has the guest, and the source of the migration
     bool has_guest_ = false;
     uint64_t count_ = 0;
-    std::string id_;
+    std::optional<KillCourse> course_;             // the last
     std::map<std::string, Duration> undisturbed_;  // by strategy
     std::optional<OneGuestWitness> witness_;
     std::map<std::string, int> rest_with_guest_, rest_without_;  // descriptors of an agent

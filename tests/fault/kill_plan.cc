@@ -85,6 +85,12 @@ void draw_extent(KillPlan& plan, Draws& draws) {
                       : step == 1 ? std::chrono::hours(24 * 30)
                                   : -std::chrono::hours(1);
     plan.room = static_cast<Bytes>(draws.between(0, 6)) << 20;
+    if (plan.kind.victim != Victim::kSourceLibvirtd &&
+        plan.kind.victim != Victim::kDestinationLibvirtd)
+        return;
+    // Longer than the agents wait for an answer of libvirtd.
+    if (kind == 0) plan.length = draws.ms(9'000, 25'000);
+    plan.agent_too = draws.between(0, 3) == 0;
 }
 
 const char* name_of(Fault fault) {
@@ -93,6 +99,8 @@ const char* name_of(Fault fault) {
             return "kill";
         case Fault::kStop:
             return "stop";
+        case Fault::kRestart:
+            return "restart";
         case Fault::kOutOfMemory:
             return "out-of-memory";
         case Fault::kClock:
@@ -123,6 +131,10 @@ const char* name_of(Victim victim) {
             return "source-qemu";
         case Victim::kDestinationQemu:
             return "destination-qemu";
+        case Victim::kSourceLibvirtd:
+            return "source-libvirtd";
+        case Victim::kDestinationLibvirtd:
+            return "destination-libvirtd";
     }
     return "?";
 }
@@ -142,10 +154,11 @@ std::string when(const KillPlan& plan) {
 
 }  // namespace
 
-KillPlan draw_plan(uint64_t seed) {
+KillPlan draw_plan(uint64_t seed, std::span<const KillKind> kinds) {
     Draws draws(seed);
     KillPlan plan{.seed = seed};
-    plan.kind = kKillKinds.at(static_cast<size_t>(draws.between(0, kKillKinds.size() - 1)));
+    plan.kind =
+        kinds[static_cast<size_t>(draws.between(0, static_cast<int64_t>(kinds.size()) - 1))];
     plan.strategy = kStrategies[draws.between(0, 3)];
     plan.tracker = kTrackers[draws.between(0, 1)];
     plan.verify = draws.between(0, 2) == 0;
@@ -154,8 +167,8 @@ KillPlan draw_plan(uint64_t seed) {
     return plan;
 }
 
-uint64_t next_seed_of(uint64_t seed, KillKind kind) {
-    while (draw_plan(seed).kind != kind) ++seed;
+uint64_t next_seed_of(uint64_t seed, KillKind kind, std::span<const KillKind> kinds) {
+    while (draw_plan(seed, kinds).kind != kind) ++seed;
     return seed;
 }
 
@@ -164,9 +177,10 @@ std::string describe(KillKind kind) {
 }
 
 std::string describe(const KillPlan& plan) {
-    return fmt::format("GODWIT_FAULT_SEED={}: {} {}{}: {}, {}, for {:.0f} ms", plan.seed,
+    return fmt::format("GODWIT_FAULT_SEED={}: {} {}{}: {}{}, {}, for {:.0f} ms", plan.seed,
                        plan.strategy, plan.tracker, plan.verify ? " --verify" : "",
-                       describe(plan.kind), when(plan), to_ms(plan.length));
+                       describe(plan.kind), plan.agent_too ? " and its agent" : "", when(plan),
+                       to_ms(plan.length));
 }
 
 }  // namespace godwit::testing

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -14,6 +15,7 @@ namespace godwit::testing {
 enum class Fault {
     kKill,         // SIGKILL; an agent comes back later
     kStop,         // SIGSTOP, and SIGCONT later
+    kRestart,      // ended in order; it comes back later
     kOutOfMemory,  // the kernel kills it in its cgroup; an agent comes back later
     kClock,        // killed, and its successor's monotonic clock shows another time
     kCut,          // the cable is out of one host
@@ -22,7 +24,15 @@ enum class Fault {
     kFullDisk,     // of the state directory
     kFullRam,      // of the mount of guests' RAM
 };
-enum class Victim { kSourceAgent, kDestinationAgent, kGuard, kSourceQemu, kDestinationQemu };
+enum class Victim {
+    kSourceAgent,
+    kDestinationAgent,
+    kGuard,
+    kSourceQemu,
+    kDestinationQemu,
+    kSourceLibvirtd,
+    kDestinationLibvirtd,
+};
 
 // What there is to do to whom. For what befalls a link or a disk an agent stands for its host.
 struct KillKind {
@@ -56,6 +66,20 @@ inline constexpr std::array kKillKinds = {
     KillKind{Fault::kFullDisk, Victim::kDestinationAgent},
     KillKind{Fault::kFullRam, Victim::kDestinationAgent},
 };
+// Between two hosts with a libvirt each. Its own come first.
+inline constexpr std::array kLibvirtKillKinds = {
+    KillKind{Fault::kKill, Victim::kSourceLibvirtd},
+    KillKind{Fault::kKill, Victim::kDestinationLibvirtd},
+    KillKind{Fault::kStop, Victim::kSourceLibvirtd},
+    KillKind{Fault::kStop, Victim::kDestinationLibvirtd},
+    KillKind{Fault::kRestart, Victim::kSourceLibvirtd},
+    KillKind{Fault::kRestart, Victim::kDestinationLibvirtd},
+    KillKind{Fault::kKill, Victim::kSourceAgent},
+    KillKind{Fault::kKill, Victim::kDestinationAgent},
+    KillKind{Fault::kKill, Victim::kGuard},
+    KillKind{Fault::kKill, Victim::kSourceQemu},
+    KillKind{Fault::kKill, Victim::kDestinationQemu},
+};
 
 enum class Moment {
     kAnywhere,   // after a part of the time that an undisturbed migration takes
@@ -77,14 +101,15 @@ struct KillPlan {
     Duration length{};           // how long an agent is away, a process stopped, a link cut …
     Duration clock_step{};       // kClock; negative: back to the host's boot, or nearly
     Bytes room = 0;              // kFullRam: what there is left
+    bool agent_too = false;      // a libvirtd: its host's agent is killed while it is away
 
     bool operator==(const KillPlan&) const = default;
 };
 
 // The same seed: the same plan, with any library and on any machine.
-KillPlan draw_plan(uint64_t seed);
+KillPlan draw_plan(uint64_t seed, std::span<const KillKind> kinds = kKillKinds);
 // The first seed from `seed` on whose plan is of this kind.
-uint64_t next_seed_of(uint64_t seed, KillKind kind);
+uint64_t next_seed_of(uint64_t seed, KillKind kind, std::span<const KillKind> kinds = kKillKinds);
 // In words, with how to do it again.
 std::string describe(const KillPlan& plan);
 // "kill source-agent".

@@ -17,14 +17,14 @@ TEST(KillPlan, OfTheSameSeedIsTheSame) {
     EXPECT_TRUE(differs);
 }
 
-TEST(KillPlan, HasEveryStrategyAndMomentForEveryKind) {
-    for (const KillKind& kind : kKillKinds) {
+void expect_every_strategy_and_moment(std::span<const KillKind> kinds) {
+    for (const KillKind& kind : kinds) {
         std::set<std::string> strategies;
         std::set<Moment> moments;
         uint64_t seed = 0;
         for (int i = 0; i < 60; ++i) {
-            seed = next_seed_of(seed, kind) + 1;
-            const KillPlan plan = draw_plan(seed - 1);
+            seed = next_seed_of(seed, kind, kinds) + 1;
+            const KillPlan plan = draw_plan(seed - 1, kinds);
             EXPECT_EQ(plan.kind, kind);
             strategies.insert(plan.strategy);
             moments.insert(plan.moment);
@@ -32,6 +32,11 @@ TEST(KillPlan, HasEveryStrategyAndMomentForEveryKind) {
         EXPECT_EQ(strategies.size(), 4U) << describe(kind);
         EXPECT_EQ(moments.size(), 3U) << describe(kind);
     }
+}
+
+TEST(KillPlan, HasEveryStrategyAndMomentForEveryKind) {
+    expect_every_strategy_and_moment(kKillKinds);
+    expect_every_strategy_and_moment(kLibvirtKillKinds);
 }
 
 TEST(KillPlan, SaysHowToDoItAgain) {

@@ -20,6 +20,7 @@ constexpr Duration kEndLimit = std::chrono::seconds(120);
 
 class LibvirtInterplay : public LibvirtPair {
   protected:
+    [[nodiscard]] bool takes_tcg() const override { return true; }
     static void restart_libvirtd(LibvirtHost& host) {
         host.stop_libvirtd();
         host.start_libvirtd();
@@ -163,7 +164,7 @@ TEST_F(LibvirtInterplay, GodwitGivesWayToVirshMigrateThatBeginsLater) {
 // the snapshot would lack what it has written since.
 TEST_F(LibvirtInterplay, ASnapshotInARoundEndsTheMigrationAndTheNextOneMovesWhatIsThereThen) {
     const std::string disk = make_guest_disk(*a, "16M");
-    DomainOptions domain;
+    DomainOptions domain = domain_here();
     domain.append += " disk=on diskrate=500";
     domain.devices = fmt::format(
         "<disk type='file'><driver name='qemu' type='raw'/><source file='{}'/>"

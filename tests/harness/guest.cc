@@ -15,6 +15,33 @@ namespace {
 constexpr Duration kBootLimit = std::chrono::seconds(60);
 constexpr const char* kQboot = "/usr/share/qemu/qboot.rom";
 
+// Nothing where the name is empty.
+Testimony testimony_in(const std::string& ram_file) {
+    Testimony said;
+    if (ram_file.empty()) return said;
+    const auto reader = MailboxReader::open(ram_file);
+    if (!reader.ok()) return said;
+    const auto mailbox = reader->read();
+    if (!mailbox.ok()) return said;
+    said.state = static_cast<GuestState>(mailbox->state);
+    for (uint64_t i = 0; i < mailbox->vcpu_count && i < kMaxVcpus; ++i) {
+        const MailboxVcpu& vcpu = mailbox->vcpus[i];
+        said.ticks += vcpu.tick;
+        said.writes += vcpu.writes;
+        said.checked += vcpu.checked;
+        said.errors += vcpu.errors;
+        if (vcpu.errors > 0)
+            said.first_error += fmt::format("vCPU {}: page {}, kind {}; ", i, vcpu.first_bad_page,
+                                            vcpu.first_bad_kind);
+    }
+    said.disk_reads = mailbox->disk.reads;
+    said.errors += mailbox->disk.errors;
+    if (mailbox->disk.errors > 0)
+        said.first_error += fmt::format("disk: pool page {}, kind {}", mailbox->disk.first_bad_page,
+                                        mailbox->disk.first_bad_kind);
+    return said;
+}
+
 }  // namespace
 
 std::string missing(const std::string& accel) {
@@ -61,37 +88,16 @@ void start_guest(TestAgent& agent, const GuestOptions& options) {
 }
 
 Testimony testimony(TestAgent& agent, const std::string& vm) {
-    Testimony said;
-    const std::string path = agent.ram_file(vm);
-    if (path.empty()) return said;
-    const auto reader = MailboxReader::open(path);
-    if (!reader.ok()) return said;
-    const auto mailbox = reader->read();
-    if (!mailbox.ok()) return said;
-    said.state = static_cast<GuestState>(mailbox->state);
-    for (uint64_t i = 0; i < mailbox->vcpu_count && i < kMaxVcpus; ++i) {
-        const MailboxVcpu& vcpu = mailbox->vcpus[i];
-        said.ticks += vcpu.tick;
-        said.writes += vcpu.writes;
-        said.checked += vcpu.checked;
-        said.errors += vcpu.errors;
-        if (vcpu.errors > 0)
-            said.first_error += fmt::format("vCPU {}: page {}, kind {}; ", i, vcpu.first_bad_page,
-                                            vcpu.first_bad_kind);
-    }
-    said.disk_reads = mailbox->disk.reads;
-    said.errors += mailbox->disk.errors;
-    if (mailbox->disk.errors > 0)
-        said.first_error += fmt::format("disk: pool page {}, kind {}", mailbox->disk.first_bad_page,
-                                        mailbox->disk.first_bad_kind);
-    return said;
+    return testimony_in(agent.ram_file(vm));
 }
 
 void expect_alive_and_well(TestAgent& agent, const std::string& vm, uint64_t pages) {
-    const Testimony before = testimony(agent, vm);
+    // Asked for once: many agents and guests may share this machine.
+    const std::string ram_file = agent.ram_file(vm);
+    const Testimony before = testimony_in(ram_file);
     Testimony now;
     const bool alive = eventually(std::chrono::seconds(30), [&] {
-        now = testimony(agent, vm);
+        now = testimony_in(ram_file);
         return now.ticks > before.ticks && now.checked >= before.checked + pages;
     });
     EXPECT_TRUE(alive) << vm << " does not go on at " << agent.address() << ": ticks "

@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <set>
+#include <sstream>
 
 #include "tests/harness/guest.h"
 
@@ -57,6 +59,14 @@ void end(std::optional<BackgroundCommand>& command) {
 }
 
 }  // namespace
+
+DomainOptions domain_here(DomainOptions options) {
+    if (accel_here() == "kvm") return options;
+    options.type = "qemu";
+    if (options.append == DomainOptions().append)
+        options.append = "ws=16M rate=5000 pattern=random";
+    return options;
+}
 
 std::string domain_xml(const DomainOptions& options) {
     const bool kvm = options.type == "kvm";
@@ -156,8 +166,19 @@ void LibvirtHost::start_libvirtd() {
 
 void LibvirtHost::stop_libvirtd() { end(libvirtd_); }
 
+void LibvirtHost::kill_libvirtd() {
+    libvirtd_->signal(SIGKILL);
+    libvirtd_->wait(kDaemonEndLimit);
+    libvirtd_.reset();
+}
+
 LibvirtHost::~LibvirtHost() {
-    for (const pid_t pid : qemu_pids()) {
+    std::vector<pid_t> qemus = qemu_pids();
+    // Those that libvirt has lost sight of.
+    if (holder_)
+        for (const HostProcess& process : processes())
+            if (process.words.find("guest=") != std::string::npos) qemus.push_back(process.pid);
+    for (const pid_t pid : qemus) {
         ::kill(pid, SIGKILL);
         eventually(kDaemonEndLimit, [&] { return ::kill(pid, 0) != 0; });
     }
@@ -261,6 +282,57 @@ std::vector<std::string> LibvirtHost::memory_files() const {
             files.push_back(entry.path().filename().string());
     }
     return files;
+}
+
+std::vector<std::string> LibvirtHost::ram_files() const {
+    std::vector<std::string> files;
+    std::error_code error;
+    // They come and go while this looks.
+    fs::recursive_directory_iterator at(path_inside(memory_directory_ + "/libvirt/qemu"), error);
+    for (; !error && at != fs::recursive_directory_iterator(); at.increment(error)) {
+        std::error_code gone;
+        if (at->is_regular_file(gone)) files.push_back(at->path().string());
+    }
+    return files;
+}
+
+std::vector<std::string> LibvirtHost::run_files() const {
+    std::vector<std::string> files;
+    std::error_code ignored;
+    // driver.pid is libvirtd itself.
+    for (const auto& entry : fs::directory_iterator(run_directory(), ignored))
+        if ((entry.path().extension() == ".pid" || entry.path().extension() == ".xml") &&
+            entry.path().stem() != "driver")
+            files.push_back(entry.path().string());
+    for (const auto& entry : fs::directory_iterator(root_ + "/lib/qemu", ignored))
+        if (entry.path().filename().string().rfind("domain-", 0) == 0)
+            files.push_back(entry.path().string());
+    return files;
+}
+
+std::vector<HostProcess> LibvirtHost::processes() const {
+    std::vector<HostProcess> found;
+    std::error_code ignored;
+    const fs::path ours = fs::read_symlink(fmt::format("/proc/{}/ns/mnt", holder_->pid()), ignored);
+    std::set<std::string> own = {std::to_string(holder_->pid())};
+    for (const auto* daemon : {&virtlogd_, &libvirtd_})
+        if (daemon->has_value()) own.insert(std::to_string((*daemon)->pid()));
+    for (const auto& entry : fs::directory_iterator("/proc", ignored)) {
+        const std::string pid = entry.path().filename().string();
+        if (pid.find_first_not_of("0123456789") != std::string::npos || own.count(pid) > 0 ||
+            fs::read_symlink(entry.path() / "ns/mnt", ignored) != ours)
+            continue;
+        // Of one that has just gone nothing can be read, which an iterator would throw.
+        const std::ifstream file(entry.path() / "cmdline", std::ios::binary);
+        std::ostringstream text;
+        text << file.rdbuf();
+        std::string words = text.str();
+        // A zombie has none.
+        if (words.empty()) continue;
+        std::replace(words.begin(), words.end(), '\0', ' ');
+        found.push_back({static_cast<pid_t>(std::stol(pid)), std::move(words)});
+    }
+    return found;
 }
 
 std::string LibvirtHost::run_directory() const {

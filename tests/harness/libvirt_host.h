@@ -27,12 +27,19 @@ struct DomainOptions {
     std::string devices = {};  // further XML
     std::string usb = "none";  // the model of its USB controller
 };
+// Under KVM, or, said aloud, TCG where there is none: with less to do, then.
+DomainOptions domain_here(DomainOptions options = {});
 // A guest as a domain.
 std::string domain_xml(const DomainOptions& options);
 
 enum class LibvirtKind {
     kDaemon,
     kEmbedded,  // within the agent; virsh can be its only user only while there is no agent
+};
+
+struct HostProcess {
+    pid_t pid = 0;
+    std::string words;  // its arguments
 };
 
 // libvirtd and virtlogd are started by hand, without systemd. At the end: the QEMUs below it are
@@ -67,6 +74,12 @@ class LibvirtHost {
     std::string write_xml(const std::string& xml) const;
     // Entries of libvirt's memory directory, those that only keep RAM among them.
     [[nodiscard]] std::vector<std::string> memory_files() const;
+    // RAM files of domains, as they are reached from outside. Of any thread.
+    [[nodiscard]] std::vector<std::string> ram_files() const;
+    // What libvirt has on disk of running domains: pid files, records, directories of sockets.
+    [[nodiscard]] std::vector<std::string> run_files() const;
+    // Who lives in the host's namespaces, but for its own daemons.
+    [[nodiscard]] std::vector<HostProcess> processes() const;
     // What libvirt runs as QEMU, alive.
     [[nodiscard]] std::vector<pid_t> qemu_pids() const;
 
@@ -74,7 +87,9 @@ class LibvirtHost {
     [[nodiscard]] std::string peer_uri() const;
     [[nodiscard]] std::string migration_uri() const { return "unix://" + root_ + "/migration"; }
 
+    // In order; start_libvirtd() starts it again.
     void stop_libvirtd();
+    void kill_libvirtd();
     // To libvirtd: SIGSTOP makes it hang.
     void signal_libvirtd(int number) const { libvirtd_->signal(number); }
     void start_libvirtd();

@@ -15,10 +15,12 @@ class LibvirtPair : public ::testing::Test {
   protected:
     static constexpr const char* kVm = "vm";
 
-    // Skips the test where there is no libvirt or no KVM.
+    // Whether the tests hold for a guest under TCG too: less to do, and slower.
+    [[nodiscard]] virtual bool takes_tcg() const { return false; }
+    // Skips the test where there is no libvirt, or no KVM that it needs.
     void SetUp() override;
-    // On a, under KVM.
-    void start(const DomainOptions& domain = {}) { start_domain(host_a, *a, domain); }
+    // On a, as domain_here().
+    void start(const DomainOptions& domain = {}) { start_domain(host_a, *a, domain_here(domain)); }
     // `godwit migrate` from a to b, in the background, with --json.
     BackgroundCommand begin_migration(const std::vector<std::string>& flags = {});
     // The same, and it takes half a minute at least; b's domain waits.
