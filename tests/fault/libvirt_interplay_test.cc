@@ -20,7 +20,6 @@ constexpr Duration kEndLimit = std::chrono::seconds(120);
 
 class LibvirtInterplay : public LibvirtPair {
   protected:
-    [[nodiscard]] bool takes_tcg() const override { return true; }
     static void restart_libvirtd(LibvirtHost& host) {
         host.stop_libvirtd();
         host.start_libvirtd();
