@@ -16,7 +16,6 @@ constexpr Duration kDestroyLimit = std::chrono::seconds(120);
 
 class LibvirtDestroy : public LibvirtPair {
   protected:
-    [[nodiscard]] bool takes_tcg() const override { return true; }
     // Held at that step, the agent's libvirt is told to destroy the domain.
     BackgroundCommand destroy_at(LibvirtHost& host, TestAgent& agent, std::string_view step,
                                  const std::vector<std::string>& flags = {}) {

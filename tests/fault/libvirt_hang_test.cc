@@ -19,7 +19,6 @@ enum class Cure { kGoesOn, kIsRestarted };
 
 class LibvirtHangs : public LibvirtPair {
   protected:
-    [[nodiscard]] bool takes_tcg() const override { return true; }
     // Returns with the agent of that side held at that step, and the migration begun.
     BackgroundCommand begin_held(TestAgent& agent, std::string_view step,
                                  std::vector<std::string> flags = {}) {

@@ -20,7 +20,6 @@ constexpr Duration kSuccessorLimit = std::chrono::seconds(120);
 
 class LibvirtSuccessor : public LibvirtPair {
   protected:
-    [[nodiscard]] bool takes_tcg() const override { return true; }
     // Returns with the agent held at that step.
     BackgroundCommand begin_held(TestAgent& agent, std::string_view step,
                                  const std::vector<std::string>& flags = {}) {

@@ -2,9 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <condition_variable>
+#include <mutex>
 #include <sstream>
 #include <thread>
+#include <utility>
 
+#include "engine/base/log.h"
 #include "engine/guest/libvirt/define_domain.h"
 #include "engine/guest/libvirt/domain_xml.h"
 #include "engine/guest/libvirt/libvirt_monitor.h"
@@ -22,7 +26,13 @@ constexpr Duration kToldLimit = std::chrono::milliseconds(50);
 constexpr Duration kTidyLimit = std::chrono::seconds(2);
 // A look-up takes a moment; a libvirt that hangs hears nothing before QEMU ends.
 constexpr Duration kLookUpLimit = std::chrono::seconds(1);
+constexpr Duration kSettingsPause = std::chrono::milliseconds(500);
 constexpr std::string_view kAddressKind = "libvirt";
+
+// Nobody knows what became of it.
+bool is_silence(const absl::Status& status) {
+    return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status);
+}
 
 }  // namespace
 
@@ -193,15 +203,37 @@ absl::Status LibvirtVm::prepare_device_save(UniqueFd out) {
     return QmpVm::prepare_device_save(std::move(out));
 }
 
+// Whoever saved the domain in between would save it without its memory. Nobody can while libvirtd
+// is away, so it is asked until it answers; what QEMU itself refuses is not asked again.
 void LibvirtVm::forgo_device_save() {
     QmpVm::forgo_device_save();
-    restore_migration_settings(kCommandLimit).IgnoreError();
+    std::mutex mutex;
+    std::condition_variable_any pause;
+    std::unique_lock lock(mutex);
+    bool was_said = false;
+    absl::Status status;
+    while (is_silence(status = restore_migration_settings(kCommandLimit)) && !ended()) {
+        if (!std::exchange(was_said, true))
+            spdlog::warn(
+                "domain {}: what a migration has set up is to be put back: {}; trying "
+                "again until it is",
+                spec_.name(), std::string(status.message()));
+        if (late_calls_are_over()) break;
+        wait_for_late_call(lock, pause, Clock::system().now() + kSettingsPause,
+                           [] { return false; });
+    }
+    if (!status.ok() && !ended())
+        spdlog::error(
+            "domain {}: x-ignore-shared may be on in its QEMU still, and virsh save and "
+            "migrate would leave its memory out; it is off once Godwit has moved it: {}",
+            spec_.name(), std::string(status.message()));
 }
 
 absl::Status LibvirtVm::roll_back(bool run, Duration limit) {
     GODWIT_RETURN_IF_ERROR(QmpVm::roll_back(run, limit));
-    restore_migration_settings(limit).IgnoreError();  // the guest is what matters
-    return absl::OkStatus();
+    // The guest is what matters; but whoever asks for this asks again.
+    absl::Status status = restore_migration_settings(limit);
+    return is_silence(status) ? status : absl::OkStatus();
 }
 
 absl::StatusOr<v1::VmSpec> LibvirtVm::spec_to_move(bool with_definition) {
