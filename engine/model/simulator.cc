@@ -157,14 +157,19 @@ class Simulator {
         if (of.finish_by_s <= 0) return kLongestTime_s;
         const double page_rate = state.rate / kSimPage;
         const double left = state.bytes_left / kSimPage;
-        const double rewritten =
-            std::min(state.sent_pages - left, state.dirty_rate * (now_s_ - state.round_began_s));
+        const double sent = state.sent_pages - left;
+        const double written = state.dirty_rate * (now_s_ - state.round_began_s);
+        const double rewritten = std::min(sent, written);
         const double spare_s = of.finish_by_s - (now_s_ - result_.migrations[vm].begin_s) -
                                kPushAllowance * (left + rewritten) / page_rate;
         if (spare_s <= 0) return 0;
-        // Seconds that are lost of these in a second of the round.
-        const double loss = 1 - kPushAllowance * (1 - std::min(state.dirty_rate / page_rate, 1.0));
-        return loss > 0 ? spare_s / loss : kLongestTime_s;
+        // A second of the round takes one of these while all that it has sent is written again, ...
+        if (page_rate <= state.dirty_rate) return spare_s;
+        const double all_again_s = std::max(written - sent, 0.0) / (page_rate - state.dirty_rate);
+        if (spare_s <= all_again_s) return spare_s;
+        // ... and then less, or gives some back.
+        const double loss = 1 - kPushAllowance * (1 - state.dirty_rate / page_rate);
+        return loss > 0 ? all_again_s + (spare_s - all_again_s) / loss : kLongestTime_s;
     }
 
     // As the engine sees it, for all to be over by its deadline.

@@ -386,6 +386,8 @@ absl::Status SourceMigration::resolve(Fate fate) {
     if (fate != Fate::kNowhere && !in_doubt_) return absl::FailedPreconditionError(kNothingInDoubt);
     if (drain_ && fate == Fate::kAtDestination)
         return absl::FailedPreconditionError(kLastPagesAreHere);
+    if (drain_ && fate == Fate::kRefused && copy_in_doubt() == SourceCopy::kEnded)
+        return absl::FailedPreconditionError(kCannotComeBack);
     const auto say = [&] { return operators_word_.say(fate); };
     if (!drain_) return say();
     GODWIT_ASSIGN_OR_RETURN(const bool counts, drain_->give_up(fate, say));

@@ -51,6 +51,11 @@ inline constexpr const char* kLastPagesAreHere =
     "the guest's last pages are still at the source, which sends them as soon as the destination "
     "answers: without that it can't run there";
 
+inline constexpr const char* kCannotComeBack =
+    "the guest's QEMU has ended at the source: what is here are its last pages, which a "
+    "destination "
+    "that comes back needs. If that never does, the guest is lost: --guest-at none";
+
 inline constexpr const char* kNothingInDoubt =
     "nothing is in doubt: only a migration whose COMMIT is not answered can be resolved";
 

@@ -63,6 +63,9 @@ void PrintTo(const Case& test, std::ostream* out) { *out << test.name; }
 // Two hosts with a libvirt each, and an agent on either.
 class Domain : public ::testing::Test {
   protected:
+    explicit Domain(Emulation emulation = Emulation::kNeedsKvm)
+        : host_a("hosta", LibvirtHost::kMemory, LibvirtKind::kDaemon, emulation),
+          host_b("hostb", LibvirtHost::kMemory, LibvirtKind::kDaemon, emulation) {}
     void SetUp() override {
         use_uffd_wp();
         if (!host_a.problem().empty()) GTEST_SKIP() << host_a.problem();
@@ -70,21 +73,20 @@ class Domain : public ::testing::Test {
         agent_a.emplace(host_a.agent());
         agent_b.emplace(host_b.agent());
     }
-    // Under KVM.
-    void start() {
-        if (!missing("kvm").empty()) GTEST_SKIP() << missing("kvm");
-        ASSERT_NO_FATAL_FAILURE(start_domain(host_a, *agent_a, {}));
-    }
-    LibvirtHost host_a{"hosta"};
-    LibvirtHost host_b{"hostb"};
+    void start() { ASSERT_NO_FATAL_FAILURE(start_domain(host_a, *agent_a, {})); }
+    LibvirtHost host_a;
+    LibvirtHost host_b;
     std::optional<TestAgent> agent_a;
     std::optional<TestAgent> agent_b;
 };
 
-class DomainsMove : public Domain, public ::testing::WithParamInterface<Case> {};
+class DomainsMove : public Domain, public ::testing::WithParamInterface<Case> {
+  protected:
+    DomainsMove()
+        : Domain(GetParam().domain.type == "kvm" ? Emulation::kNeedsKvm : Emulation::kTakesTcg) {}
+};
 
 TEST_P(DomainsMove, ThereAndBackAndVirshShowsWhatIsExpected) {
-    if (GetParam().domain.type == "kvm" && !missing("kvm").empty()) GTEST_SKIP() << missing("kvm");
     TestAgent& a = *agent_a;
     TestAgent& b = *agent_b;
     ASSERT_NO_FATAL_FAILURE(start_domain(host_a, a, GetParam().domain));

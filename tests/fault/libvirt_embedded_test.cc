@@ -26,7 +26,6 @@ constexpr Duration kEmbeddedLimit = std::chrono::seconds(60);
 class Embedded : public ::testing::Test {
   protected:
     void SetUp() override {
-        if (!missing("kvm").empty()) GTEST_SKIP() << missing("kvm");
         if (!host_a.problem().empty()) GTEST_SKIP() << host_a.problem();
         ASSERT_EQ(host_b.problem(), "");
         ::setenv("GODWIT_TEST_TRACKER", "uffd-wp", 1);  // NOLINT(concurrency-mt-unsafe): one thread

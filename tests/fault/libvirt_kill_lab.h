@@ -18,7 +18,7 @@ namespace godwit::testing {
 class LibvirtKillLab : public LibvirtPair {
   protected:
     ~LibvirtKillLab() override;
-    [[nodiscard]] bool takes_tcg() const override { return true; }
+    LibvirtKillLab() : LibvirtPair(Emulation::kTakesTcg) {}
     void SetUp() override;
     void TearDown() override;
 

@@ -160,6 +160,27 @@ TEST_P(ResolveToASourceWithoutItsGuest, LeavesItToTheDestination) {
     expect_moves(b, a);
 }
 
+// What the destination's guest waits for would be deleted, and nobody would run.
+TEST_P(ResolveToASourceWithoutItsGuest, IsRefusedWhileItsLastPagesAreThere) {
+    hold(b, step::kContNoted);
+    BackgroundCommand command = begin_migration(kByPostcopy);
+    await_held(b);
+    b.end(SIGKILL);
+    await_doubt();
+    const bool to_a_successor = GetParam();
+    if (to_a_successor) a.end(SIGKILL);
+    for (const pid_t qemu : a.qemu_pids()) kill_process(qemu);
+    if (to_a_successor) {
+        bring_back(a);
+        await_doubt();
+    }
+    EXPECT_TRUE(eventually(std::chrono::seconds(30), [&] { return a.qemu_pids().empty(); }));
+    expect_refusal(resolve("source"), "--guest-at none");
+    bring_back(b);
+    expect_only_at(b, a);
+    expect_moves(b, a);
+}
+
 INSTANTIATE_TEST_SUITE_P(Of, ResolveToASourceWithoutItsGuest, ::testing::Bool(),
                          [](const auto& test) {
                              return std::string(test.param ? "ASuccessor" : "WhoWasInDoubt");

@@ -96,8 +96,10 @@ std::string domain_xml(const DomainOptions& options) {
 }
 
 LibvirtHost::LibvirtHost(const std::string& name, const std::string& memory_directory,
-                         LibvirtKind kind)
+                         LibvirtKind kind, Emulation emulation)
     : memory_directory_(memory_directory), kind_(kind) {
+    if (emulation == Emulation::kNeedsKvm) problem_ = missing("kvm");
+    if (!problem_.empty()) return;
     if (::access("/usr/sbin/libvirtd", X_OK) != 0 || ::access("/usr/sbin/virtlogd", X_OK) != 0) {
         problem_ = "libvirtd and virtlogd are not installed";
         return;
@@ -173,16 +175,16 @@ void LibvirtHost::kill_libvirtd() {
 }
 
 LibvirtHost::~LibvirtHost() {
+    if (root_.empty()) return;
     std::vector<pid_t> qemus = qemu_pids();
     // Those that libvirt has lost sight of.
-    if (holder_)
-        for (const HostProcess& process : processes())
-            if (process.words.find("guest=") != std::string::npos) qemus.push_back(process.pid);
+    for (const HostProcess& process : processes())
+        if (process.words.find("guest=") != std::string::npos) qemus.push_back(process.pid);
     for (const pid_t pid : qemus) {
         ::kill(pid, SIGKILL);
         eventually(kDaemonEndLimit, [&] { return ::kill(pid, 0) != 0; });
     }
-    if (::testing::Test::HasFailure() && !root_.empty()) {
+    if (::testing::Test::HasFailure()) {
         for (const auto& entry : fs::recursive_directory_iterator(root_ + "/log")) {
             if (!entry.is_regular_file()) continue;
             const std::ifstream file(entry.path());

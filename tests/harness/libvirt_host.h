@@ -37,6 +37,8 @@ enum class LibvirtKind {
     kEmbedded,  // within the agent; virsh can be its only user only while there is no agent
 };
 
+enum class Emulation { kNeedsKvm, kTakesTcg };
+
 struct HostProcess {
     pid_t pid = 0;
     std::string words;  // its arguments
@@ -46,10 +48,12 @@ struct HostProcess {
 // killed by pid, both daemons are ended, nothing of it is left.
 class LibvirtHost {
   public:
-    // `name`: 1 to 8 letters.
-    explicit LibvirtHost(const std::string& name,
-                         const std::string& memory_directory = "/run/godwit-ram",
-                         LibvirtKind kind = LibvirtKind::kDaemon);
+    static constexpr const char* kMemory = "/run/godwit-ram";
+    // `name`: 1 to 8 letters. There is none where there is no KVM, if it needs that: it would be
+    // started for nothing.
+    explicit LibvirtHost(const std::string& name, const std::string& memory_directory = kMemory,
+                         LibvirtKind kind = LibvirtKind::kDaemon,
+                         Emulation emulation = Emulation::kNeedsKvm);
     ~LibvirtHost();
     LibvirtHost(const LibvirtHost&) = delete;
     LibvirtHost& operator=(const LibvirtHost&) = delete;
@@ -91,7 +95,9 @@ class LibvirtHost {
     void stop_libvirtd();
     void kill_libvirtd();
     // To libvirtd: SIGSTOP makes it hang.
-    void signal_libvirtd(int number) const { libvirtd_->signal(number); }
+    void signal_libvirtd(int number) const {
+        if (libvirtd_) libvirtd_->signal(number);
+    }
     void start_libvirtd();
 
   private:

@@ -16,7 +16,6 @@ constexpr Duration kTidyLimit = std::chrono::seconds(30);
 }  // namespace
 
 void LibvirtPair::SetUp() {
-    if (!takes_tcg() && !missing("kvm").empty()) GTEST_SKIP() << missing("kvm");
     if (!host_a.problem().empty()) GTEST_SKIP() << host_a.problem();
     ASSERT_EQ(host_b.problem(), "");
     a.emplace(host_a.agent());

@@ -15,8 +15,10 @@ class LibvirtPair : public ::testing::Test {
   protected:
     static constexpr const char* kVm = "vm";
 
-    // Whether the tests hold for a guest under TCG too: less to do, and slower.
-    [[nodiscard]] virtual bool takes_tcg() const { return false; }
+    // `emulation`: whether the tests hold for a guest under TCG too: less to do, and slower.
+    explicit LibvirtPair(Emulation emulation = Emulation::kNeedsKvm)
+        : host_a("hosta", LibvirtHost::kMemory, LibvirtKind::kDaemon, emulation),
+          host_b("hostb", LibvirtHost::kMemory, LibvirtKind::kDaemon, emulation) {}
     // Skips the test where there is no libvirt, or no KVM that it needs.
     void SetUp() override;
     // On a, as domain_here().
@@ -34,8 +36,8 @@ class LibvirtPair : public ::testing::Test {
     // libvirt's own migration would leave the RAM behind otherwise.
     static void expect_capability_off(const LibvirtHost& host);
 
-    LibvirtHost host_a{"hosta"};
-    LibvirtHost host_b{"hostb"};
+    LibvirtHost host_a;
+    LibvirtHost host_b;
     std::optional<TestAgent> a;
     std::optional<TestAgent> b;
 };

@@ -12,6 +12,7 @@
 
 #include "engine/base/late_call.h"
 #include "engine/base/wait.h"
+#include "engine/guest/libvirt/libvirt_calls.h"
 #include "engine/guest/libvirt/libvirt_vm.h"
 #include "engine/guest/qemu/qemu_vm.h"
 #include "engine/handover/guard.h"
@@ -93,6 +94,8 @@ int run(int argc, char** argv) {
         return 2;
     }
     ::signal(SIGPIPE, SIG_IGN);
+    // While nobody waits for it. What is in the way is told by open_rescue().
+    if (LibvirtVm::is_address(argv[2])) load_libvirt().IgnoreError();
     const std::optional<bool> guest_runs = await_guard_begin(kGuardSocketFd);
     if (!guest_runs) return 0;
     const absl::StatusOr<std::unique_ptr<GuestRescue>> rescue = open_rescue(argv[2]);

@@ -322,6 +322,9 @@ absl::Status MigrationRegistry::resolve(const std::string& name, Fate fate,
         return refused(fate == Fate::kNowhere ? kIsNotAwaited : kNothingInDoubt);
     if (entry->has_last_pages && fate == Fate::kAtDestination)
         return absl::FailedPreconditionError(kLastPagesAreHere);
+    if (entry->has_last_pages && fate == Fate::kRefused && !is_guest_here(entry->guest) &&
+        !vms_.is_left_alone(entry->vm))
+        return absl::FailedPreconditionError(kCannotComeBack);
     const auto say = [&] { return entry->operators_word.say(fate); };
     if (!entry->drain) return say();
     GODWIT_ASSIGN_OR_RETURN(const bool counts, entry->drain->give_up(fate, say));

@@ -25,6 +25,9 @@ namespace {
 // A guard sees the death of its agent at once, and then waits for QEMU no longer than this.
 constexpr Duration kGuardLimit = std::chrono::minutes(3);
 constexpr Duration kFirstAnswerLimit = std::chrono::seconds(5);
+constexpr const char* kLastPagesFollow = "the agent was restarted; the guest's last pages follow";
+constexpr const char* kDestinationIsAsked =
+    "the agent was restarted; the destination is asked how the drain ended";
 
 // The guest's memory as it was frozen: while its QEMU stands here, that has it too. `vm` may be
 // none.
@@ -32,9 +35,11 @@ absl::StatusOr<LastPages> open_last_pages(const v1::JournalRecord& record, Vm* v
     absl::StatusOr<std::vector<RamBlock>> blocks = open_kept_ram(record);
     if (blocks.ok()) return LastPages{.blocks = *std::move(blocks)};
     if (!kept_ram_is_lost(blocks.status()) || vm == nullptr) return blocks.status();
-    spdlog::warn("migration {}: {}; its QEMU has the guest's memory still", record.migration_id(),
-                 std::string(blocks.status().message()));
-    return open_ram_of_qemu(vm->ram_blocks(), record);
+    absl::StatusOr<LastPages> of_qemu = open_ram_of_qemu(vm->ram_blocks(), record);
+    if (of_qemu.ok())
+        spdlog::warn("migration {}: {}; its QEMU has the guest's memory still",
+                     record.migration_id(), std::string(blocks.status().message()));
+    return of_qemu;
 }
 
 bool guest_runs(Vm& vm) {
@@ -103,10 +108,10 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
         .has_kept_ram =
             [&] {
                 pages = open_last_pages(record, vm.get());
-                if (!pages.ok())
-                    spdlog::warn("migration {}: there is nothing to send: {}", entry->id,
-                                 std::string(pages.status().message()));
-                return pages.ok() || !kept_ram_is_lost(pages.status());
+                if (pages.ok() || !kept_ram_is_lost(pages.status())) return true;
+                spdlog::warn("migration {}: there is nothing to send: {}", entry->id,
+                             std::string(pages.status().message()));
+                return false;
             }};
     switch (plan_source_recovery(found)) {
         case SourceRecovery::kWasGivenBack:
@@ -138,12 +143,11 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
             entry->limiter = std::make_shared<RateLimiter>(record.bandwidth_bytes_per_s());
             if (!froze) entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
             entry->pending = pages.ok()
-                                 ? "the agent was restarted; the guest's last pages follow"
+                                 ? kLastPagesFollow
                                  : fmt::format(
-                                       "the agent was restarted; the guest's last pages follow "
-                                       "once they can be opened, which is tried again and again: "
-                                       "{}",
-                                       std::string(pages.status().message()));
+                                       "{} once they can be opened, which is tried again "
+                                       "and again: {}",
+                                       kLastPagesFollow, std::string(pages.status().message()));
             entry->thread = std::jthread([this, entry, record, guest, kept = std::move(pages)](
                                              const std::stop_token& stop) mutable {
                 set_thread_name("drain");
@@ -152,9 +156,12 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
                     kept = open_last_pages(now, guest.vm.get());
                     return kept.ok() || kept_ram_is_lost(kept.status());
                 };
-                if (!kept.ok())
+                if (!kept.ok()) {
                     if (const auto fate = ask_fate(entry, now, guest, known, stop))
                         return conclude_fate(entry, now, guest, *fate, stop);
+                    const std::lock_guard lock(mutex_);
+                    entry->pending = kept.ok() ? kLastPagesFollow : kDestinationIsAsked;
+                }
                 if (kept.ok())
                     finish_drain(entry, now, guest, *kept, stop);
                 else if (!stop.stop_requested())
@@ -168,8 +175,7 @@ void MigrationRegistry::finish_for_predecessor(const std::shared_ptr<Entry>& ent
             entry->committed = may_have_committed(found) || !froze;
             if (!froze) {
                 entry->report.set_guest_at(v1::GUEST_AT_DESTINATION);
-                entry->pending =
-                    "the agent was restarted; the destination is asked how the drain ended";
+                entry->pending = kDestinationIsAsked;
             }
             entry->thread = std::jthread([this, entry, record, guest](const std::stop_token& stop) {
                 set_thread_name("in-doubt");
