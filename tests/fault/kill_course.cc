@@ -79,12 +79,12 @@ std::string KillCourse::await_end(BackgroundCommand& command) {
         const CommandResult asked = source_.cli({"report", id_, "--json"});
         last = json_of(asked);
         // An agent that was killed before it had written anything down knows of no migration.
-        if (!last.is_object() || !last.contains("guest_at"))
+        if (!last.is_object() || !last.contains("outcome"))
             return asked.err.find("knows no migration") != std::string::npos;
         return last["outcome"] != "running" && last["outcome"] != "in-doubt";
     });
     EXPECT_TRUE(over) << "it does not end: " << last.dump(2) << command.result().err;
-    if (!over || !last.is_object() || !last.contains("guest_at")) return "source";
+    if (!over || !last.is_object() || !last.contains("outcome")) return "source";
     std::string at = last["guest_at"];
     print_line(fmt::format("    {}, guest at: {}; {}", last["outcome"].get<std::string>(), at,
                            last.value("reason", "")));
