@@ -136,22 +136,29 @@ TEST_P(ResolveToSource, IsKnownToADestinationThatComesBackWithItsGuest) {
 
 // The operator was wrong about the source as well: its QEMU has ended, and the destination's copy
 // is the only one.
-class ResolveToASourceWithoutItsGuest : public Resolve,
-                                        public ::testing::WithParamInterface<bool> {};
+class ResolveToASourceWithoutItsGuest : public Resolve, public ::testing::WithParamInterface<bool> {
+  protected:
+    // With b's agent held there and killed, a's QEMU ends: while a is in doubt, or before its
+    // successor is.
+    BackgroundCommand lose_guest_at_a(const std::vector<std::string>& flags) {
+        hold(b, step::kContNoted);
+        BackgroundCommand command = begin_migration(flags);
+        await_held(b);
+        b.end(SIGKILL);
+        await_doubt();
+        const bool to_a_successor = GetParam();
+        if (to_a_successor) a.end(SIGKILL);
+        for (const pid_t qemu : a.qemu_pids()) kill_process(qemu);
+        if (to_a_successor) {
+            bring_back(a);
+            await_doubt();
+        }
+        return command;
+    }
+};
 
 TEST_P(ResolveToASourceWithoutItsGuest, LeavesItToTheDestination) {
-    hold(b, step::kContNoted);
-    BackgroundCommand command = begin_migration(kByPrecopy);
-    await_held(b);
-    b.end(SIGKILL);
-    await_doubt();
-    const bool to_a_successor = GetParam();
-    if (to_a_successor) a.end(SIGKILL);
-    for (const pid_t qemu : a.qemu_pids()) kill_process(qemu);
-    if (to_a_successor) {
-        bring_back(a);
-        await_doubt();
-    }
+    BackgroundCommand command = lose_guest_at_a(kByPrecopy);
     EXPECT_EQ(resolve("source").exit_code, 0);
     expect_report({.exit_code = 6, .outcome = "guest-died", .words = {kOperatorSaid}}, "none");
     bring_back(a);  // whoever answers is not who heard the operator
@@ -162,18 +169,7 @@ TEST_P(ResolveToASourceWithoutItsGuest, LeavesItToTheDestination) {
 
 // What the destination's guest waits for would be deleted, and nobody would run.
 TEST_P(ResolveToASourceWithoutItsGuest, IsRefusedWhileItsLastPagesAreThere) {
-    hold(b, step::kContNoted);
-    BackgroundCommand command = begin_migration(kByPostcopy);
-    await_held(b);
-    b.end(SIGKILL);
-    await_doubt();
-    const bool to_a_successor = GetParam();
-    if (to_a_successor) a.end(SIGKILL);
-    for (const pid_t qemu : a.qemu_pids()) kill_process(qemu);
-    if (to_a_successor) {
-        bring_back(a);
-        await_doubt();
-    }
+    BackgroundCommand command = lose_guest_at_a(kByPostcopy);
     EXPECT_TRUE(eventually(std::chrono::seconds(30), [&] { return a.qemu_pids().empty(); }));
     expect_refusal(resolve("source"), "--guest-at none");
     bring_back(b);
